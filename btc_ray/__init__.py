@@ -1,0 +1,3 @@
+"""Batch scoring and retraining of a brain-tumour MRI classifier on Ray. Research use only; not a medical device."""
+
+__version__ = "0.1.0"
