@@ -1,0 +1,61 @@
+"""The records of this room: what a listing yields, and the errors a person can cause.
+
+Every name that a listing meets becomes an `Entry` (a manifest row) or a `Skipped` (counted and named): nothing disappears.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Status = Literal["unreadable", "unsupported", "failed"]
+
+# Above this no scan is an image: a member that claims more is a bomb or a mistake, and is never allocated.
+SIZE_LIMIT = 1 << 30  # bytes, 1 GiB
+
+
+class ArchiveError(ValueError):
+    """Inputs that cannot be listed at all: a mistyped path, a list without a `uri` column, a missing package."""
+
+
+class ReadError(ValueError):
+    """One row's bytes cannot be had. `status` is `failed` (gone, forbidden, network), `unreadable` (broken data) or
+    `unsupported`.
+    """
+
+    def __init__(self, message: str, *, status: Status) -> None:
+        super().__init__(message)
+        self.status: Status = status
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _restore, (str(self), self.status)
+
+
+def _restore(message: str, status: Status) -> ReadError:
+    return ReadError(message, status=status)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entry:
+    """One manifest row, before it has a number.
+
+    `size` and `packed_size` are bytes, None when unknown. Members have `container` (URI of the archive), `offset` (zip: of the
+    local header; tar: of the data; compressed tar: of the data in the decompressed stream) and `packing` (`stored`, `deflate`,
+    `bzip2`, `lzma`, `tar`, `tar.gz`, `tar.bz2`, `tar.xz`). With `problem_status` the row is known to fail; `problem` says why
+    to a person.
+    """
+
+    uri: str
+    size: int | None = None
+    container: str | None = None
+    offset: int | None = None
+    packed_size: int | None = None
+    packing: str | None = None
+    problem_status: Status | None = None
+    problem: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Skipped:
+    """Something met while listing that is no row, and why."""
+
+    uri: str
+    reason: str

@@ -1,0 +1,128 @@
+"""Inputs → a stream of rows and skips, in one order: as given, folders depth first and sorted by name, archives in their own
+order.
+
+The same input gives the same order on every listing and every file system. Memory is bounded (see `readahead`), except for the
+set that finds files named twice: about 100 bytes a row, kept only where two inputs or a list could name one twice.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from btc_ray.archive import names, storage
+from btc_ray.archive.containers import open_members
+from btc_ray.archive.entries import SIZE_LIMIT, ArchiveError, Entry, Skipped
+from btc_ray.archive.globs import is_glob, split_glob
+from btc_ray.archive.lists import list_items
+from btc_ray.archive.readahead import EndOf, Item, Later, in_order
+from btc_ray.archive.redact import redact
+from btc_ray.archive.retries import explain
+from btc_ray.archive.walk import Scope, named_file, walk
+
+THREADS = 16  # they wait for disks and networks, not for processors
+
+
+def list_inputs(
+    inputs: Sequence[str],
+    *,
+    storage_options: storage.Options = None,
+    threads: int = THREADS,
+    size_limit: int = SIZE_LIMIT,
+) -> Iterator[Entry | Skipped]:
+    """Everything the inputs hold: folders, globs, files, lists (.txt, .csv, .parquet), archives, `archive.zip::member`.
+
+    Raises ArchiveError, before anything comes out, for an input that does not exist; when its turn comes, for a glob without a
+    match or a damaged list; and at the end where there is no row at all.
+    """
+    if isinstance(inputs, str):
+        raise TypeError("inputs is a sequence of URIs, not one string")
+    if not inputs:
+        raise ArchiveError("no input was given; name a folder, a file, a glob, a list or an archive")
+    scope = Scope(storage_options=storage_options, size_limit=size_limit)
+    uris = [_placed(uri) for uri in inputs]
+    with ThreadPoolExecutor(max_workers=threads, thread_name_prefix="inputs") as pool:
+        resolved = list(pool.map(lambda uri: _resolve(uri, scope), uris))
+    return _unique_rows(uris, resolved, threads)
+
+
+def _placed(uri: str) -> str:
+    """A trailing slash is kept on URIs, where it says "folder"; local paths say it themselves."""
+    return storage.local_path(uri) if storage.is_local(uri) else uri
+
+
+def _resolve(uri: str, scope: Scope) -> Item:
+    """What an input is. A file whose very name is `a[1].jpg` or `x.zip::y` comes before the pattern or the member."""
+    shown = redact(names.printable(uri)[0], scope.storage_options)
+    name = names.last_name(uri)
+    try:
+        found = named_file(uri, scope)
+    except ArchiveError:
+        raise
+    except Exception as error:
+        raise ArchiveError(f"input {shown} cannot be opened: {redact(explain(error), scope.storage_options)}") from error
+    if isinstance(found, Entry) and found.problem is None and names.list_kind(name):
+        return Later(lambda: list_items(uri, scope))
+    if found is not None:
+        return found
+    member = names.split_member(uri)
+    if member:
+        container, inner = member
+        if named_file(container, scope) is not None:
+            return Later(
+                lambda: open_members(container, [inner], storage_options=scope.storage_options, size_limit=scope.size_limit)
+            )
+    elif is_glob(uri):
+        folder, pattern = split_glob(uri)
+        if named_file(folder, scope) is None:
+            raise ArchiveError(f"input {shown}: there is no folder {redact(folder)} to look for matches in; check the spelling")
+        return Later(lambda: walk(folder, scope, pattern=pattern, state=pattern.start()))
+    raise ArchiveError(
+        f"input {shown} does not exist; check the spelling" + (", or that the disk is mounted" if storage.is_local(uri) else "")
+    )
+
+
+def _unique_rows(uris: list[str], resolved: list[Item], threads: int) -> Iterator[Entry | Skipped]:
+    may_repeat = len(uris) > 1 or names.list_kind(names.last_name(uris[0])) is not None
+    seen: set[bytes] = set()
+    rows = of_this_input = 0
+    reasons: Counter[str] = Counter()
+    items = (item for number, found in enumerate(resolved) for item in (found, EndOf(number)))
+    for item in in_order(items, threads=threads):
+        if isinstance(item, EndOf):
+            if not of_this_input:
+                yield _nothing_in(uris[item.number])
+            of_this_input = 0
+            continue
+        of_this_input += 1
+        if isinstance(item, Entry) and may_repeat:
+            # The offset too: members of one name in one archive are rows of their own.
+            key = hashlib.blake2b(f"{item.uri}\0{item.offset}".encode(), digest_size=16).digest()
+            if key in seen:
+                item = Skipped(uri=item.uri, reason="named twice")
+            seen.add(key)
+        if isinstance(item, Entry):
+            rows += 1
+        elif len(reasons) < 100 or item.reason in reasons:
+            reasons[item.reason] += 1
+        yield item
+    if not rows:
+        given = ", ".join(redact(names.printable(uri)[0]) for uri in uris[:3]) + (
+            f" and {len(uris) - 3} more" if len(uris) > 3 else ""
+        )
+        found = "; ".join(f"{count} × {reason}" for reason, count in reasons.most_common(5)) or "nothing at all"
+        raise ArchiveError(
+            f"no image was found in {given} (found: {found}); give a folder, glob, list or archive that holds "
+            f"{' '.join(sorted(names.IMAGE_EXTENSIONS))}"
+        )
+
+
+def _nothing_in(uri: str) -> Skipped:
+    shown = names.printable(uri)[0]
+    if is_glob(uri) and not _is_folder(uri):
+        raise ArchiveError(f"input {redact(shown)} matches nothing; check the pattern and its upper and lower case")
+    return Skipped(uri=shown, reason="an empty folder or list was given")
+
+
+def _is_folder(uri: str) -> bool:
+    return storage.is_local(uri) and storage.exists(uri)

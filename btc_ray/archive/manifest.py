@@ -1,0 +1,269 @@
+"""The frozen list of inputs: Parquet parts of numbered rows, the skipped beside them, and a summary for a person.
+
+`write_manifest` holds one part in memory. A local manifest appears whole by one rename; on an object store its parts are plain
+uploads, and the caller's own mark says when they are complete.
+"""
+
+import contextlib
+import hashlib
+import io
+import json
+import shutil
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import astuple, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from btc_ray.archive import names, storage
+from btc_ray.archive.entries import SIZE_LIMIT, ArchiveError, Entry, Skipped
+from btc_ray.archive.listing import THREADS, list_inputs
+from btc_ray.archive.retries import retrying
+
+_FIELDS: list[Any] = [
+    pa.field("row_id", pa.int64(), nullable=False),
+    pa.field("uri", pa.string(), nullable=False),
+    pa.field("size", pa.int64()),
+    pa.field("container", pa.string()),
+    pa.field("offset", pa.int64()),
+    pa.field("packed_size", pa.int64()),
+    pa.field("packing", pa.string()),
+    pa.field("problem_status", pa.string()),
+    pa.field("problem", pa.string()),
+]
+SCHEMA = pa.schema(_FIELDS)
+SKIPPED_SCHEMA = pa.schema([pa.field("uri", pa.string(), nullable=False), pa.field("reason", pa.string(), nullable=False)])
+
+ROWS_PER_PART = 100_000
+_ROWS_PER_GROUP = 10_000  # a reader may take a part in ten pieces
+_SKIPPED_AT_ONCE = 10_000
+EXAMPLES = 20
+_MOST_REASONS = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tally:
+    """How many rows or names one reason concerns, and the first few of their URIs."""
+
+    count: int
+    examples: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ManifestSummary:
+    """What the inputs hold. `size` is in bytes, of the rows whose size is known; `unknown_sizes` counts the others.
+
+    `formats` counts rows by extension. `fingerprint` is a sha256 over uri, size, container, offset, packed_size, packing and
+    problem_status of all rows in order: equal fingerprints are equal lists of inputs (names and sizes, not contents).
+    """
+
+    rows: int
+    size: int
+    unknown_sizes: int
+    parts: int
+    problems: dict[str, Tally]
+    skipped: dict[str, Tally]
+    formats: dict[str, int]
+    fingerprint: str
+
+
+@dataclass(kw_only=True)
+class _Counter:
+    """The summary while it grows; bounded, whatever is counted."""
+
+    rows: int = 0
+    size: int = 0
+    unknown_sizes: int = 0
+    problems: dict[str, list[Any]] = field(default_factory=dict)
+    skipped: dict[str, list[Any]] = field(default_factory=dict)
+    formats: dict[str, int] = field(default_factory=dict)
+    digest: Any = field(default_factory=hashlib.sha256)
+
+    def add(self, found: Entry | Skipped) -> None:
+        if isinstance(found, Skipped):
+            _count(self.skipped, found.reason, found.uri)
+            return
+        self.rows += 1
+        self.size += found.size or 0
+        self.unknown_sizes += found.size is None
+        end = names.extension(names.last_name(found.uri)) or "no extension"
+        end = end if end in self.formats or len(self.formats) < _MOST_REASONS else "other"
+        self.formats[end] = self.formats.get(end, 0) + 1
+        if found.problem:
+            _count(self.problems, f"{found.problem_status}: {found.problem}", found.uri)
+        # All but the last field: the wording of a problem may change, the row does not.
+        self.digest.update(json.dumps(astuple(found)[:-1]).encode() + b"\n")
+
+    def summary(self, parts: int) -> ManifestSummary:
+        return ManifestSummary(
+            rows=self.rows,
+            size=self.size,
+            unknown_sizes=self.unknown_sizes,
+            parts=parts,
+            problems=_tallies(self.problems),
+            skipped=_tallies(self.skipped),
+            formats=dict(sorted(self.formats.items(), key=lambda item: (-item[1], item[0]))),
+            fingerprint=self.digest.hexdigest(),
+        )
+
+
+def _count(reasons: dict[str, list[Any]], reason: str, uri: str) -> None:
+    if reason not in reasons and len(reasons) >= _MOST_REASONS:
+        reason = "other reasons"
+    tally = reasons.setdefault(reason, [0, []])
+    tally[0] += 1
+    if len(tally[1]) < EXAMPLES:
+        tally[1].append(uri)
+
+
+def _tallies(reasons: dict[str, list[Any]]) -> dict[str, Tally]:
+    ordered = sorted(reasons.items(), key=lambda item: (-item[1][0], item[0]))
+    return {reason: Tally(count=count, examples=tuple(uris)) for reason, (count, uris) in ordered}
+
+
+def summarise(
+    inputs: Sequence[str],
+    *,
+    storage_options: storage.Options = None,
+    threads: int = THREADS,
+    size_limit: int = SIZE_LIMIT,
+    seen: Callable[[Entry | Skipped], None] = lambda found: None,
+) -> ManifestSummary:
+    """The same summary as `write_manifest`, without writing; `seen` is called with everything met. Raises as `list_inputs` does."""
+    counter = _Counter()
+    for found in list_inputs(inputs, storage_options=storage_options, threads=threads, size_limit=size_limit):
+        counter.add(found)
+        seen(found)
+    return counter.summary(parts=0)
+
+
+def write_manifest(
+    inputs: Sequence[str],
+    destination_uri: str,
+    *,
+    skipped_uri: str | None = None,
+    storage_options: storage.Options = None,
+    rows_per_part: int = ROWS_PER_PART,
+    threads: int = THREADS,
+    size_limit: int = SIZE_LIMIT,
+) -> ManifestSummary:
+    """List `inputs` into `destination_uri/part-00000.parquet …` (SCHEMA; row_id 0..n-1) and the skipped into the file
+    `skipped_uri`.
+
+    What stands at `destination_uri` is replaced: a caller that already committed a manifest does not call this again.
+    Raises ArchiveError as `list_inputs` does, and OSError where nothing can be written; then a local destination is as it was
+    before.
+    """
+    if rows_per_part < 1:
+        raise ValueError(f"rows_per_part must be at least 1, not {rows_per_part}")
+    found = list_inputs(inputs, storage_options=storage_options, threads=threads, size_limit=size_limit)
+    counter = _Counter()
+    parts = 0
+    rows: list[Entry] = []
+    with _folder(destination_uri, storage_options) as folder, _skipped_file(skipped_uri, storage_options) as skip:
+        for item in found:
+            counter.add(item)
+            if isinstance(item, Skipped):
+                skip(item)
+                continue
+            rows.append(item)
+            if len(rows) == rows_per_part:
+                _write_part(folder, parts, rows, counter.rows - len(rows), storage_options)
+                parts, rows = parts + 1, []
+        if rows:
+            _write_part(folder, parts, rows, counter.rows - len(rows), storage_options)
+            parts += 1
+    return counter.summary(parts)
+
+
+def _write_part(folder: str, number: int, rows: list[Entry], first_row_id: int, storage_options: storage.Options) -> None:
+    columns = [pa.array(range(first_row_id, first_row_id + len(rows)), pa.int64())]
+    columns += [pa.array([getattr(row, entry.name) for row in rows], entry.type) for entry in list(SCHEMA)[1:]]
+    buffer = io.BytesIO()
+    pq.write_table(pa.Table.from_arrays(columns, schema=SCHEMA), buffer, row_group_size=_ROWS_PER_GROUP, compression="zstd")
+    storage.write_bytes(storage.join(folder, f"part-{number:05d}.parquet"), buffer.getvalue(), storage_options)
+
+
+def _is_part(name: str) -> bool:
+    return name.startswith("part-") and name.endswith(".parquet")
+
+
+@contextlib.contextmanager
+def _folder(uri: str, storage_options: storage.Options) -> Iterator[str]:
+    """Where parts are written: remote the destination itself, emptied first; local a folder beside it that takes its place
+    at the end.
+    """
+    if not storage.is_local(uri):
+        # Parts of an earlier, longer and unfinished listing would otherwise stay among the new ones.
+        for part in storage.list_files(uri, ".parquet", storage_options):
+            if _is_part(names.last_name(part)):
+                storage.remove_tree(part, storage_options)
+        yield uri
+        return
+    target = Path(storage.local_path(uri))
+    if target.exists() and (not target.is_dir() or not all(_is_part(child.name) for child in target.iterdir())):
+        raise ArchiveError(f"{target} holds something else than a manifest and is not replaced; choose another folder")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    mark = uuid.uuid4().hex[:12]
+    temporary, old = (target.with_name(f".{target.name}.{mark}.{end}") for end in ("tmp", "old"))
+    temporary.mkdir()
+    try:
+        yield str(temporary)
+        if target.exists():
+            target.rename(old)
+        temporary.rename(target)
+        shutil.rmtree(old, ignore_errors=True)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+@contextlib.contextmanager
+def _skipped_file(uri: str | None, storage_options: storage.Options) -> Iterator[Any]:
+    """A function that takes each Skipped; the Parquet file is there when the block ends well (no skips: an empty table)."""
+    if uri is None:
+        yield lambda skipped: None
+        return
+    local = storage.is_local(uri)
+    target = Path(storage.local_path(uri)) if local else None
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}.tmp") if target else None
+    if temporary:
+        temporary.parent.mkdir(parents=True, exist_ok=True)
+        sink: Any = temporary.open("wb")
+    else:
+        fs, path = storage.filesystem(uri, storage_options)
+        sink = retrying(lambda: fs.open(path, "wb"))
+    waiting: list[Skipped] = []
+    writer = pq.ParquetWriter(sink, SKIPPED_SCHEMA, compression="zstd")
+
+    def flush() -> None:
+        columns = [
+            pa.array([item.uri for item in waiting], pa.string()),
+            pa.array([item.reason for item in waiting], pa.string()),
+        ]
+        writer.write_table(pa.Table.from_arrays(columns, schema=SKIPPED_SCHEMA))
+        waiting.clear()
+
+    def skip(item: Skipped) -> None:
+        waiting.append(item)
+        if len(waiting) >= _SKIPPED_AT_ONCE:
+            flush()
+
+    try:
+        yield skip
+        flush()
+        writer.close()
+        sink.close()
+        if temporary and target:
+            temporary.replace(target)
+    except BaseException:
+        with contextlib.suppress(Exception):
+            if temporary:
+                sink.close()
+                temporary.unlink(missing_ok=True)
+            else:
+                sink.discard()  # an upload begun and not finished
+        raise

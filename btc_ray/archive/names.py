@@ -1,0 +1,137 @@
+"""What a file name promises: an image, an archive, or something a listing skips and says why. Names only; no file is opened."""
+
+import re
+from urllib.parse import urlsplit
+
+from btc_ray.archive import storage
+
+IMAGE_EXTENSIONS = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".tif", ".tiff", ".webp"},
+)
+_ARCHIVES = {
+    ".zip": "zip",
+    ".tar": "tar",
+    ".tar.gz": "tar.gz",
+    ".tgz": "tar.gz",
+    ".tar.bz2": "tar.bz2",
+    ".tbz2": "tar.bz2",
+    ".tar.xz": "tar.xz",
+    ".txz": "tar.xz",
+}
+_OTHER_ARCHIVES = frozenset({".rar", ".7z", ".gz", ".bz2", ".xz", ".zst"})
+_WINDOWS = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini"})
+_DICOM = frozenset({".dcm", ".dicom"})
+_LISTS = {".txt": "text", ".csv": "csv", ".parquet": "parquet", ".pq": "parquet"}
+_DRIVE = re.compile(r"^[A-Za-z]:")
+
+DICOM_PROBLEM = "DICOM is not read; convert to PNG first"
+
+
+def last_name(uri: str) -> str:
+    """The file name at the end of a URI or path; an HTTP query is not part of it."""
+    if storage.scheme(uri) in ("http", "https"):
+        uri = urlsplit(uri).path
+    return uri.rstrip("/").rsplit("/", 1)[-1]
+
+
+def extension(name: str) -> str:
+    """The extension with its dot, in lower case; empty where there is none."""
+    stem, dot, end = name.rpartition(".")
+    return f".{end.lower()}" if dot and stem else ""
+
+
+def is_image(name: str) -> bool:
+    return extension(name) in IMAGE_EXTENSIONS
+
+
+def is_dicom(name: str) -> bool:
+    return extension(name) in _DICOM or name == "DICOMDIR"
+
+
+def archive_kind(name: str) -> str | None:
+    """`zip`, `tar`, `tar.gz`, `tar.bz2`, `tar.xz`, or None for what is not opened as an archive."""
+    lowered = name.lower()
+    return next((kind for end, kind in _ARCHIVES.items() if lowered.endswith(end) and len(lowered) > len(end)), None)
+
+
+def list_kind(name: str) -> str | None:
+    """`text`, `csv` or `parquet` for a file that lists URIs when a person gives it as an input, or None."""
+    return _LISTS.get(extension(name))
+
+
+def skip_folder(name: str) -> str | None:
+    """Why a folder is not entered, or None. `.` and `..` are not hidden."""
+    if name == "__MACOSX":
+        return "macOS leftover"
+    return "hidden folder" if name.startswith(".") and name not in (".", "..") else None
+
+
+def skip_file(name: str) -> str | None:
+    """Why a file is no row, or None for images and archives."""
+    if name == ".DS_Store" or name.startswith("._"):
+        return "macOS leftover"
+    if name.lower() in _WINDOWS:
+        return "Windows leftover"
+    if name.startswith("."):
+        return "hidden file"
+    if is_image(name) or archive_kind(name):
+        return None
+    if is_dicom(name):
+        return DICOM_PROBLEM
+    end = extension(name)
+    if end in _OTHER_ARCHIVES:
+        return f"this kind of archive is not opened ({end}); extract it or use zip"
+    # Numbered files (IM.0001) would make a reason each.
+    return f"not an image ({end})" if re.fullmatch(r"\.[a-z][a-z0-9]{0,7}", end) else "not an image (no known extension)"
+
+
+def skip_member(name: str) -> str | None:
+    """Why a member of an archive is no row, by every folder on its way and its own name (a backslash parts folders too, as
+    in Windows' zips).
+    """
+    *folders, last = name.replace("\\", "/").split("/")
+    return next((reason for folder in folders if (reason := skip_folder(folder))), None) or skip_file(last)
+
+
+def leaves_archive(name: str) -> bool:
+    """Whether extraction would write outside the archive's folder: `..`, absolute, drive letter, backslash or NUL."""
+    return name.startswith("/") or "\\" in name or "\0" in name or bool(_DRIVE.match(name)) or ".." in name.split("/")
+
+
+def plain_member(name: str) -> str:
+    """A member name as extraction reads it: `./a//b.jpg` is `a/b.jpg`. Names that leave the archive stay as they are."""
+    return name if leaves_archive(name) else "/".join(part for part in name.split("/") if part not in ("", "."))
+
+
+def printable(name: str) -> tuple[str, bool]:
+    """The name as UTF-8 text, bytes that are not UTF-8 as `\\xff`, and whether the name was UTF-8 to begin with."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return name.encode("utf-8", "surrogateescape" if _escapable(name) else "backslashreplace").decode(
+            "utf-8", "backslashreplace"
+        ), False
+    return name, True
+
+
+def _escapable(name: str) -> bool:
+    return all(not 0xD800 <= ord(letter) < 0xDC80 and not 0xDCFF < ord(letter) < 0xE000 for letter in name)
+
+
+def split_member(uri: str) -> tuple[str, str] | None:
+    """`(archive, member)` of `archive.zip::member`, or None. The first `::` after an archive's extension is the border."""
+    start = uri.find("::")
+    while start >= 0:
+        if archive_kind(last_name(uri[:start])) and uri[start + 2 :]:
+            return uri[:start], uri[start + 2 :]
+        start = uri.find("::", start + 1)
+    return None
+
+
+def member_uri(container: str, member: str) -> str:
+    return f"{container}::{member}"
+
+
+def too_large(size_limit: int) -> str:
+    amount = f"{size_limit / (1 << 30):g} GiB" if size_limit >= 1 << 30 else f"{size_limit:,} bytes"
+    return f"larger than {amount}, which no image is"

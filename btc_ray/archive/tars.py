@@ -1,0 +1,163 @@
+"""The tar format: `read_index` walks the headers once, `check_header` makes sure a member is still where the manifest says.
+
+Plain tars are then read by range. Compressed ones can only be read from the start: `open_tar` gives their decompressed stream.
+"""
+
+import bz2
+import gzip
+import io
+import lzma
+import tarfile
+import zlib
+from dataclasses import replace
+from typing import BinaryIO, cast
+
+from btc_ray.archive import storage
+from btc_ray.archive.entries import Status
+from btc_ray.archive.members import Index, Member
+from btc_ray.archive.names import plain_member
+from btc_ray.archive.ranges import open_stream
+from btc_ray.archive.retries import is_passing
+
+BLOCK = 512  # bytes; headers are one, data is padded to a multiple
+_LARGEST_HEADER = 16 << 20  # bytes; a "long name" above this is an attack, not a name
+_TRAILER = 16 << 20  # bytes read after the end mark to reach the compressor's checksum
+
+# What the three decompressors and tarfile raise on damaged data; OSError without errno is bz2's and gzip's.
+DAMAGE = (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, ValueError, gzip.BadGzipFile, OverflowError)
+
+
+def open_tar(uri: str, packing: str, storage_options: storage.Options = None) -> BinaryIO:
+    """The tar's own bytes as a stream: decompressed for `tar.gz`, `tar.bz2`, `tar.xz`."""
+    raw = open_stream(uri, storage_options)
+    if packing == "tar.gz":
+        return cast(BinaryIO, gzip.GzipFile(fileobj=raw, mode="rb"))
+    if packing == "tar.bz2":
+        return cast(BinaryIO, bz2.BZ2File(raw, "rb"))
+    if packing == "tar.xz":
+        return cast(BinaryIO, lzma.LZMAFile(raw, "rb"))
+    return raw
+
+
+def is_damage(error: BaseException) -> bool:
+    """Whether `error` comes from broken data rather than from the disk or the network."""
+    return isinstance(error, DAMAGE) or (isinstance(error, OSError) and error.errno is None and not is_passing(error))
+
+
+class _Forward:
+    """What tarfile reads through: forward only, no header of absurd size, and it remembers how far it came and how it ended."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self.position = 0
+        self.reached = 0  # bytes known to be there
+        self.last = b""
+
+    def tell(self) -> int:
+        return self.position
+
+    def seek(self, position: int, whence: int = io.SEEK_SET) -> int:
+        # A negative size sends tarfile backwards, for ever (CVE-2025-8194).
+        if whence != io.SEEK_SET or position < self.position:
+            raise tarfile.ReadError("a header has an impossible size")
+        self.position = self._stream.seek(position)
+        return position
+
+    def read(self, size: int = -1) -> bytes:
+        if not 0 <= size <= _LARGEST_HEADER:
+            raise tarfile.ReadError("a header has an impossible size")
+        self.last = self._stream.read(size)
+        self.position += len(self.last)
+        if self.last:
+            self.reached = self.position
+        return self.last
+
+    def drain(self) -> None:
+        """Read what follows the end mark (padding), so that a decompressor checks its checksum."""
+        left = _TRAILER
+        while left > 0 and (data := self._stream.read(1 << 20)):
+            left -= len(data)
+
+
+def read_index(uri: str, packing: str, storage_options: storage.Options = None) -> Index:
+    """All files of a tar. A plain local one costs a read per member; a remote or compressed one is read through once.
+
+    A tar that breaks off keeps the members before the break. Raises OSError where the file cannot be opened or read.
+    """
+    members: list[Member] = []
+    with open_tar(uri, packing, storage_options) as stream:
+        through = _Forward(stream)
+        broken = _collect(through, packing, members)
+    if broken and members and not _is_whole(members[-1], through, uri, packing):
+        members[-1] = _cut(members[-1])
+    return Index(members=members, broken=broken)
+
+
+def _collect(through: _Forward, packing: str, members: list[Member]) -> str | None:
+    """Append every file to `members`; why the tar is broken, or None."""
+    advice = "copy it again"
+    try:
+        with tarfile.open(fileobj=cast(BinaryIO, through), mode="r:", errors="surrogateescape", encoding="utf-8") as tar:
+            while (info := tar.next()) is not None:
+                tar.members = []  # type: ignore[attr-defined]  # tarfile keeps every header otherwise
+                if not info.isdir():
+                    members.append(_member(info, packing))
+        if through.last == bytes(BLOCK):
+            through.drain()
+            return None
+    except Exception as error:
+        if not is_damage(error):
+            raise
+        if through.reached == 0:
+            return f"the file is not a {packing} archive, or damaged at its start; {advice}"
+        if isinstance(error, tarfile.ReadError | EOFError) or "end" in str(error):
+            return f"the archive ends early after {len(members)} members; {advice}"
+        return f"the archive is damaged after {len(members)} members; {advice}"
+    if len(through.last) in (0, BLOCK) and (len(through.last) == 0 or not members):
+        return f"the archive ends early after {len(members)} members (its end mark is missing); {advice}"
+    return f"the archive is damaged after {len(members)} members; {advice}"
+
+
+def _member(info: tarfile.TarInfo, packing: str) -> Member:
+    sparse = info.issparse()
+    status: Status | None = "unsupported" if sparse else None
+    return Member(
+        name=info.name,
+        size=info.size,
+        packed_size=info.size if packing == "tar" else None,
+        offset=info.offset_data,
+        packing=packing,
+        kind="file" if info.isfile() else "link" if info.issym() or info.islnk() else "special",
+        problem_status=status,
+        problem="it is stored as a sparse file; extract the archive first" if sparse else None,
+    )
+
+
+def _is_whole(member: Member, through: _Forward, uri: str, packing: str) -> bool:
+    end = member.offset + member.size
+    if packing == "tar" and storage.is_local(uri):
+        return through.reached >= end or end <= _local_size(uri)
+    return member.kind != "file" or through.reached >= end
+
+
+def _local_size(uri: str) -> int:
+    with open_stream(uri) as stream:
+        return stream.seek(0, io.SEEK_END)
+
+
+def _cut(member: Member) -> Member:
+    return replace(member, problem_status="unreadable", problem="the archive ends before this member's data does")
+
+
+def check_header(block: bytes, *, member: str, size: int | None) -> bool:
+    """Whether the 512 bytes before a member's data are still its header.
+
+    Long names and names that are not ASCII stand in earlier blocks, so for those the size alone is compared.
+    """
+    try:
+        info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+    except tarfile.TarError:
+        return False
+    if not info.isfile() or (size is not None and info.size not in (size, 0)):  # 0: the size stands in a pax header
+        return False
+    return plain_member(info.name) == member or len(member) >= 100 or not member.isascii()

@@ -1,0 +1,207 @@
+"""Folders, one level at a time: what is in a folder of this machine or of an object store, as sorted items.
+
+Names are sorted by code points, a file before a folder of the same name, so that every file system gives one order.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+from btc_ray.archive import names, storage
+from btc_ray.archive.containers import open_archive
+from btc_ray.archive.entries import SIZE_LIMIT, Entry, Skipped
+from btc_ray.archive.globs import Pattern
+from btc_ray.archive.readahead import Item, Later
+from btc_ray.archive.retries import explain, retrying
+
+Identity = tuple[int, int]  # device and inode of a local folder
+
+_BROKEN_LINK = "broken link: what it points to is gone"
+_NOT_UTF8 = "the file name is not valid UTF-8; rename the file or its folder"
+_NAMELESS = "keys with an empty folder name (//) cannot be listed; rename them"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scope:
+    """What stays the same during one listing."""
+
+    storage_options: storage.Options = None
+    size_limit: int = SIZE_LIMIT
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Child:
+    name: str
+    kind: Literal["file", "folder", "other"]
+    size: int | None = None
+    problem: str | None = None  # why a child of kind "other" is not read
+
+
+def walk(
+    uri: str,
+    scope: Scope,
+    *,
+    pattern: Pattern | None = None,
+    state: frozenset[int] = frozenset(),
+    above: frozenset[Identity] = frozenset(),
+) -> list[Item]:
+    """The items of one folder; folders and archives in it are `Later`. `above` are the local folders on the way, to find link
+    loops.
+
+    With `pattern` only what matches comes out, and a folder that matches comes out whole. A folder that cannot be listed is a
+    row.
+    """
+    try:
+        if storage.is_local(uri):
+            about = os.stat(uri)  # noqa: PTH116 — a string may hold bytes that are not UTF-8
+            above = above | {(about.st_dev, about.st_ino)}
+            children = _local_children(uri, above)
+        else:
+            children = _remote_children(uri, scope.storage_options)
+    except Exception as error:  # noqa: BLE001 — each file system raises its own kinds; all become a row
+        shown, _ = names.printable(uri)
+        return [Entry(uri=shown, problem_status="failed", problem=f"the folder cannot be listed: {explain(error)}")]
+    return list(
+        _items(uri, sorted(children, key=lambda child: (child.name, child.kind == "folder")), scope, pattern, state, above)
+    )
+
+
+def _items(
+    uri: str, children: list[_Child], scope: Scope, pattern: Pattern | None, state: frozenset[int], above: frozenset[Identity]
+) -> Iterator[Item]:
+    for child in children:
+        below, inside = pattern, state
+        if pattern is not None:
+            inside = pattern.step(state, child.name)
+            if pattern.matches(inside):
+                below = None
+            elif child.kind != "folder" or not inside:
+                continue
+        place = f"{uri.rstrip('/')}/{child.name}"
+        shown, is_text = names.printable(place)
+        reason = names.skip_folder(child.name) if child.kind == "folder" else names.skip_file(child.name)
+        if child.kind == "other":
+            yield _other(child, shown)
+        elif reason:
+            yield Skipped(uri=shown, reason=reason)
+        elif child.kind == "folder":
+            yield Later(partial(walk, place, scope, pattern=below, state=inside, above=above))
+        elif not is_text:
+            yield Entry(uri=shown, size=child.size, problem_status="unsupported", problem=_NOT_UTF8)
+        else:
+            yield file_item(place, child.size, scope)
+
+
+def _other(child: _Child, shown: str) -> Item:
+    """What is neither file nor folder. Where an image is lost with it, it is a row: someone expects that image."""
+    if child.problem == _NAMELESS:
+        return Entry(uri=shown, problem_status="unsupported", problem=child.problem)
+    if child.problem == _BROKEN_LINK and names.skip_file(child.name) is None:
+        return Entry(uri=shown, problem_status="failed", problem=child.problem)
+    assert child.problem is not None
+    return Skipped(uri=shown, reason=child.problem)
+
+
+def file_item(uri: str, size: int | None, scope: Scope) -> Item:
+    """An image's row, an archive still to be opened, or, for a file named by a person, a row whatever its extension."""
+    name = names.last_name(uri)
+    if names.archive_kind(name):
+        return Later(lambda: open_archive(uri, size, storage_options=scope.storage_options, size_limit=scope.size_limit))
+    if names.is_dicom(name):
+        return Entry(uri=uri, size=size, problem_status="unsupported", problem=names.DICOM_PROBLEM)
+    if size is not None and size > scope.size_limit:
+        return Entry(uri=uri, size=size, problem_status="unsupported", problem=names.too_large(scope.size_limit))
+    return Entry(uri=uri, size=size)
+
+
+def named_file(uri: str, scope: Scope) -> Item | None:
+    """The item of a file or folder that a person named, or None where nothing is there. Raises what the file system raises
+    else.
+    """
+    if not storage.is_local(uri):
+        return _named_remote(uri, scope)
+    try:
+        about = os.stat(uri)  # noqa: PTH116 — a string may hold bytes that are not UTF-8
+    except FileNotFoundError:
+        if os.path.lexists(uri):
+            return Entry(uri=names.printable(uri)[0], problem_status="failed", problem=_BROKEN_LINK)
+        return None
+    except NotADirectoryError:
+        return None
+    except OSError as error:
+        return Entry(uri=names.printable(uri)[0], problem_status="failed", problem=explain(error))
+    if stat.S_ISDIR(about.st_mode):
+        return Later(lambda: walk(uri, scope))
+    shown, is_text = names.printable(uri)
+    if not is_text:
+        return Entry(uri=shown, size=about.st_size, problem_status="unsupported", problem=_NOT_UTF8)
+    if not stat.S_ISREG(about.st_mode):
+        return Entry(uri=uri, problem_status="failed", problem=f"not a regular file ({special_kind(about.st_mode)})")
+    return file_item(uri, about.st_size, scope)
+
+
+def _named_remote(uri: str, scope: Scope) -> Item | None:
+    fs, path = storage.filesystem(uri, scope.storage_options)
+    fs.invalidate_cache(path)
+    try:
+        info = retrying(lambda: fs.info(path))
+    except FileNotFoundError:
+        return None
+    if info.get("type") == "directory" or uri.endswith("/"):
+        return Later(lambda: walk(uri.rstrip("/"), scope))
+    return file_item(uri, info.get("size"), scope)
+
+
+def _local_children(path: str, above: frozenset[Identity]) -> Iterator[_Child]:
+    with os.scandir(path) as entries:
+        for entry in entries:
+            yield _local_child(entry, above)
+
+
+def _local_child(entry: "os.DirEntry[str]", above: frozenset[Identity]) -> _Child:
+    try:
+        about = entry.stat()
+    except OSError as error:
+        if entry.is_symlink() and error.errno == errno.ELOOP:
+            return _Child(name=entry.name, kind="other", problem="symlink loop")
+        if entry.is_symlink():
+            return _Child(name=entry.name, kind="other", problem=_BROKEN_LINK)
+        # Gone or forbidden between listing and now: a row, which tells at reading what is the matter.
+        return _Child(name=entry.name, kind="file")
+    if stat.S_ISDIR(about.st_mode):
+        if entry.is_symlink() and (about.st_dev, about.st_ino) in above:
+            return _Child(name=entry.name, kind="other", problem="symlink loop")
+        return _Child(name=entry.name, kind="folder")
+    if stat.S_ISREG(about.st_mode):
+        return _Child(name=entry.name, kind="file", size=about.st_size)
+    return _Child(name=entry.name, kind="other", problem=f"not a regular file ({special_kind(about.st_mode)})")
+
+
+def special_kind(mode: int) -> str:
+    if stat.S_ISFIFO(mode):
+        return "a named pipe"
+    return "a socket" if stat.S_ISSOCK(mode) else "a device"
+
+
+def _remote_children(uri: str, storage_options: storage.Options) -> Iterator[_Child]:
+    fs, path = storage.filesystem(uri, storage_options)
+    fs.invalidate_cache(path)
+    listing = retrying(lambda: fs.ls(path, detail=True))
+    fs.invalidate_cache(path)  # fsspec would keep every folder of a bucket in memory
+    base = path.rstrip("/") + "/" if path.strip("/") else path
+    for info in listing:
+        name = info["name"]
+        folder = info["type"] == "directory"
+        if name.rstrip("/") == path.rstrip("/"):
+            if folder and name.endswith("/"):
+                # A key with "//": the file system cannot list what is below an empty name.
+                yield _Child(name="/", kind="other", problem=_NAMELESS)
+            continue  # the empty object that stands for the folder itself
+        if not name.startswith(base) and base:
+            continue  # a link on a web page that leads elsewhere
+        inner = name[len(base) :].rstrip("/").lstrip("/")
+        yield _Child(name=inner, kind="folder" if folder else "file", size=None if folder else info.get("size"))

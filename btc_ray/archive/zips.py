@@ -1,0 +1,216 @@
+"""The zip format, without opening an archive twice: `read_index` from its directory, `unpack` from one range of bytes.
+
+Own code because a member must be readable from a manifest row alone: zipfile wants the whole directory again, and gives up
+an archive for one bad name. Written after PKWARE's APPNOTE 6.3.10; the sections are named where they are used.
+"""
+
+import bz2
+import lzma
+import struct
+import zlib
+from stat import S_ISLNK
+
+from btc_ray.archive.members import Index, Member
+from btc_ray.archive.names import plain_member
+from btc_ray.archive.ranges import Ranges
+
+METHODS = {0: "stored", 8: "deflate", 12: "bzip2", 14: "lzma"}
+_METHOD_NAMES = {
+    1: "shrink",
+    6: "implode",
+    9: "deflate64",
+    93: "zstandard",
+    95: "xz",
+    96: "jpeg",
+    97: "wavpack",
+    98: "ppmd",
+    99: "AES",
+}
+_ENCRYPTED = 0x1 | 0x40 | 0x2000  # traditional, strong, masked headers (4.4.4)
+_DESCRIPTOR, _UTF8 = 0x8, 0x800
+
+_END = struct.Struct("<4s4H2LH")  # 4.3.16
+_END64 = struct.Struct("<4sQ2H2L4Q")  # 4.3.14
+_LOCATOR64 = struct.Struct("<4sLQL")  # 4.3.15
+_CENTRAL = struct.Struct("<4s6H3L5H2L")  # 4.3.12
+LOCAL = struct.Struct("<4s5H3L2H")  # 4.3.7
+_MAX32 = 0xFFFFFFFF
+DESCRIPTOR_SIZE = 24  # bytes: signature, CRC, two sizes of 8
+EXTRA_GUESS = 512  # bytes asked for on top, so that a local header with extra fields costs one request, not two
+
+
+class BrokenZipError(ValueError):
+    """Not a zip, or its directory or a member is damaged. The text is for a person."""
+
+
+class ChangedZipError(ValueError):
+    """The place where a member was no longer holds it."""
+
+
+def read_index(file: Ranges) -> Index:
+    """The members in directory order, by two or three range reads. Raises BrokenZipError; memory is one directory."""
+    directory, start_of_zip, total = _directory(file)
+    members: list[Member] = []
+    position = 0
+    while len(members) < total or position < len(directory):
+        if directory[position : position + 4] != b"PK\1\2":
+            break
+        try:
+            member, position = _central_member(directory, position, start_of_zip, file.size)
+        except (struct.error, IndexError) as error:
+            raise BrokenZipError("the zip directory is damaged") from error
+        members.append(member)
+    # Without zip64 the count has 16 bits; some writers let it wrap.
+    if len(members) & 0xFFFF != total & 0xFFFF or (total > 0xFFFF and len(members) != total):
+        raise BrokenZipError(f"the zip directory is damaged: it promises {total} members and lists {len(members)}")
+    return Index(members=[member for member in members if not member.name.endswith("/")])
+
+
+def _directory(file: Ranges) -> tuple[bytes, int, int]:
+    """The bytes of the directory, where the zip begins in the file (self-extracting ones have a program before), members
+    promised.
+    """
+    tail_start = max(0, file.size - (1 << 16) - _END.size - _LOCATOR64.size - _END64.size)
+    tail = file.read(tail_start, file.size)
+    end = tail.rfind(b"PK\5\6")
+    while end >= 0 and end + _END.size > len(tail):
+        end = tail.rfind(b"PK\5\6", 0, end)
+    if end < 0:
+        kind = "is empty (0 bytes)" if file.size == 0 else "has no zip directory at its end: it is cut off, damaged or not a zip"
+        raise BrokenZipError(f"the file {kind}; copy it again and test it with: unzip -t")
+    _, disk, _, _, total, size, offset, _ = _END.unpack_from(tail, end)
+    end_at = tail_start + end
+    locator = end - _LOCATOR64.size
+    if locator >= 0 and tail[locator : locator + 4] == b"PK\6\7":
+        _, _, where, _ = _LOCATOR64.unpack_from(tail, locator)
+        beside = tail_start + locator - _END64.size
+        for place in (beside, where):
+            record = file.read(place, place + _END64.size) if place >= 0 else b""
+            if len(record) == _END64.size and record[:4] == b"PK\6\6":
+                _, _, _, _, disk, _, _, total, size, offset = _END64.unpack(record)
+                end_at = place
+                break
+    if disk not in (0, 0xFFFF):
+        raise BrokenZipError("it is one part of a zip split over several files; join them first (zip -s 0)")
+    begin = end_at - size
+    for start in (begin, offset):
+        if total == 0 and size == 0:
+            return b"", 0, 0
+        if start >= 0 and start + size <= end_at:
+            directory = file.read(start, start + size)
+            if directory[:4] == b"PK\1\2" and len(directory) == size:
+                return directory, start - offset, total
+    raise BrokenZipError("the zip directory is damaged or cut off; copy the file again and test it with: unzip -t")
+
+
+def _central_member(directory: bytes, position: int, start_of_zip: int, file_size: int) -> tuple[Member, int]:
+    fields = _CENTRAL.unpack_from(directory, position)
+    _, made_by, _, flags, method, _, _, _, packed, size, name_size, extra_size, comment_size, _, _, attributes, offset = fields
+    name_at = position + _CENTRAL.size
+    extra_at = name_at + name_size
+    after = extra_at + extra_size + comment_size
+    if after > len(directory):
+        raise BrokenZipError("the zip directory is damaged: a name runs past its end")
+    size, packed, offset = _zip64_values(directory[extra_at : extra_at + extra_size], size, packed, offset)
+    name = decode_name(directory[name_at:extra_at], flags)
+    problem: str | None = None
+    if flags & _ENCRYPTED:
+        problem = "the member is encrypted; extract it with its password first"
+    elif method not in METHODS:
+        problem = f"its compression ({_METHOD_NAMES.get(method, f'method {method}')}) is not read; extract it and zip it again"
+    cut = problem is None and start_of_zip + offset + LOCAL.size + packed > file_size
+    member = Member(
+        name=name,
+        size=size,
+        packed_size=packed,
+        offset=start_of_zip + offset,
+        packing=METHODS.get(method),
+        # 3 is Unix, which keeps the file mode in the high half (4.4.15).
+        kind="link" if made_by >> 8 == 3 and S_ISLNK(attributes >> 16) else "file",
+        problem_status="unsupported" if problem else "unreadable" if cut else None,
+        problem=problem or ("its data would lie beyond the end of the archive" if cut else None),
+    )
+    return member, after
+
+
+def _zip64_values(extra: bytes, size: int, packed: int, offset: int) -> tuple[int, int, int]:
+    """The 64-bit values of the extra field 1, for those of the three that say "see there" (4.5.3)."""
+    values = [size, packed, offset]
+    while len(extra) >= 4:
+        kind, length = struct.unpack_from("<HH", extra)
+        if kind == 1:
+            body, at = extra[4 : 4 + length], 0
+            for number in range(3):
+                if values[number] == _MAX32 and at + 8 <= len(body):
+                    values[number] = struct.unpack_from("<Q", body, at)[0]
+                    at += 8
+            break
+        extra = extra[4 + length :]
+    return values[0], values[1], values[2]
+
+
+def decode_name(raw: bytes, flags: int) -> str:
+    """UTF-8 where the flag says so (bytes that are not become surrogates), else code page 437, as every reader does (4.4.4,
+    bit 11).
+    """
+    return raw.decode("utf-8", "surrogateescape") if flags & _UTF8 else raw.decode("cp437")
+
+
+def data_start(header: bytes, member: str) -> tuple[int, int | None]:
+    """Length of the local header at the start of `header`, and the CRC it holds (None: a descriptor after the data has it).
+
+    Raises ChangedZipError where there is no header or it names another member.
+    """
+    if len(header) < LOCAL.size or header[:4] != b"PK\3\4":
+        raise ChangedZipError("no member begins there")
+    _, _, flags, _, _, _, crc, _, _, name_size, extra_size = LOCAL.unpack_from(header)
+    if plain_member(decode_name(header[LOCAL.size : LOCAL.size + name_size], flags)) != member:
+        raise ChangedZipError("another member begins there")
+    return LOCAL.size + name_size + extra_size, None if flags & _DESCRIPTOR else crc
+
+
+def descriptor_crc(after: bytes, size: int, packed: int) -> int | None:
+    """The CRC of a data descriptor (4.3.9): signature or none, sizes of 4 or 8 bytes; None where no form fits."""
+    for layout in ("<4sLQQ", "<4sLLL"):
+        if len(after) >= struct.calcsize(layout):
+            signature, crc, *sizes = struct.unpack_from(layout, after)
+            if signature == b"PK\7\x08" and sizes == [packed, size]:
+                return int(crc)
+    for layout in ("<LQQ", "<LLL"):
+        if len(after) >= struct.calcsize(layout):
+            crc, *sizes = struct.unpack_from(layout, after)
+            if sizes == [packed, size]:
+                return int(crc)
+    return None
+
+
+def unpack(packed: bytes, *, packing: str, size: int, crc: int | None) -> bytes:
+    """`size` bytes out of `packed`; never allocates more than `size` + 1. Raises BrokenZipError where length or CRC differ."""
+    try:
+        data = _decompress(packed, packing, size)
+    except (zlib.error, OSError, EOFError, lzma.LZMAError, ValueError, struct.error) as error:
+        raise BrokenZipError("its compressed data is damaged") from error
+    if len(data) != size:
+        raise BrokenZipError(
+            f"it unpacks to {'more' if len(data) > size else 'less'} than the {size:,} bytes the archive promises"
+        )
+    if crc is not None and zlib.crc32(data) != crc:
+        raise BrokenZipError("its checksum (CRC-32) does not match")
+    return data
+
+
+def _decompress(packed: bytes, packing: str, size: int) -> bytes:
+    if packing == "stored":
+        return packed
+    if packing == "deflate":
+        return zlib.decompressobj(-15).decompress(packed, size + 1)
+    if packing == "bzip2":
+        return bz2.BZ2Decompressor().decompress(packed, size + 1)
+    _, properties_size = struct.unpack_from("<HH", packed)  # 5.8.8
+    properties, dictionary = struct.unpack_from("<BL", packed, 4)
+    rest, lc = divmod(properties, 9)
+    pb, lp = divmod(rest, 5)
+    # The dictionary is allocated at once, and none larger than the data is ever used.
+    filters = [{"id": lzma.FILTER_LZMA1, "lc": lc, "lp": lp, "pb": pb, "dict_size": min(dictionary, max(size, 4096))}]
+    # max_length is the exact size: without an end mark the decoder cannot tell that it is done.
+    return lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=filters).decompress(packed[4 + properties_size :], size)

@@ -1,0 +1,132 @@
+"""One function a job: the rooms it goes through, in order, and where its results are. Settings in, exit code out."""
+
+import functools
+import random
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import Any
+
+from btc_ray import settings
+from btc_ray.archive import storage
+from btc_ray.archive.entries import Entry, Skipped
+from btc_ray.cluster import available_cpus, chosen_address, joined
+from btc_ray.progress import duration, say
+
+COMPLETE, TOO_MANY_BAD = 0, 3
+SAMPLE = 32  # images that a dry run times
+
+
+def score(chosen: settings.Score) -> int:
+    """Score, then write summary.html; 3 where more images than allowed are not ok."""
+    if chosen.dry_run:
+        return _dry_run(chosen)
+    from btc_ray.scoring.run import bad_fraction
+    from btc_ray.scoring.run import score as run
+
+    state = run(chosen, cpus=chosen.cpus or available_cpus(), ray_session=_ray_session(chosen))
+    page = storage.join(chosen.output, "summary.html")
+    _summarise(chosen, state, page)
+    for status, number in sorted(state["counts"]["status"].items(), key=lambda item: -item[1]):
+        print(f"{status:<12} {number:>12,}")
+    for label, number in sorted(state["counts"]["label"].items()):
+        print(f"  {label:<12} {number:>10,}")
+    print(f"scores       {storage.join(chosen.output, 'scores')}")
+    print(f"summary      {page}")
+    bad = bad_fraction(state)
+    if bad > chosen.max_bad_fraction:
+        say(f"{bad:.1%} of the images are not ok, more than --max-bad-fraction {chosen.max_bad_fraction:.1%}. The summary says why.")
+        return TOO_MANY_BAD
+    return COMPLETE
+
+
+def retrain(chosen: settings.Retrain) -> int:
+    """Train, then draw the bundle's figures."""
+    from btc_ray.training.trainer import retrain as run
+
+    trained = run(chosen, ray_session=_ray_session(chosen))
+    _draw_figures(chosen, trained.history, trained.confusion, trained.bundle.classes)
+    for split, metrics in trained.bundle.metrics.items():
+        print(f"{split:<12} accuracy {metrics['accuracy']:.4f}   loss {metrics['loss']:.4f}   {metrics['images']:,} images")
+    print(f"model        {chosen.output}")
+    return COMPLETE
+
+
+def crop(chosen: settings.Crop) -> int:
+    """Crop an archive into Parquet, then draw the crops that a person should look at first."""
+    from btc_ray.archive.manifest import write_manifest
+    from btc_ray.dataset.crops import crop_in_parallel
+    from btc_ray.images.prepare import Preprocess
+
+    options = chosen.storage()
+    manifest, crops = storage.join(chosen.output, "manifest"), storage.join(chosen.output, "crops")
+    preprocess = Preprocess(crop=chosen.crop, size=chosen.size)
+    summary = write_manifest(chosen.input, manifest, skipped_uri=storage.join(chosen.output, "skipped.parquet"), storage_options=options)
+    say(f"{summary.rows:,} images to crop, {sum(tally.count for tally in summary.skipped.values()):,} other files skipped.")
+    storage.remove_tree(crops, options)
+    with _ray_session(chosen)():
+        crop_in_parallel(manifest, crops, preprocess=preprocess, storage_options=options)
+    _draw_doubtful(chosen, crops)
+    print(f"crops        {crops}")
+    print(f"doubtful     {storage.join(chosen.output, 'doubtful.png')}")
+    return COMPLETE
+
+
+def _ray_session(chosen: settings.Job) -> Callable[[], AbstractContextManager[None]]:
+    """What joins or starts Ray when a room needs it."""
+    return functools.partial(joined, chosen.address, cpus=chosen.cpus, debug=chosen.debug)
+
+
+def _dry_run(chosen: settings.Score) -> int:
+    """Say what would be scored, what would be skipped and why, and how long it would take; write nothing."""
+    from btc_ray.archive.manifest import summarise
+    from btc_ray.model.bundle import read_bundle
+    from btc_ray.scoring.estimate import images_per_second
+
+    bundle = read_bundle(chosen.model, chosen.storage())
+    sample: list[Entry] = []
+    chance, met = random.Random(0), 0
+
+    def look(found: Entry | Skipped) -> None:  # a fair sample of a listing of unknown length (Vitter's algorithm R)
+        nonlocal met
+        if isinstance(found, Entry) and found.problem_status is None:
+            met += 1
+            if len(sample) < SAMPLE:
+                sample.append(found)
+            elif (place := chance.randrange(met)) < SAMPLE:
+                sample[place] = found
+
+    summary = summarise(chosen.input, storage_options=chosen.storage(), seen=look)
+    print(f"{summary.rows:,} images, {summary.size / 1e9:,.2f} GB" + (" at least" if summary.unknown_sizes else ""))
+    for end, number in summary.formats.items():
+        print(f"  {end:<14} {number:>12,}")
+    for title, tallies in (("would get a row with their reason", summary.problems), ("would be skipped", summary.skipped)):
+        for reason, tally in tallies.items():
+            print(f"{tally.count:,} {title}: {reason}")
+            print("".join(f"    {uri!r}\n" for uri in tally.examples[:5]), end="")
+    if sample:
+        rate = images_per_second(
+            sample,
+            bundle=bundle,
+            model=chosen.model,
+            device=chosen.device,
+            precision=chosen.precision,
+            storage_options=chosen.storage(),
+        )
+        workers = chosen.cpus or available_cpus()
+        print(
+            f"about {duration(summary.rows / (rate * workers))} on this machine: {rate:,.0f} images/s a worker, measured on "
+            f"{len(sample)} of them, times {workers} workers"
+        )
+    return COMPLETE
+
+
+def _summarise(chosen: settings.Score, state: Mapping[str, Any], page: str) -> None:
+    pass
+
+
+def _draw_figures(chosen: settings.Retrain, history: list[dict[str, Any]], confusion: Any, classes: tuple[str, ...]) -> None:
+    pass
+
+
+def _draw_doubtful(chosen: settings.Crop, crops: str) -> None:
+    pass

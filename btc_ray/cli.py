@@ -1,0 +1,110 @@
+"""`btc-ray JOB …`: settings in, job out; no logic of its own. Exit codes are those of the design.
+
+0 complete · 1 anything else · 2 unusable arguments · 3 complete, but too many images are not ok · 4 refused, the folder is another run's.
+"""
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from btc_ray import __version__, settings
+from btc_ray.progress import say
+
+COMPLETE, FAILED, UNUSABLE, TOO_MANY_BAD, INTERRUPTED = 0, 1, 2, 3, 130
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    settings: type[settings.Job]
+    run: Callable[..., int]  # settings in, exit code out
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one job; returns its exit code."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_usage())
+        return COMPLETE if arguments else UNUSABLE
+    if arguments[0] == "--version":
+        print(f"btc-ray {__version__}")
+        return COMPLETE
+    name, *rest = arguments
+    if name not in COMMANDS:
+        say(f"btc-ray: there is no job {name!r}; there are {', '.join(COMMANDS)}.")
+        return UNUSABLE
+    debug = "--debug" in rest
+    try:
+        return COMMANDS[name].run(settings.parse(COMMANDS[name].settings, rest, program=f"btc-ray {name}"))
+    except KeyboardInterrupt:
+        say("\nInterrupted. Running the same command again continues where it stopped.")
+        return INTERRUPTED
+    except BrokenPipeError:  # `btc-ray info … | head`
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - so that the interpreter's last flush is quiet
+        return COMPLETE
+    except Exception as error:  # noqa: BLE001 - the last stop before a person
+        return _explain(error, debug=debug)
+
+
+def _explain(error: Exception, *, debug: bool) -> int:
+    """Say what was wrong. What a user caused is a ValueError of one of our rooms and needs no traceback."""
+    ours = isinstance(error, ValueError) and type(error).__module__.startswith("btc_ray.")
+    if debug or not (ours or isinstance(error, OSError) or type(error).__module__.startswith("btc_ray.")):
+        traceback.print_exception(error)
+    say(f"btc-ray: {error}" if ours or str(error) else f"btc-ray: {type(error).__name__}")
+    return int(getattr(error, "exit_code", UNUSABLE if ours else FAILED))
+
+
+def _usage() -> str:
+    jobs = "\n".join(f"  {name:<9} {(command.settings.__doc__ or '').splitlines()[0]}" for name, command in COMMANDS.items())
+    return (
+        f"btc-ray {__version__}: score archives of brain MRI images and retrain the model that does it, on Ray.\n"
+        f"Research use only. Not a medical device; not for diagnostic use.\n\nJobs:\n{jobs}\n\n"
+        "`btc-ray JOB --help` shows a job's flags, units and defaults."
+    )
+
+
+# One function a job: it imports what the job needs, so that `--help` and `info` answer at once.
+
+
+def _demo(chosen: settings.Demo) -> int:
+    from btc_ray.demo import demo
+
+    return demo(chosen)
+
+
+def _crop(chosen: settings.Crop) -> int:
+    from btc_ray.chains import crop
+
+    return crop(chosen)
+
+
+def _retrain(chosen: settings.Retrain) -> int:
+    from btc_ray.chains import retrain
+
+    return retrain(chosen)
+
+
+def _score(chosen: settings.Score) -> int:
+    from btc_ray.chains import score
+
+    return score(chosen)
+
+
+def _info(chosen: settings.Info) -> int:
+    from btc_ray.info import info
+
+    return info(chosen)
+
+
+COMMANDS = {
+    "demo": Command(settings=settings.Demo, run=_demo),
+    "crop": Command(settings=settings.Crop, run=_crop),
+    "retrain": Command(settings=settings.Retrain, run=_retrain),
+    "score": Command(settings=settings.Score, run=_score),
+    "info": Command(settings=settings.Info, run=_info),
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,116 @@
+"""Crops made in parallel by Ray Data, as Parquet: once for a labelled data set (cached under its fingerprint), or for any archive.
+
+Only jobs that use Ray load this module.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pyarrow.fs
+import pyarrow.parquet as pq
+import ray
+
+from btc_ray.archive import storage
+from btc_ray.archive.reader import ByteReader
+from btc_ray.dataset import table as labelled
+from btc_ray.images.batch import pixels_of, prepare_batch
+from btc_ray.images.prepare import Preprocess
+from btc_ray.pool import IO_ARGS, Pool, data_context
+from btc_ray.progress import say
+
+DONE = "done.json"  # stands in a finished folder of crops, with its counts
+ROWS_PER_BLOCK = 512  # 25 MB of 224 × 224 crops
+
+
+@dataclass(frozen=True, kw_only=True)
+class Crops:
+    """A labelled data set's crops in memory. Only images that are ok; `skipped` counts the others by status.
+
+    `pixels` uint8 (N, size, size); 0.35 GB for 7,019 images at 224 × 224.
+    """
+
+    fingerprint: str
+    folder: str  # the Parquet files of all images, `prepared_schema`
+    rows: pa.Table  # row_id, uri, label, split, group, crop_status, doubt, content_sha256
+    pixels: np.ndarray
+    skipped: dict[str, int]
+
+
+class _Cropper:
+    def __init__(self, preprocess: Preprocess, storage_options: Mapping[str, str]) -> None:
+        cv2.setNumThreads(1)
+        self._preprocess, self._reader = preprocess, ByteReader(storage_options)
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        rows = batch.to_pylist()
+        return prepare_batch(rows, self._reader.read_many(rows), self._preprocess)
+
+
+def crop_in_parallel(manifest: str, output: str, *, preprocess: Preprocess, storage_options: Mapping[str, str]) -> None:
+    """Crop the images of a Parquet folder of manifest rows into `output`/*.parquet (`prepared_schema`). Needs a Ray that is joined."""
+    pool = Pool.of_cluster(use_gpus=False)
+    filesystem, path = arrow(manifest, storage_options)
+    rows = sum(pq.ParquetFile(file, filesystem=filesystem).metadata.num_rows for file in _part_paths(manifest, storage_options))
+    blocks = max(1, min(math.ceil(rows / 32), max(4 * pool.cpus, math.ceil(rows / ROWS_PER_BLOCK))))
+    out_filesystem, out_path = arrow(output, storage_options)
+    with data_context():
+        ray.data.read_parquet(path, filesystem=filesystem, **IO_ARGS).repartition(blocks).map_batches(
+            _Cropper,
+            fn_constructor_kwargs={"preprocess": preprocess, "storage_options": dict(storage_options)},
+            batch_size=32,
+            batch_format="pyarrow",
+            **pool.cpu_workers(),
+        ).write_parquet(out_path, filesystem=out_filesystem, try_create_dir=True, **IO_ARGS)
+
+
+def labelled_crops(table: pa.Table, *, preprocess: Preprocess, cache: str, storage_options: Mapping[str, str]) -> Crops:
+    """Crops of a labelled table, from `cache` where the same images were cropped the same way before. Needs a Ray that is joined."""
+    fingerprint = f"{labelled.fingerprint(table)}-{preprocess.preprocess_id}"
+    folder = storage.join(cache, f"crops-{fingerprint}")
+    if storage.exists(storage.join(folder, DONE), storage_options):
+        say(f"Crops are cached in {folder}.")
+    else:
+        say(f"Cropping {len(table):,} images …")
+        storage.remove_tree(folder, storage_options)  # left by a job that was killed
+        manifest = storage.join(folder, "manifest")
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink)
+        storage.write_bytes(storage.join(manifest, "part-00000.parquet"), sink.getvalue().to_pybytes(), storage_options)
+        crop_in_parallel(manifest, storage.join(folder, "crops"), preprocess=preprocess, storage_options=storage_options)
+        done = json.dumps({"images": len(table), "preprocess": preprocess.to_dict()})
+        storage.write_bytes(storage.join(folder, DONE), done.encode(), storage_options)
+    return _read(table, storage.join(folder, "crops"), fingerprint, storage_options)
+
+
+def _read(table: pa.Table, folder: str, fingerprint: str, storage_options: Mapping[str, str]) -> Crops:
+    filesystem, path = arrow(folder, storage_options)
+    crops = pq.read_table(path, filesystem=filesystem).sort_by("row_id")
+    if len(crops) != len(table) or not crops["row_id"].equals(table["row_id"]):
+        raise RuntimeError(f"{folder} has {len(crops):,} crops of {len(table):,} images. Delete it and run again.")
+    good = pa.array(np.array(crops["pixels"].is_valid()))
+    bad = crops.filter(pa.array(~np.array(crops["pixels"].is_valid())))
+    rows: dict[str, Any] = {name: table[name].filter(good) for name in ("row_id", "uri", "label", "split", "group")}
+    kept = crops.filter(good)
+    rows |= {name: kept[name] for name in ("crop_status", "doubt", "content_sha256")}
+    skipped = {entry["values"]: entry["counts"] for entry in bad["status"].value_counts().to_pylist()}
+    for row in bad.select(["uri", "error"]).slice(0, 10).to_pylist():
+        say(f"left out: {row['uri']}: {row['error']}")
+    return Crops(fingerprint=fingerprint, folder=folder, rows=pa.table(rows), pixels=pixels_of(kept), skipped=skipped)
+
+
+def _part_paths(folder: str, storage_options: Mapping[str, str]) -> list[str]:
+    return [arrow(uri, storage_options)[1] for uri in storage.list_files(folder, ".parquet", storage_options)]
+
+
+def arrow(uri: str, storage_options: Mapping[str, str]) -> tuple[pyarrow.fs.FileSystem, str]:
+    """The file system and path of `uri` as pyarrow and Ray Data take them."""
+    if storage.is_local(uri):
+        return pyarrow.fs.LocalFileSystem(), storage.local_path(uri)
+    filesystem, path = storage.filesystem(uri, storage_options)
+    return pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(filesystem)), path

@@ -1,0 +1,123 @@
+"""Labelled images as one table: `uri, label, split, group`, from the Kaggle layout, class folders, or a Parquet/CSV table."""
+
+import hashlib
+import os
+from collections.abc import Mapping
+
+import pyarrow as pa
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+
+from btc_ray.archive import storage
+from btc_ray.archive.entries import Entry
+from btc_ray.archive.listing import list_inputs
+
+SCHEMA = pa.schema(
+    [
+        pa.field("row_id", pa.int64(), nullable=False),
+        pa.field("uri", pa.string(), nullable=False),
+        pa.field("size", pa.int64()),
+        pa.field("modified", pa.int64()),  # nanoseconds since 1970 of local files: a changed file is noticed
+        pa.field("container", pa.string()),
+        pa.field("offset", pa.int64()),
+        pa.field("packed_size", pa.int64()),
+        pa.field("packing", pa.string()),
+        pa.field("problem_status", pa.string()),
+        pa.field("problem", pa.string()),
+        pa.field("label", pa.string(), nullable=False),
+        pa.field("split", pa.string()),  # train, test, or null: not said
+        pa.field("group", pa.string()),  # images of one group stay on one side of a split; null: a group of its own
+    ]
+)
+
+_SPLITS = {"training": "train", "train": "train", "testing": "test", "test": "test"}
+
+
+class LabelledDataError(ValueError):
+    """A labelled data set that cannot be understood; the message says what was found and what is expected."""
+
+
+def read_labelled(uri: str, storage_options: Mapping[str, str] | None = None) -> pa.Table:
+    """Every labelled image of `uri` as a table of SCHEMA, in the order of the listing. Raises LabelledDataError."""
+    rows = _from_table(uri, storage_options) if uri.endswith((".parquet", ".csv")) else _from_folders(uri, storage_options)
+    if not rows:
+        raise LabelledDataError(
+            f"{uri} has no labelled images. Expected {uri}/Training/<class>/* and {uri}/Testing/<class>/*, or {uri}/<class>/*, or a "
+            "Parquet or CSV table with the columns uri,label[,split][,group]."
+        )
+    table = pa.Table.from_pylist([{"row_id": number, **row} for number, row in enumerate(rows)], schema=SCHEMA)
+    classes = class_names(table)
+    if len(classes) < 2:
+        raise LabelledDataError(f"{uri} has images of one class only ({classes[0]}); telling apart needs two.")
+    return table
+
+
+def class_names(table: pa.Table) -> tuple[str, ...]:
+    """The classes in their order, which is always the sorted names."""
+    return tuple(sorted(set(table["label"].to_pylist())))
+
+
+def fingerprint(table: pa.Table) -> str:
+    """16 hex digits that change when an image, its bytes' size or date, its label, split or group changes."""
+    digest = hashlib.sha256()
+    for batch in table.drop_columns(["row_id"]).to_batches(max_chunksize=10_000):
+        digest.update(repr(batch.to_pylist()).encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()[:16]
+
+
+def _from_folders(uri: str, storage_options: Mapping[str, str] | None) -> list[dict[str, object]]:
+    root = storage.absolute(uri).rstrip("/")
+    rows = []
+    for entry in list_inputs([uri], storage_options=storage_options):
+        if not isinstance(entry, Entry):
+            continue
+        *folders, _name = entry.uri.removeprefix(root).lstrip("/").split("/")
+        split = _SPLITS.get(folders[0].lower()) if folders else None
+        folders = folders[1:] if split else folders
+        if not folders:
+            raise LabelledDataError(f"{entry.uri} stands in no class folder. Expected {uri}/Training/<class>/* or {uri}/<class>/*.")
+        rows.append({**_located(entry), "label": folders[0], "split": split})
+    return rows
+
+
+def _from_table(uri: str, storage_options: Mapping[str, str] | None) -> list[dict[str, object]]:
+    try:
+        data = pa.BufferReader(storage.read_bytes(uri, storage_options))
+    except FileNotFoundError as error:
+        raise LabelledDataError(f"{uri} does not exist.") from error
+    try:
+        table = pq.read_table(data) if uri.endswith(".parquet") else pacsv.read_csv(data)
+    except pa.ArrowInvalid as error:
+        raise LabelledDataError(f"{uri} cannot be read as a table: {error}") from error
+    if missing := {"uri", "label"} - set(table.column_names):
+        raise LabelledDataError(f"{uri} has no column {' and '.join(sorted(missing))}; a labelled table has uri,label[,split][,group].")
+    folder = uri.rpartition("/")[0] or "."
+    rows: list[dict[str, object]] = []
+    for number, row in enumerate(table.to_pylist(), start=1):
+        if not row["uri"] or not row["label"]:
+            raise LabelledDataError(f"{uri}: row {number} has no {'label' if row['uri'] else 'uri'}.")
+        split = row.get("split")
+        if split is not None and str(split).lower() not in _SPLITS:
+            raise LabelledDataError(f"{uri}: row {number} has the split {split!r}; known are train and test.")
+        image = row["uri"] if "://" in row["uri"] or row["uri"].startswith("/") else storage.join(folder, row["uri"])
+        group = row.get("group")
+        rows.append(
+            {
+                **_located(Entry(uri=storage.absolute(image))),
+                "label": str(row["label"]),
+                "split": None if split is None else _SPLITS[str(split).lower()],
+                "group": None if group is None else str(group),
+            }
+        )
+    return rows
+
+
+def _located(entry: Entry) -> dict[str, object]:
+    row: dict[str, object] = {name: getattr(entry, name) for name in Entry.__dataclass_fields__}
+    if entry.container is None and storage.is_local(entry.uri):
+        try:
+            found = os.stat(entry.uri)  # noqa: PTH116 - one call for both, and names may hold anything
+            row |= {"size": found.st_size, "modified": found.st_mtime_ns}
+        except OSError:
+            pass  # reading it gives the row its reason
+    return row

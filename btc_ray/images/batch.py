@@ -1,0 +1,86 @@
+"""Many images at once: bytes in, one Arrow table out, a row an image whatever became of it.
+
+Made for scoring and made for training, a crop goes through here, so that both see the same pixels.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from btc_ray.images.prepare import Preprocess, prepare
+
+OUTCOME = (
+    pa.field("row_id", pa.int64(), nullable=False),
+    pa.field("uri", pa.string(), nullable=False),
+    pa.field("status", pa.string(), nullable=False),
+    pa.field("error", pa.string()),
+    pa.field("width", pa.int32()),
+    pa.field("height", pa.int32()),
+    pa.field("crop_x", pa.int32()),
+    pa.field("crop_y", pa.int32()),
+    pa.field("crop_w", pa.int32()),
+    pa.field("crop_h", pa.int32()),
+    pa.field("crop_status", pa.string()),
+)
+
+
+def prepared_schema(size: int) -> pa.Schema:
+    """What became of each image (`OUTCOME`), how doubtful its crop is (0 to 1), the sha256 of its bytes, and its pixels: uint8
+    (size, size) as bytes, null where there are none."""
+    return pa.schema(
+        [
+            *OUTCOME,
+            pa.field("doubt", pa.float32()),
+            pa.field("content_sha256", pa.string()),
+            pa.field("pixels", pa.binary(size * size)),
+        ]
+    )
+
+
+def prepare_batch(rows: Sequence[Mapping[str, Any]], contents: Iterable[bytes | Exception], preprocess: Preprocess) -> pa.Table:
+    """Prepare the images of `rows` (each with `row_id` and `uri`); returns a table of `prepared_schema` in the same order.
+
+    `contents` has the bytes of each row, or the error that reading it ended in, whose `status` (default `failed`) and text
+    become the row's.
+    """
+    records = [
+        {
+            "row_id": row["row_id"],
+            "uri": row["uri"],
+            **(_not_read(content) if isinstance(content, Exception) else _read(content, preprocess)),
+        }
+        for row, content in zip(rows, contents, strict=True)
+    ]
+    return pa.Table.from_pylist(records, schema=prepared_schema(preprocess.size))
+
+
+def pixels_of(table: pa.Table) -> np.ndarray:
+    """The crops of a table with a `pixels` column that are there: uint8 (N, size, size), read-only, without a copy."""
+    column = table["pixels"].drop_null().combine_chunks()
+    side = round(column.type.byte_width**0.5)
+    flat = np.frombuffer(column.buffers()[1], np.uint8, count=len(column) * side * side, offset=column.offset * side * side)
+    return flat.reshape(len(column), side, side)
+
+
+def _not_read(error: Exception) -> dict[str, Any]:
+    return {"status": getattr(error, "status", "failed"), "error": str(error)}
+
+
+def _read(content: bytes, preprocess: Preprocess) -> dict[str, Any]:
+    image = prepare(content, preprocess)
+    record: dict[str, Any] = {
+        "status": image.status,
+        "error": image.error,
+        "width": image.width,
+        "height": image.height,
+        "crop_status": image.crop_status,
+        "doubt": image.doubt,
+        "content_sha256": hashlib.sha256(content).hexdigest(),
+        "pixels": None if image.pixels is None else image.pixels.tobytes(),
+    }
+    if image.box is not None:
+        record |= {"crop_x": image.box.x, "crop_y": image.box.y, "crop_w": image.box.w, "crop_h": image.box.h}
+    return record

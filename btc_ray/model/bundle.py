@@ -1,0 +1,180 @@
+"""The model bundle: a folder with weights and every fact needed to use them, read and written without executing code.
+
+Reading `bundle.json` needs neither torch nor Ray, so `btc-ray info` answers at once.
+"""
+
+import hashlib
+import json
+import platform
+import posixpath
+import subprocess
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import fsspec
+
+from btc_ray.images.prepare import Preprocess
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+NOT_FOR_DIAGNOSIS = "Research use only. Not a medical device; not for diagnostic use."
+FORMAT = 1
+
+
+class BundleError(ValueError):
+    """A bundle that is missing, damaged or not ours; the message says which file and what to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bundle:
+    """What `bundle.json` says. `model_id` is the first 16 hex digits of the sha256 of `model.safetensors`."""
+
+    classes: tuple[str, ...]
+    model_id: str
+    preprocess: dict[str, Any]
+    preprocess_id: str
+    architecture: str = "resnet18"
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    temperature: float = 1.0  # logits are divided by it before the softmax
+    training: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    git_commit: str | None = None
+    created: str = ""
+    format: int = FORMAT
+
+
+def read_bundle(uri: str, storage_options: Mapping[str, str] | None = None) -> Bundle:
+    """Read and check `bundle.json`. Raises BundleError."""
+    name = posixpath.join(uri, "bundle.json")
+    try:
+        content = json.loads(_read(name, storage_options))
+    except FileNotFoundError as error:
+        raise BundleError(f"{uri} is not a model bundle: it has no bundle.json. Make one with `btc-ray retrain`.") from error
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise BundleError(f"{name} is damaged: it is not JSON ({error}).") from error
+    known = {item.name for item in fields(Bundle)}
+    if not isinstance(content, dict) or not {"classes", "model_id", "preprocess", "preprocess_id"} <= content.keys():
+        raise BundleError(f"{name} is not a bundle's description: classes, model_id, preprocess or preprocess_id is missing.")
+    if content.get("format", FORMAT) > FORMAT:
+        raise BundleError(f"{name} was written by a newer btc-ray (format {content['format']}). Update btc-ray.")
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in content.items() if key in known}
+    bundle = Bundle(**values)
+    if bundle.architecture != "resnet18":
+        raise BundleError(f"{name}: architecture {bundle.architecture!r} is not known here; resnet18 is.")
+    try:
+        actual = Preprocess.from_dict(bundle.preprocess).preprocess_id
+    except ValueError as error:
+        raise BundleError(f"{name}: {error}") from error
+    if actual != bundle.preprocess_id:
+        raise BundleError(
+            f"{uri} was trained on images prepared otherwise: it asks for preprocess_id {bundle.preprocess_id}, this version of "
+            f"btc-ray makes {actual}. Score with the version that trained it, or train again."
+        )
+    return bundle
+
+
+def read_weights(uri: str, bundle: Bundle, storage_options: Mapping[str, str] | None = None) -> "dict[str, Tensor]":
+    """The tensors of `model.safetensors`, checked against `model_id`. Raises BundleError."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    name = posixpath.join(uri, "model.safetensors")
+    try:
+        data = _read(name, storage_options)
+    except FileNotFoundError as error:
+        raise BundleError(f"{uri} has no model.safetensors: copy the whole bundle folder.") from error
+    if weights_id(data) != bundle.model_id:
+        raise BundleError(f"{name} is damaged or belongs to another bundle: its sha256 does not begin with {bundle.model_id}.")
+    try:
+        return load(data)
+    except SafetensorError as error:
+        raise BundleError(f"{name} is not a safetensors file ({error}).") from error
+
+
+def write_bundle(
+    uri: str,
+    *,
+    state: "Mapping[str, Tensor]",
+    classes: tuple[str, ...],
+    preprocess: Preprocess,
+    training: Mapping[str, Any],
+    data: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+    temperature: float = 1.0,
+    storage_options: Mapping[str, str] | None = None,
+) -> Bundle:
+    """Write weights, description and card; `bundle.json` comes last, so that a bundle which has one is whole."""
+    from safetensors.torch import save
+
+    from btc_ray.model.card import model_card
+
+    weights = save({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()})
+    bundle = Bundle(
+        classes=classes,
+        model_id=weights_id(weights),
+        preprocess=preprocess.to_dict(),
+        preprocess_id=preprocess.preprocess_id,
+        temperature=temperature,
+        training=dict(training),
+        data=dict(data),
+        metrics=dict(metrics),
+        versions=library_versions(),
+        git_commit=_git_commit(),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    _write(posixpath.join(uri, "model.safetensors"), weights, storage_options)
+    _write(posixpath.join(uri, "model_card.md"), model_card(bundle).encode(), storage_options)
+    _write(posixpath.join(uri, "bundle.json"), (json.dumps(asdict(bundle), indent=2) + "\n").encode(), storage_options)
+    return bundle
+
+
+def weights_id(data: bytes) -> str:
+    """The `model_id` of the bytes of a `model.safetensors`."""
+    return hashlib.sha256(data).hexdigest()[:16]
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of what a result depends on, without importing any of it."""
+    versions = {"python": platform.python_version()}
+    for name in ("btc-ray", "torch", "torchvision", "ray", "opencv-python-headless", "pillow", "numpy", "pyarrow"):
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            versions[name] = "unknown"
+    return versions
+
+
+def _git_commit() -> str | None:
+    """The commit of the checkout this code runs from, or None where it is installed without one."""
+    home = Path(__file__).resolve().parents[2]
+    if not (home / ".git").exists():
+        return None
+    try:
+        done = subprocess.run(["git", "-C", str(home), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None if done.returncode == 0 else None
+
+
+def _read(uri: str, storage_options: Mapping[str, str] | None) -> bytes:
+    with fsspec.open(uri, "rb", **_options(uri, storage_options)) as file:
+        return file.read()
+
+
+def _write(uri: str, data: bytes, storage_options: Mapping[str, str] | None) -> None:
+    with fsspec.open(uri, "wb", auto_mkdir=True, **_options(uri, storage_options)) as file:
+        file.write(data)
+
+
+def _options(uri: str, storage_options: Mapping[str, str] | None) -> dict[str, str]:
+    return dict(storage_options or {}) if "://" in uri else {}

@@ -1,0 +1,91 @@
+"""`model_card.md`: a bundle's facts for a reader, what is not known named as unknown.
+
+After Mitchell et al., Model Cards for Model Reporting, FAT* 2019.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from btc_ray.model.bundle import Bundle
+
+
+def model_card(bundle: "Bundle") -> str:
+    """The card as Markdown."""
+    from btc_ray.model.bundle import NOT_FOR_DIAGNOSIS
+
+    return "\n".join(
+        [
+            f"# Model {bundle.model_id}",
+            "",
+            f"**{NOT_FOR_DIAGNOSIS}**",
+            "",
+            f"A {bundle.architecture} that tells {_words(bundle.classes)} apart in single MRI slices "
+            f"({bundle.preprocess.get('size', '?')} × {bundle.preprocess.get('size', '?')} pixels, grey, "
+            f"crop `{bundle.preprocess.get('crop', '?')}`). Made {bundle.created or 'at an unknown time'} by btc-ray.",
+            "",
+            "## Intended use",
+            "",
+            "Research on archives of brain MRI slices: sorting, searching, method comparison. Not for patients.",
+            "",
+            "## How good it is",
+            "",
+            *_table(bundle.metrics),
+            "",
+            "## What it was trained on",
+            "",
+            *_table(bundle.data),
+            "",
+            "## How it was trained",
+            "",
+            *_table(bundle.training),
+            "",
+            "## What is not known",
+            "",
+            "- Scanner, field strength, sequence, age and sex of the patients: unknown unless stated above.",
+            "- Whether images of one patient stand on both sides of a split: unknown unless the data names patients.",
+            "- How it does on images of another hospital: unknown. Measure it with `btc-ray evaluate` on your own.",
+            "- Images that are not brain MRI get one of the classes all the same.",
+            "",
+            "## Identity",
+            "",
+            *_table(
+                {
+                    "model_id": bundle.model_id,
+                    "preprocess_id": bundle.preprocess_id,
+                    "temperature": bundle.temperature,
+                    "git commit": bundle.git_commit or "unknown",
+                    **bundle.versions,
+                }
+            ),
+            "",
+        ]
+    )
+
+
+def _words(names: tuple[str, ...]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _table(facts: Mapping[str, Any]) -> list[str]:
+    if not facts:
+        return ["Unknown."]
+    return ["| | |", "|---|---|", *(f"| {_cell(key)} | {_cell(_value(value))} |" for key, value in facts.items())]
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _value(value: Any) -> str:
+    match value:
+        case None:
+            return "unknown"
+        case float():
+            return f"{value:.4f}"
+        case Mapping():
+            return "; ".join(f"{key} {_value(item)}" for key, item in value.items())
+        case list() | tuple():
+            return ", ".join(_value(item) for item in value)
+        case _:
+            return str(value)

@@ -1,0 +1,124 @@
+"""The engine: uint8 grey crops in, class probabilities out, on CPU, CUDA or Apple's MPS.
+
+BatchNorm is folded, memory is channels_last, and images cross to a GPU as uint8 and are normalised there.
+"""
+
+from collections.abc import Mapping
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from btc_ray.model.bundle import Bundle, BundleError, read_bundle, read_weights
+from btc_ray.model.network import build_network, fold_batchnorm
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class DeviceError(ValueError):
+    """A device or precision that this machine does not have."""
+
+
+class Engine(Protocol):
+    """What a scorer needs of a model."""
+
+    def probabilities(self, pixels: np.ndarray) -> np.ndarray:
+        """uint8 (N, H, W) grey crops in, float32 (N, classes) probabilities out, in the bundle's class order."""
+        ...
+
+
+def choose_device(device: Device) -> str:
+    """The device that `auto` stands for here: CUDA, then MPS, then the CPU. Raises DeviceError."""
+    have = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if device == "auto":
+        return next(name for name in ("cuda", "mps", "cpu") if have[name])
+    if not have[device]:
+        raise DeviceError(f"--device {device} is not available on this machine; available: {', '.join(n for n in have if have[n])}.")
+    return device
+
+
+def choose_precision(precision: Precision, device: str) -> str:
+    """The precision that `auto` stands for: half where the hardware has it, fp32 elsewhere. Raises DeviceError.
+
+    On a CPU without bf16 instructions bf16 is emulated and several times slower than fp32, so it is never chosen there.
+    """
+    if precision == "fp16" and device == "cpu":
+        raise DeviceError("--precision fp16 needs a GPU; on a CPU use fp32 or bf16.")
+    if precision != "auto":
+        return precision
+    if device == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    if device == "cpu" and torch.cpu._is_avx512_bf16_supported():
+        return "bf16"
+    return "fp32"
+
+
+class TorchEngine:
+    """ResNet18 in eager PyTorch. Safe to call from several threads.
+
+    On a CPU `threads` is the number of threads of one call (`torch.set_num_threads`, which holds for the process): one thread
+    a call and as many calls as cores is the fastest arrangement, since small convolutions do not share well.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        state: Mapping[str, Tensor],
+        *,
+        device: Device = "auto",
+        precision: Precision = "auto",
+        threads: int | None = None,
+    ) -> None:
+        self.device = choose_device(device)
+        self.precision = choose_precision(precision, self.device)
+        if threads is not None and self.device == "cpu":
+            torch.set_num_threads(threads)
+        network = build_network(len(bundle.classes))
+        try:
+            network.load_state_dict(dict(state))
+        except RuntimeError as error:
+            raise BundleError(f"the weights do not fit {bundle.architecture} with {len(bundle.classes)} classes: {error}") from error
+        network = fold_batchnorm(network.eval()).to(self.device, memory_format=torch.channels_last)
+        self._network = network.requires_grad_(False)
+        self._temperature = bundle.temperature
+        # x / 255 normalised by mean and std, written as x * scale + shift, shaped to broadcast over (N, 3, H, W).
+        std = torch.tensor(bundle.std, device=self.device).view(1, 3, 1, 1)
+        self._scale = 1 / (255 * std)
+        self._shift = -torch.tensor(bundle.mean, device=self.device).view(1, 3, 1, 1) / std
+
+    def probabilities(self, pixels: np.ndarray) -> np.ndarray:
+        """uint8 (N, H, W) grey crops in, float32 (N, classes) probabilities out; temperature applied."""
+        if len(pixels) == 0:
+            return np.empty((0, self._network.fc.out_features), np.float32)
+        with torch.inference_mode():
+            logits = self._logits(torch.from_numpy(np.ascontiguousarray(pixels)))
+            return torch.softmax(logits.float() / self._temperature, dim=1).cpu().numpy()
+
+    def _logits(self, pixels: Tensor) -> Tensor:
+        if self.device == "cuda":
+            pixels = pixels.pin_memory().to(self.device, non_blocking=True)
+        else:
+            pixels = pixels.to(self.device)
+        images = torch.addcmul(self._shift, pixels.unsqueeze(1).float(), self._scale).contiguous(memory_format=torch.channels_last)
+        if self.precision == "fp32":
+            return self._network(images)
+        with torch.autocast(self.device, dtype=_DTYPES[self.precision]):
+            return self._network(images)
+
+
+def open_engine(
+    uri: str,
+    *,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    threads: int | None = None,
+    storage_options: Mapping[str, str] | None = None,
+) -> TorchEngine:
+    """Load a bundle's model. Raises BundleError or DeviceError."""
+    bundle = read_bundle(uri, storage_options)
+    state = read_weights(uri, bundle, storage_options)
+    return TorchEngine(bundle, state, device=device, precision=precision, threads=threads)

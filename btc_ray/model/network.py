@@ -1,0 +1,63 @@
+"""The network: torchvision's ResNet18 with a head for the bundle's classes, and which of its parameters learn.
+
+Source: He et al., Deep Residual Learning for Image Recognition, CVPR 2016; torchvision.models.resnet18.
+"""
+
+from typing import Literal
+
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torchvision.models.resnet import BasicBlock, ResNet, resnet18
+
+Train = Literal["head", "layer4", "all"]
+
+FEATURES = 512  # width of ResNet18 before its last layer
+
+
+def build_network(num_classes: int) -> ResNet:
+    """A randomly initialised ResNet18: float32 (N, 3, H, W) normalised images in, float32 (N, num_classes) logits out."""
+    network = resnet18(weights=None)
+    network.fc = nn.Linear(FEATURES, num_classes)
+    return network
+
+
+def choose_trainable(network: ResNet, train: Train) -> list[nn.Parameter]:
+    """Freeze everything that `train` does not name; return the parameters that learn."""
+    network.requires_grad_(False)
+    learning: list[nn.Module] = {"head": [network.fc], "layer4": [network.layer4, network.fc], "all": [network]}[train]
+    for module in learning:
+        module.requires_grad_(True)
+    return [parameter for parameter in network.parameters() if parameter.requires_grad]
+
+
+def training_mode(network: ResNet, train: Train) -> None:
+    """Put the learning part in training mode and keep the frozen part in evaluation mode.
+
+    A frozen BatchNorm in training mode would go on moving its running statistics, and the backbone would not be frozen.
+    """
+    network.eval()
+    if train == "all":
+        network.train()
+    elif train == "layer4":
+        network.layer4.train()
+    network.fc.train()
+
+
+def backbone_features(network: ResNet, images: Tensor) -> Tensor:
+    """Activations before the last layer: float32 (N, 3, H, W) normalised images in, float32 (N, 512) out."""
+    x = network.maxpool(network.relu(network.bn1(network.conv1(images))))
+    x = network.layer4(network.layer3(network.layer2(network.layer1(x))))
+    return network.avgpool(x).flatten(1)
+
+
+def fold_batchnorm(network: ResNet) -> ResNet:
+    """Fold every BatchNorm of a network in evaluation mode into the convolution before it, in place: same output, fewer passes."""
+    network.conv1, network.bn1 = fuse_conv_bn_eval(network.conv1, network.bn1), nn.Identity()  # type: ignore[assignment]
+    for block in network.modules():
+        if isinstance(block, BasicBlock):
+            block.conv1, block.bn1 = fuse_conv_bn_eval(block.conv1, block.bn1), nn.Identity()  # type: ignore[assignment]
+            block.conv2, block.bn2 = fuse_conv_bn_eval(block.conv2, block.bn2), nn.Identity()  # type: ignore[assignment]
+            if block.downsample is not None:
+                convolution, batchnorm = block.downsample
+                block.downsample = nn.Sequential(fuse_conv_bn_eval(convolution, batchnorm))
+    return network

@@ -1,0 +1,73 @@
+"""How many workers a Ray cluster carries, what each asks for, and Ray Data set up the same way for every job.
+
+Only jobs that use Ray load this module.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import ray
+from ray.data import ActorPoolStrategy, DataContext
+
+# Ray Data's reading and writing tasks wait for storage, and ask for little so that they find room beside a full pool.
+IO_ARGS: dict[str, Any] = {"num_cpus": 0.1}
+
+
+class PoolError(ValueError):
+    """A cluster that cannot carry the job."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pool:
+    """One worker a core, and one model a GPU (or a fraction of one); `gpus` is 0 where models run on CPUs."""
+
+    cpus: int
+    gpus: int = 0
+    gpus_each: float = 1.0
+
+    @classmethod
+    def of_cluster(cls, *, use_gpus: bool, gpus_each: float = 1.0) -> "Pool":
+        """The pool that fits the joined Ray as it is now. Raises PoolError."""
+        resources = ray.cluster_resources()
+        cpus = int(resources.get("CPU", 0))
+        if cpus < 2:
+            raise PoolError(f"this Ray offers {cpus} CPUs for work; Ray Data needs at least 2. Start it with --num-cpus 2 or more.")
+        return cls(cpus=cpus, gpus=int(resources.get("GPU", 0) / gpus_each) if use_gpus else 0, gpus_each=gpus_each)
+
+    def share(self) -> float:
+        """The CPUs that a worker asks for: all of them, less 1.5 kept free, divided by the number of workers.
+
+        A pool that asked for every core would wait for ever: Ray Data's checkpoint filter is an actor that asks for a whole
+        CPU of its own, and five tasks of 0.1 read and write.
+        """
+        return round((self.cpus - 1.5) / self.cpus, 3)
+
+    def cpu_workers(self) -> dict[str, Any]:
+        """Arguments of `map_batches` for one actor a core, on all nodes alike."""
+        return {"num_cpus": self.share(), "compute": ActorPoolStrategy(size=self.cpus), "scheduling_strategy": "SPREAD"}
+
+    def gpu_workers(self) -> dict[str, Any]:
+        """Arguments of `map_batches` for the actors that hold a GPU."""
+        return {"num_cpus": 0, "num_gpus": self.gpus_each, "compute": ActorPoolStrategy(size=self.gpus)}
+
+
+@contextmanager
+def data_context() -> Iterator[DataContext]:
+    """Ray Data's context while a job runs, put back afterwards: its bars off, since we show our own.
+
+    The older reader is used: the newer one lists files in a task that asks for a whole CPU and starves beside a full pool.
+    """
+    context = DataContext.get_current()
+    names = ("enable_progress_bars", "use_datasource_v2", "checkpoint_config", "issue_detectors_config")
+    before = {name: getattr(context, name) for name in names}
+    context.enable_progress_bars = False
+    context.use_datasource_v2 = False
+    # Its advice is about the `memory` of workers that a person would have to guess; ours hold a model and one batch.
+    context.issue_detectors_config = replace(context.issue_detectors_config, detectors=[])
+    try:
+        yield context
+    finally:
+        for name, value in before.items():
+            setattr(context, name, value)

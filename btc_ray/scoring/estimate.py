@@ -1,0 +1,26 @@
+"""How long a run will take: a few of its images scored here, timed."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+
+import pyarrow as pa
+
+from btc_ray.archive.entries import Entry
+from btc_ray.archive.manifest import SCHEMA
+from btc_ray.model.bundle import Bundle
+from btc_ray.model.engine import Device, Precision, open_engine
+from btc_ray.scoring.scorer import Scorer
+
+
+def images_per_second(
+    entries: Sequence[Entry], *, bundle: Bundle, model: str, device: Device, precision: Precision, storage_options: Mapping[str, str]
+) -> float:
+    """Images per second of one worker on this machine, reading included, measured on `entries` (at least one) after a warm-up."""
+    engine = open_engine(model, device=device, precision=precision, threads=1, storage_options=storage_options)
+    scorer = Scorer(bundle, engine, storage_options)
+    rows = pa.Table.from_pylist([{"row_id": number, **asdict(entry)} for number, entry in enumerate(entries)], schema=SCHEMA)
+    scorer(rows.slice(0, min(4, len(rows))))
+    began = time.perf_counter()
+    scorer(rows)
+    return len(rows) / (time.perf_counter() - began)

@@ -1,0 +1,124 @@
+"""The end of a run: staged parts are reconciled with the manifest, row by row, and written in order as files of sensible size."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as pads
+import pyarrow.parquet as pq
+
+from btc_ray.archive import storage
+from btc_ray.scoring.folder import RunFolder
+
+ROWS_PER_FILE = 250_000  # about 25 to 50 MB: 100 to 200 bytes a row, most of it the incompressible sha256
+
+
+class IncompleteError(RuntimeError):
+    """Rows of the manifest have no result."""
+
+
+@dataclass(kw_only=True)
+class Counts:
+    """What a run came to."""
+
+    rows: int = 0
+    status: Counter[str] = field(default_factory=Counter)
+    label: Counter[str] = field(default_factory=Counter)
+    crop_status: Counter[str] = field(default_factory=Counter)
+
+    def add(self, table: pa.Table) -> None:
+        self.rows += len(table)
+        for name, counter in (("status", self.status), ("label", self.label), ("crop_status", self.crop_status)):
+            for entry in pc.value_counts(table[name]).to_pylist():
+                if entry["values"] is not None:
+                    counter[entry["values"]] += entry["counts"]
+
+
+def staged_ids(folder: RunFolder, parts: Sequence[str]) -> np.ndarray:
+    """The row_ids that stand in staged parts: sorted int64, each once. Files a killed process left half-written do not count."""
+    found = [np.asarray(table["row_id"]) for table in (_read(folder, uri, ["row_id"]) for uri in parts) if table is not None]
+    return np.unique(np.concatenate(found)) if found else np.empty(0, np.int64)
+
+
+def write_finished(folder: RunFolder, schema: pa.Schema, sources: Sequence[str], *, generation: int) -> tuple[list[str], Counts]:
+    """Write `finished/` from `sources` (Parquet URIs; where a row stands in several, the earlier source wins).
+
+    Memory holds one file's worth of rows. Returns the names of the files and the counts. Raises IncompleteError, naming rows,
+    where the manifest has rows that no source has.
+    """
+    storage.remove_tree(folder.finished, folder.storage_options)
+    ranges = _row_ranges(folder, sources)
+    names, counts = [], Counts()
+    for number, manifest in enumerate(_manifest_windows(folder)):
+        first, last = manifest["row_id"][0].as_py(), manifest["row_id"][-1].as_py()
+        table = _rows_between(folder, [uri for uri, low, high in ranges if low <= last and high >= first], schema, first, last)
+        _reconcile(manifest, table)
+        name = f"part-{number:05d}.parquet" if generation == 0 else f"part-{number:05d}-retry{generation}.parquet"
+        folder.write_part(storage.join(folder.finished, name), table.replace_schema_metadata(schema.metadata))
+        names.append(name)
+        counts.add(table)
+    return names, counts
+
+
+def _row_ranges(folder: RunFolder, sources: Sequence[str]) -> list[tuple[str, int, int]]:
+    ranges = []
+    for uri in sources:
+        table = _read(folder, uri, ["row_id"])
+        if table is not None and len(table):
+            bounds = pc.min_max(table["row_id"])
+            ranges.append((uri, bounds["min"].as_py(), bounds["max"].as_py()))
+    return ranges
+
+
+def _manifest_windows(folder: RunFolder) -> Iterator[pa.Table]:
+    """The manifest's row_id and uri, at most ROWS_PER_FILE rows at a time, in order."""
+    waiting: list[pa.RecordBatch] = []
+    rows = 0
+    for uri in folder.parts(folder.manifest):
+        filesystem, path = folder.arrow(uri)
+        with pq.ParquetFile(path, filesystem=filesystem) as file:
+            for batch in file.iter_batches(columns=["row_id", "uri"], batch_size=50_000):
+                waiting.append(batch)
+                rows += len(batch)
+                if rows >= ROWS_PER_FILE:
+                    yield pa.Table.from_batches(waiting)
+                    waiting, rows = [], 0
+    if waiting:
+        yield pa.Table.from_batches(waiting)
+
+
+def _rows_between(folder: RunFolder, sources: Sequence[str], schema: pa.Schema, first: int, last: int) -> pa.Table:
+    """Rows first..last of `sources`, sorted by row_id, each once."""
+    between = (pads.field("row_id") >= first) & (pads.field("row_id") <= last)
+    tables = []
+    for uri in sources:
+        filesystem, path = folder.arrow(uri)
+        table = pads.dataset(path, filesystem=filesystem, format="parquet").to_table(filter=between, columns=schema.names)
+        tables.append(table.cast(schema.remove_metadata()))
+    table = pa.concat_tables(tables) if tables else schema.empty_table()
+    _, where = np.unique(np.asarray(table["row_id"]), return_index=True)  # the first occurrence of each
+    return table.take(where).combine_chunks()
+
+
+def _reconcile(manifest: pa.Table, table: pa.Table) -> None:
+    wanted, found = np.asarray(manifest["row_id"]), np.asarray(table["row_id"])
+    if len(wanted) != len(found) or not np.array_equal(wanted, found):
+        missing = np.setdiff1d(wanted, found)
+        example = manifest["uri"][int(np.searchsorted(wanted, missing[0]))].as_py() if len(missing) else "?"
+        raise IncompleteError(
+            f"{len(missing):,} of {len(wanted):,} rows have no result, the first is row {missing[0] if len(missing) else '?'} ({example}). "
+            "Run the same command again: it scores what is missing."
+        )
+    if not manifest["uri"].combine_chunks().equals(table["uri"].combine_chunks()):
+        raise IncompleteError("the staged results name other images than the manifest. Use another --output and report this.")
+
+
+def _read(folder: RunFolder, uri: str, columns: list[str]) -> pa.Table | None:
+    filesystem, path = folder.arrow(uri)
+    try:
+        return pq.read_table(path, filesystem=filesystem, columns=columns, partitioning=None)
+    except (pa.ArrowInvalid, OSError):  # half-written by a process that was killed
+        return None

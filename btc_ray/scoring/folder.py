@@ -1,0 +1,133 @@
+"""The run folder: its state in `run.json`, who may write it, and the parts that are staged before they are published.
+
+`"complete": true` in `run.json` is the commit mark: until it stands there, `scores/` is not to be read.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.fs
+import pyarrow.parquet as pq
+
+from btc_ray.archive import storage
+
+STATE = "run.json"
+WORK = "_work"  # everything that is gone once the run is complete
+
+
+class Refused(ValueError):
+    """The run folder belongs to other inputs, another model or another preprocessing, or to another program."""
+
+    exit_code = 4
+
+
+class RunFolder:
+    """One run folder, local or remote."""
+
+    def __init__(self, uri: str, storage_options: Mapping[str, str] | None = None) -> None:
+        self.uri, self.storage_options = uri, dict(storage_options or {})
+        self.manifest = self.path("manifest")
+        self.skipped = self.path("skipped.parquet")
+        self.scores = self.path("scores")
+        self.work = self.path(WORK)
+        self.staged_here = self.path(WORK, "staged-here")  # parts of the in-process path
+        self.staged_ray = self.path(WORK, "staged-ray")  # parts that Ray Data wrote
+        self.checkpoint = self.path(WORK, "checkpoint")  # Ray Data's own record of what it wrote
+        self.todo = self.path(WORK, "todo")  # the rows to score again of --retry-failed
+        self.finished = self.path(WORK, "finished")  # whole and in order, about to be published
+
+    def path(self, *parts: str) -> str:
+        return storage.join(self.uri, *parts)
+
+    def read_state(self) -> dict[str, Any] | None:
+        """`run.json`, or None in a new or empty folder. Raises Refused where the folder holds something else."""
+        if storage.exists(self.path(STATE), self.storage_options):
+            try:
+                state = json.loads(storage.read_bytes(self.path(STATE), self.storage_options))
+            except (UnicodeDecodeError, json.JSONDecodeError) as error:
+                raise Refused(f"{self.path(STATE)} is damaged ({error}). Use another --output.") from error
+            if not isinstance(state, dict) or state.get("kind") != "score":
+                raise Refused(f"{self.uri} is not the run folder of a scoring job. Use another --output.")
+            return state
+        filesystem, path = storage.filesystem(self.uri, self.storage_options)
+        found = filesystem.ls(path, detail=False) if filesystem.isdir(path) else []
+        foreign = [name for name in (str(entry).rstrip("/").rpartition("/")[2] for entry in found) if name != WORK]
+        if foreign:
+            raise Refused(f"{self.uri} is not empty and not a run folder (it holds {foreign[0]}). Use another --output.")
+        return None
+
+    def write_state(self, state: Mapping[str, Any]) -> None:
+        """Replace `run.json` in one step."""
+        text = json.dumps(state, indent=2, ensure_ascii=False) + "\n"
+        storage.write_bytes(self.path(STATE), text.encode("utf-8", "surrogateescape"), self.storage_options)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Only one process of this machine writes a local run folder at a time. Raises Refused. Object stores have no such lock."""
+        if not storage.is_local(self.uri):
+            yield
+            return
+        import fcntl
+
+        work = Path(storage.local_path(self.work))
+        work.mkdir(parents=True, exist_ok=True)
+        with (work / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise Refused(f"another btc-ray is writing {self.uri} right now. Wait for it, or use another --output.") from error
+            try:
+                yield
+            finally:
+                (work / "lock").unlink(missing_ok=True)
+                with suppress(OSError):  # not empty: there is something to continue from
+                    work.rmdir()
+
+    def arrow(self, uri: str) -> tuple[pyarrow.fs.FileSystem, str]:
+        """The file system and path of `uri` as pyarrow takes them."""
+        if storage.is_local(uri):
+            return pyarrow.fs.LocalFileSystem(), storage.local_path(uri)
+        filesystem, path = storage.filesystem(uri, self.storage_options)
+        return pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(filesystem)), path
+
+    def parts(self, *folders: str) -> list[str]:
+        """URIs of the Parquet files in `folders`, in order of folder and name."""
+        return [uri for folder in folders for uri in storage.list_files(folder, ".parquet", self.storage_options)]
+
+    def write_part(self, uri: str, table: pa.Table) -> None:
+        """Write one Parquet file so that it is never seen half-written."""
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink, compression="zstd")
+        storage.write_bytes(uri, sink.getvalue().to_pybytes(), self.storage_options)
+
+    def publish(self, names: Sequence[str]) -> None:
+        """Move the finished parts into `scores/` and remove what was there before. Running it again after a kill is harmless."""
+        for name in names:
+            source, target = storage.join(self.finished, name), storage.join(self.scores, name)
+            if storage.exists(source, self.storage_options):
+                self._move(source, target)
+        for uri in self.parts(self.scores):
+            if uri.rpartition("/")[2] not in names:
+                storage.remove_tree(uri, self.storage_options)
+
+    def _move(self, source: str, target: str) -> None:
+        if storage.is_local(source):
+            Path(storage.local_path(target)).parent.mkdir(parents=True, exist_ok=True)
+            Path(storage.local_path(source)).replace(storage.local_path(target))
+            return
+        filesystem, path = storage.filesystem(source, self.storage_options)
+        filesystem.mv(path, storage.filesystem(target, self.storage_options)[1])
+
+    def clear_work(self) -> None:
+        """Remove what a run stages; the lock stays while it is held."""
+        for uri in (self.staged_here, self.staged_ray, self.checkpoint, self.todo, self.finished):
+            storage.remove_tree(uri, self.storage_options)
+
+
+def same_inputs(inputs: Sequence[str]) -> list[str]:
+    """Input URIs written so that the same input is the same text whatever folder the command is run from."""
+    return [storage.absolute(uri) for uri in inputs]

@@ -1,0 +1,235 @@
+"""A scoring run from its inputs to its commit mark: freeze the manifest, score it here or on Ray, reconcile, publish."""
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as pads
+
+from btc_ray.archive import storage
+from btc_ray.archive.manifest import write_manifest
+from btc_ray.model.bundle import NOT_FOR_DIAGNOSIS, Bundle, library_versions, read_bundle
+from btc_ray.progress import Progress, say
+from btc_ray.scoring.finish import staged_ids, write_finished
+from btc_ray.scoring.folder import Refused, RunFolder, same_inputs
+from btc_ray.scoring.table import scores_schema
+from btc_ray.settings import Score, to_dict
+
+State = dict[str, Any]
+RaySession = Callable[[], AbstractContextManager[None]]
+
+
+def score(settings: Score, *, cpus: int, ray_session: RaySession) -> State:
+    """Run or continue a scoring job; returns what `run.json` says at the end.
+
+    `ray_session` joins Ray while it is entered; `cpus` are the threads of the in-process path. Raises Refused where the run
+    folder belongs to something else, BundleError and ArchiveError for unusable arguments, IncompleteError where rows were lost.
+    """
+    bundle = read_bundle(settings.model, settings.storage())
+    folder = RunFolder(settings.output, settings.storage())
+    with folder.locked():
+        state = folder.read_state()
+        if state is not None:
+            _check_belongs(state, settings, bundle)
+        if state is not None and state["complete"] and not settings.retry_failed:
+            say(f"{settings.output} is complete already; its inputs were listed {state['manifest']['listed']}.")
+            folder.clear_work()
+            return state
+        if state is None or state["manifest"] is None:
+            state = _freeze_manifest(folder, settings, bundle)
+        if settings.retry_failed:
+            if state["complete"] and bad_fraction(state) == 0:
+                say("Every row is ok; there is nothing to score again.")
+                return state
+            state = _begin_retry(folder, state)
+        if state["finishing"] is None:
+            state = _execute(folder, state, settings, bundle, cpus=cpus, ray_session=ray_session)
+        return _publish(folder, state)
+
+
+def bad_fraction(state: Mapping[str, Any]) -> float:
+    """Share of the images that are not ok, 0 to 1."""
+    rows = state["counts"]["rows"]
+    return 1 - state["counts"]["status"].get("ok", 0) / rows if rows else 0.0
+
+
+def _check_belongs(state: State, settings: Score, bundle: Bundle) -> None:
+    now = _fingerprint(settings, bundle)
+    names = {
+        "inputs": "other inputs",
+        "model_id": "another model",
+        "preprocess_id": "another preprocessing",
+        "precision": "another precision",
+    }
+    for key, words in names.items():
+        if state["fingerprint"][key] != now[key]:
+            raise Refused(
+                f"{settings.output} belongs to {words}: {key} is {_short(state['fingerprint'][key])} there and {_short(now[key])} now. "
+                "Use another --output, or run the command it was begun with."
+            )
+
+
+def _short(value: Any) -> str:
+    return ", ".join(value[:3]) + (", …" if len(value) > 3 else "") if isinstance(value, list) else str(value)
+
+
+def _fingerprint(settings: Score, bundle: Bundle) -> dict[str, Any]:
+    return {
+        "inputs": same_inputs(settings.input),
+        "model_id": bundle.model_id,
+        "preprocess_id": bundle.preprocess_id,
+        "precision": settings.precision,
+    }
+
+
+def _freeze_manifest(folder: RunFolder, settings: Score, bundle: Bundle) -> State:
+    """Write the manifest and the first `run.json`. A manifest that a killed run left unfinished is begun again."""
+    state: State = {
+        "kind": "score",
+        "complete": False,
+        "notice": NOT_FOR_DIAGNOSIS,
+        "settings": to_dict(settings),
+        "fingerprint": _fingerprint(settings, bundle),
+        "classes": list(bundle.classes),
+        "manifest": None,
+        "generation": 0,
+        "finishing": None,
+        "sessions": [],
+        "counts": None,
+        "skipped": {},
+        "versions": library_versions(),
+    }
+    folder.write_state(state)
+    storage.remove_tree(folder.manifest, folder.storage_options)
+    say("Listing the inputs …")
+    summary = write_manifest(
+        settings.input, folder.manifest, skipped_uri=folder.skipped, storage_options=folder.storage_options
+    )
+    listed = asdict(summary)
+    state["skipped"] = listed.pop("skipped")
+    state["manifest"] = {**listed, "listed": datetime.now(UTC).isoformat(timespec="seconds")}
+    skipped = sum(reason["count"] for reason in state["skipped"].values())
+    say(f"{summary.rows:,} images to score" + (f", {skipped:,} other files skipped." if skipped else "."))
+    folder.write_state(state)
+    return state
+
+
+def _begin_retry(folder: RunFolder, state: State) -> State:
+    """Write the rows that are not ok as the next thing to do; the published rows stay until better ones are finished."""
+    if not state["complete"]:
+        if state["generation"] == 0:
+            raise Refused(f"{folder.uri} is not complete yet: run it again without --retry-failed first.")
+        return state  # a retry that was killed goes on
+    filesystem, path = folder.arrow(folder.scores)
+    scores = pads.dataset(path, filesystem=filesystem, format="parquet")
+    bad = scores.to_table(columns=["row_id"], filter=pads.field("status") != "ok")["row_id"]
+    folder.clear_work()
+    filesystem, path = folder.arrow(folder.manifest)
+    manifest = pads.dataset(path, filesystem=filesystem, format="parquet")
+    rows = manifest.to_table(filter=pc.field("row_id").isin(bad.combine_chunks())).sort_by("row_id")
+    folder.write_part(storage.join(folder.todo, "part-00000.parquet"), _second_chance(rows))
+    state = {**state, "complete": False, "generation": state["generation"] + 1, "retrying": len(rows)}
+    folder.write_state(state)
+    return state
+
+
+def _second_chance(rows: pa.Table) -> pa.Table:
+    """What failed while listing may be readable by now; what is broken or unsupported in itself stays so."""
+    failed = pc.fill_null(pc.equal(rows["problem_status"], "failed"), False)
+    for name in ("problem_status", "problem"):
+        cleared = pc.if_else(failed, pa.scalar(None, pa.string()), rows[name])
+        rows = rows.set_column(rows.schema.get_field_index(name), rows.schema.field(name), cleared)
+    return rows
+
+
+def _execute(
+    folder: RunFolder,
+    state: State,
+    settings: Score,
+    bundle: Bundle,
+    *,
+    cpus: int,
+    ray_session: RaySession,
+) -> State:
+    """Score what is to do, then reconcile and write the finished files."""
+    todo = folder.manifest if state["generation"] == 0 else folder.todo
+    rows = state["manifest"]["rows"] if state["generation"] == 0 else state["retrying"]
+    staged = (folder.staged_here, folder.staged_ray)
+    done = staged_ids(folder, folder.parts(*staged))
+    on_ray = settings.address is not None or rows >= settings.local_rows
+    session: dict[str, Any] = {"path": "ray" if on_ray else "in-process", "started": datetime.now(UTC).isoformat(timespec="seconds")}
+    if len(done):
+        say(f"Continuing: {len(done):,} of {rows:,} images are done.")
+    began = time.monotonic()
+    if len(done) < rows:
+        with Progress("Scoring", rows, done=len(done)) as progress:
+            if on_ray:
+                with ray_session():
+                    session["resources"] = _score_on_ray(folder, todo, settings, bundle, rows, progress)
+            else:
+                session["resources"] = {"CPU": cpus}
+                _score_here(folder, todo, settings, bundle, cpus, done, progress)
+    session |= {"seconds": round(time.monotonic() - began, 3), "images": rows - len(done)}
+    sources = [*folder.parts(*staged), *(folder.parts(folder.scores) if state["generation"] else [])]
+    names, counts = write_finished(folder, scores_schema(bundle), sources, generation=state["generation"])
+    state = {
+        **state,
+        "finishing": names,
+        "counts": asdict(counts),
+        "sessions": [*state["sessions"], session],
+    }
+    folder.write_state(state)
+    return state
+
+
+def _score_here(
+    folder: RunFolder, todo: str, settings: Score, bundle: Bundle, cpus: int, done: np.ndarray, progress: Progress
+) -> None:
+    from btc_ray.scoring.local import score_here
+
+    score_here(
+        folder,
+        folder.parts(todo),
+        bundle=bundle,
+        model=settings.model,
+        device=settings.device,
+        precision=settings.precision,
+        batch_size=settings.batch_size,
+        cpus=cpus,
+        done=done,
+        progress=progress,
+    )
+
+
+def _score_on_ray(
+    folder: RunFolder, todo: str, settings: Score, bundle: Bundle, rows: int, progress: Progress
+) -> dict[str, float]:
+    from btc_ray.pool import Pool
+    from btc_ray.scoring.distributed import EngineSettings, score_on_ray
+
+    engine = EngineSettings(
+        bundle=bundle,
+        model=settings.model,
+        device=settings.device,
+        precision=settings.precision,
+        storage_options=folder.storage_options,
+    )
+    pool = Pool.of_cluster(use_gpus=settings.device in ("auto", "cuda"), gpus_each=settings.gpus)
+    score_on_ray(folder, todo, engine=engine, pool=pool, rows=rows, batch_size=settings.batch_size, progress=progress)
+    return {"CPU": pool.cpus, "GPU": pool.gpus * pool.gpus_each}
+
+
+def _publish(folder: RunFolder, state: State) -> State:
+    """Move the finished files into place and set the commit mark. Begun again after a kill, it ends the same."""
+    folder.publish(state["finishing"])
+    state = {key: value for key, value in state.items() if key != "retrying"}
+    state |= {"complete": True, "finishing": None, "finished": datetime.now(UTC).isoformat(timespec="seconds")}
+    folder.write_state(state)
+    folder.clear_work()
+    return state

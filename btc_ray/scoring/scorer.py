@@ -1,0 +1,87 @@
+"""The scorer: a batch of manifest rows in, a table of result rows out, on a laptop and on a cluster alike.
+
+It never raises because of an image: whatever is wrong with one is its row's `status` and `error`.
+"""
+
+from collections.abc import Mapping
+
+import cv2
+import numpy as np
+import pyarrow as pa
+
+from btc_ray.archive.reader import ByteReader
+from btc_ray.images.batch import pixels_of, prepare_batch
+from btc_ray.images.prepare import Preprocess
+from btc_ray.model.bundle import Bundle
+from btc_ray.model.engine import Engine
+from btc_ray.scoring.table import scores_schema
+
+
+class Preparer:
+    """Manifest rows → images read, decoded, cropped: a table of `prepared_schema`. Plain CPU work, no model."""
+
+    def __init__(self, preprocess: Preprocess, storage_options: Mapping[str, str] | None = None) -> None:
+        cv2.setNumThreads(1)  # parallelism is over images; OpenCV's own threads would fight over the same cores
+        self._preprocess = preprocess
+        self._reader = ByteReader(storage_options)
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        rows = batch.to_pylist()
+        return prepare_batch(rows, self._reader.read_many(rows), self._preprocess)
+
+
+class Predictor:
+    """A table of `prepared_schema` → result rows: the model and nothing else."""
+
+    def __init__(self, bundle: Bundle, engine: Engine) -> None:
+        self._bundle, self._engine = bundle, engine
+        self._schema = scores_schema(bundle)
+
+    def __call__(self, prepared: pa.Table) -> pa.Table:
+        predicted = np.array(prepared["pixels"].is_valid())
+        probabilities = np.zeros((len(prepared), len(self._bundle.classes)), np.float32)
+        status, error = prepared["status"].to_pylist(), prepared["error"].to_pylist()
+        for index, outcome in zip(np.flatnonzero(predicted), self._predict(pixels_of(prepared)), strict=True):
+            if isinstance(outcome, str):
+                status[index], error[index], predicted[index] = "failed", outcome, False
+            else:
+                probabilities[index] = outcome
+        best = probabilities.argmax(axis=1)
+        columns = {name: prepared[name] for name in prepared.column_names}
+        columns |= {
+            "status": status,
+            "error": error,
+            "label": pa.array(np.array(self._bundle.classes, dtype=object)[best], pa.string(), mask=~predicted),
+            "confidence": pa.array(probabilities.max(axis=1), pa.float32(), mask=~predicted),
+            "model_id": [self._bundle.model_id] * len(prepared),
+            "preprocess_id": [self._bundle.preprocess_id] * len(prepared),
+        }
+        for number, name in enumerate(self._bundle.classes):
+            columns[f"prob_{name}"] = pa.array(probabilities[:, number], pa.float32(), mask=~predicted)
+        return pa.table([columns[name] for name in self._schema.names], schema=self._schema)
+
+    def _predict(self, pixels: np.ndarray) -> list[np.ndarray | str]:
+        """Probabilities of each image, or why the model failed on it; a batch that fails is tried again in halves."""
+        if len(pixels) == 0:
+            return []
+        try:
+            probabilities = self._engine.probabilities(pixels)
+        except (RuntimeError, MemoryError) as error:  # torch raises RuntimeError for out of memory and for broken kernels
+            if len(pixels) == 1:
+                return [f"the model failed on this image: {(str(error) or type(error).__name__).splitlines()[0]}"]
+            half = len(pixels) // 2
+            return self._predict(pixels[:half]) + self._predict(pixels[half:])
+        finite = np.isfinite(probabilities).all(axis=1)
+        return [row if good else "the model gave no finite probability" for row, good in zip(probabilities, finite, strict=True)]
+
+
+class Scorer:
+    """Preparer and Predictor in one call: nothing travels between them."""
+
+    def __init__(self, bundle: Bundle, engine: Engine, storage_options: Mapping[str, str] | None = None) -> None:
+        self._prepare = Preparer(Preprocess.from_dict(bundle.preprocess), storage_options)
+        self._predict = Predictor(bundle, engine)
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """Manifest rows in, the same number of `scores` rows out, in the same order."""
+        return self._predict(self._prepare(batch))

@@ -1,0 +1,29 @@
+"""The `scores` table: one row per manifest row, its columns fixed by the contract in the design."""
+
+import pyarrow as pa
+
+from btc_ray.images.batch import OUTCOME
+from btc_ray.model.bundle import NOT_FOR_DIAGNOSIS, Bundle
+
+STATUSES = ("ok", "unreadable", "unsupported", "failed")
+
+
+def scores_schema(bundle: Bundle) -> pa.Schema:
+    """Columns of `scores`, with the model's constants in the file metadata. Later columns are added at the end, never renamed."""
+    return pa.schema(
+        [
+            *OUTCOME,
+            pa.field("label", pa.string()),
+            pa.field("confidence", pa.float32()),
+            *(pa.field(f"prob_{name}", pa.float32()) for name in bundle.classes),
+            pa.field("content_sha256", pa.string()),
+            pa.field("model_id", pa.string(), nullable=False),
+            pa.field("preprocess_id", pa.string(), nullable=False),
+        ],
+        metadata={
+            "model_id": bundle.model_id,
+            "preprocess_id": bundle.preprocess_id,
+            "classes": ",".join(bundle.classes),
+            "notice": NOT_FOR_DIAGNOSIS,
+        },
+    )

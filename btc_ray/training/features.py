@@ -1,0 +1,107 @@
+"""Features of the frozen backbone under the four flips, computed once by Ray Data and cached: the head then trains in seconds.
+
+A frozen backbone gives the same features in every epoch, so training on them is the same mathematics as the slow way.
+"""
+
+import hashlib
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import ray
+import torch
+from torch import Tensor
+
+from btc_ray.archive import storage
+from btc_ray.dataset.crops import Crops, arrow
+from btc_ray.images.batch import pixels_of
+from btc_ray.model.bundle import IMAGENET_MEAN, IMAGENET_STD
+from btc_ray.model.network import FEATURES, backbone_features, build_network
+from btc_ray.pool import IO_ARGS, Pool, data_context
+from btc_ray.progress import Progress, say
+
+FLIPS = ((), (-1,), (-2,), (-1, -2))  # axes of (…, H, W): none, left-right, up-down, both
+
+
+def frozen_features(
+    crops: Crops, state: Mapping[str, Tensor], *, flips: bool, cache: str, storage_options: Mapping[str, str]
+) -> np.ndarray:
+    """Backbone features of every crop: float32 (N, V, 512), V the four FLIPS, or 1 without `flips`. Needs a Ray that is joined."""
+    backbone = {name: tensor for name, tensor in state.items() if not name.startswith("fc.")}
+    variants = FLIPS if flips else FLIPS[:1]
+    uri = storage.join(cache, f"features-{crops.fingerprint}-{backbone_id(backbone)}-{len(variants)}.f32")
+    if storage.exists(uri, storage_options):
+        say(f"Features are cached in {uri}.")
+        return np.frombuffer(storage.read_bytes(uri, storage_options), np.float32).reshape(-1, len(variants), FEATURES)
+    features = _compute(crops, backbone, variants, storage_options)
+    storage.write_bytes(uri, features.tobytes(), storage_options)
+    return features
+
+
+def backbone_id(backbone: Mapping[str, Tensor]) -> str:
+    """The first 16 hex digits of a sha256 over names and values."""
+    digest = hashlib.sha256()
+    for name in sorted(backbone):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(backbone[name].detach().cpu().numpy()).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def normalised(pixels: np.ndarray | Tensor) -> Tensor:
+    """uint8 (N, H, W) grey → float32 (N, 3, H, W), normalised as torchvision's weights expect."""
+    grey = torch.as_tensor(pixels).unsqueeze(1).float() / 255
+    mean, std = (torch.tensor(values, device=grey.device).view(1, 3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
+    return ((grey - mean) / std).contiguous(memory_format=torch.channels_last)
+
+
+class _FeatureActor:
+    def __init__(self, backbone: Mapping[str, Tensor], variants: tuple[tuple[int, ...], ...]) -> None:
+        torch.set_num_threads(1)
+        self._network = build_network(2).eval().requires_grad_(False)
+        self._network.load_state_dict(dict(backbone), strict=False)
+        self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        self._network.to(self._device, memory_format=torch.channels_last)
+        self._variants = variants
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        batch = batch.filter(pc.is_valid(batch["pixels"]))
+        features = np.empty((len(batch), len(self._variants), FEATURES), np.float32)
+        if len(batch):
+            with torch.inference_mode():
+                images = normalised(torch.from_numpy(pixels_of(batch).copy()).to(self._device))
+                # One variant after the other: four times the batch would take four times the memory and be no faster.
+                for number, axes in enumerate(self._variants):
+                    features[:, number] = backbone_features(self._network, torch.flip(images, axes)).cpu().numpy()
+        packed = pa.FixedSizeBinaryArray.from_buffers(
+            pa.binary(4 * len(self._variants) * FEATURES), len(batch), [None, pa.py_buffer(features)]
+        )
+        return pa.table({"row_id": batch["row_id"], "features": packed})
+
+
+def _compute(
+    crops: Crops, backbone: Mapping[str, Tensor], variants: tuple[tuple[int, ...], ...], storage_options: Mapping[str, str]
+) -> np.ndarray:
+    pool = Pool.of_cluster(use_gpus=True)
+    row_ids = np.asarray(crops.rows["row_id"])
+    features = np.empty((len(row_ids), len(variants), FEATURES), np.float32)
+    filesystem, path = arrow(crops.folder, storage_options)
+    blocks = max(4 * pool.cpus, math.ceil(len(row_ids) / 512))
+    with data_context(), Progress(f"Features under {len(variants)} flips", len(row_ids)) as progress:
+        dataset = (
+            ray.data.read_parquet(path, filesystem=filesystem, columns=["row_id", "pixels"], **IO_ARGS)
+            .repartition(blocks)
+            .map_batches(
+                _FeatureActor,
+                fn_constructor_args=(dict(backbone), variants),
+                batch_size=256 if pool.gpus else 16,
+                batch_format="pyarrow",
+                **(pool.gpu_workers() if pool.gpus else pool.cpu_workers()),
+            )
+        )
+        for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
+            found = np.frombuffer(b"".join(batch["features"].to_pylist()), np.float32).reshape(-1, len(variants), FEATURES)
+            features[np.searchsorted(row_ids, np.asarray(batch["row_id"]))] = found
+            progress.advance(len(batch))
+    return features

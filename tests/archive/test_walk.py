@@ -1,0 +1,237 @@
+"""Folders, links and strange names on this machine's file system."""
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from btc_ray.archive.entries import ArchiveError
+from btc_ray.archive.listing import list_inputs
+from btc_ray.archive.reader import ByteReader
+from tests.archive.samples import jpeg, listing, outcomes, rows, write
+
+
+def test_a_folder_comes_out_depth_first_and_sorted_by_code_points(tmp_path: Path) -> None:
+    names = ["b.jpg", "B.jpg", "a/z.jpg", "a/é.jpg", "a.jpg", "a!/x.jpg", "a/b/c.jpg", "10.jpg", "9.jpg"]
+    write(tmp_path, dict.fromkeys(names, b"x"))
+    found = [row.uri.removeprefix(f"{tmp_path}/") for row in rows(tmp_path)]
+    assert found == ["10.jpg", "9.jpg", "B.jpg", "a/b/c.jpg", "a/z.jpg", "a/é.jpg", "a!/x.jpg", "a.jpg", "b.jpg"]
+
+
+def test_rows_have_absolute_plain_paths_and_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, {"in/a.jpg": b"12345"})
+    monkeypatch.chdir(tmp_path)
+    for given_as in ("in", "./in/", "in/../in", f"file://{tmp_path}/in"):
+        (row,) = rows(given_as)
+        assert (row.uri, row.size) == (f"{tmp_path}/in/a.jpg", 5)
+
+
+@pytest.mark.parametrize(
+    "name", ["a.jpg", "a.JPG", "a.jpeg", "a.jpe", "a.jfif", "a.png", "a.bmp", "a.dib", "a.tif", "a.TIFF", "a.webp"]
+)
+def test_images_are_known_by_their_extension(tmp_path: Path, name: str) -> None:
+    assert outcomes(write(tmp_path, {name: b"x"})) == {name: "ok"}
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("notes.csv", "not an image (.csv)"),
+        ("README", "not an image (no known extension)"),
+        ("IM.0001", "not an image (no known extension)"),
+        ("scan.dcm", "DICOM is not read; convert to PNG first"),
+        ("DICOMDIR", "DICOM is not read; convert to PNG first"),
+        (".hidden.jpg", "hidden file"),
+        (".DS_Store", "macOS leftover"),
+        ("._a.jpg", "macOS leftover"),
+        ("Thumbs.db", "Windows leftover"),
+        ("desktop.ini", "Windows leftover"),
+        ("scans.rar", "this kind of archive is not opened (.rar); extract it or use zip"),
+        (".jpg", "hidden file"),
+    ],
+)
+def test_what_is_no_image_is_skipped_and_named(tmp_path: Path, name: str, reason: str) -> None:
+    write(tmp_path, {name: b"x", "ok.jpg": b"x"})
+    assert outcomes(tmp_path) == {name: f"skipped: {reason}", "ok.jpg": "ok"}
+
+
+@pytest.mark.parametrize(("folder", "reason"), [(".cache", "hidden folder"), ("__MACOSX", "macOS leftover")])
+def test_hidden_folders_are_not_entered_but_counted(tmp_path: Path, folder: str, reason: str) -> None:
+    write(tmp_path, {f"{folder}/a.jpg": b"x", "ok.jpg": b"x"})
+    assert outcomes(tmp_path) == {folder: f"skipped: {reason}", "ok.jpg": "ok"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a b.jpg",
+        "ä→脳.jpg",
+        "new\nline.jpg",
+        "a#b.jpg",
+        "a?b.jpg",
+        "a*b.jpg",
+        "a[1].jpg",
+        "x.zip::y.jpg",
+        "%41.jpg",
+        "~.jpg",
+        "'\".jpg",
+        "f*/a[!].jpg",
+    ],
+)
+def test_strange_names_are_rows_and_can_be_read(tmp_path: Path, name: str) -> None:
+    write(tmp_path, {name: b"content", "AAA.jpg": b"other"})
+    row = next(row for row in rows(tmp_path) if row.uri == f"{tmp_path}/{name}")
+    assert ByteReader().read(uri=row.uri) == b"content"
+    assert [row.uri for row in rows(tmp_path / name)] == [f"{tmp_path}/{name}"]  # named itself it is that file, no pattern
+
+
+def test_a_name_that_is_not_utf8_is_an_unsupported_row(tmp_path: Path) -> None:
+    for place in (b"caf\xe9.jpg", b"dos\xe9/a.jpg"):
+        path = os.fsencode(tmp_path) + b"/" + place
+        os.makedirs(os.path.dirname(path), exist_ok=True)  # noqa: PTH103, PTH120 — pathlib takes no bytes
+        with open(path, "wb") as file:  # noqa: PTH123
+            file.write(b"x")
+    problem = "unsupported: the file name is not valid UTF-8; rename the file or its folder"
+    assert outcomes(tmp_path) == {"caf\\xe9.jpg": problem, "dos\\xe9/a.jpg": problem}
+
+
+def test_a_folder_named_like_an_image_is_entered(tmp_path: Path) -> None:
+    assert outcomes(write(tmp_path, {"x.jpg/y.jpg": b"x", "x.zip/z.jpg": b"x"})) == {"x.jpg/y.jpg": "ok", "x.zip/z.jpg": "ok"}
+
+
+def test_links_are_followed_and_loops_and_broken_ones_are_told(tmp_path: Path) -> None:
+    write(tmp_path, {"real/a.jpg": b"x"})
+    (tmp_path / "linked").symlink_to("real")
+    (tmp_path / "linked.jpg").symlink_to("real/a.jpg")
+    (tmp_path / "real/up").symlink_to("..")
+    (tmp_path / "self.jpg").symlink_to("self.jpg")
+    (tmp_path / "gone.jpg").symlink_to("nowhere.jpg")
+    (tmp_path / "gone.txt").symlink_to("nowhere.txt")
+    assert outcomes(tmp_path) == {
+        "gone.jpg": "failed: broken link: what it points to is gone",
+        "gone.txt": "skipped: broken link: what it points to is gone",
+        "linked/a.jpg": "ok",
+        "linked/up": "skipped: symlink loop",
+        "linked.jpg": "ok",
+        "real/a.jpg": "ok",
+        "real/up": "skipped: symlink loop",
+        "self.jpg": "skipped: symlink loop",
+    }
+
+
+@pytest.mark.timeout(20)
+def test_pipes_and_sockets_are_skipped_without_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, {"ok.jpg": b"x"})
+    os.mkfifo(tmp_path / "pipe.jpg")
+    os.mkfifo(tmp_path / "pipe.zip")
+    monkeypatch.chdir(tmp_path)  # the address of a socket is short
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("s.jpg")
+        assert outcomes(tmp_path) == {
+            "ok.jpg": "ok",
+            "pipe.jpg": "skipped: not a regular file (a named pipe)",
+            "pipe.zip": "skipped: not a regular file (a named pipe)",
+            "s.jpg": "skipped: not a regular file (a socket)",
+        }
+    assert (
+        outcomes(tmp_path, tmp_path / "pipe.jpg", tmp_path / "ok.jpg")["pipe.jpg"] == "failed: not a regular file (a named pipe)"
+    )
+
+
+def test_a_folder_that_cannot_be_listed_is_a_failed_row(tmp_path: Path) -> None:
+    if os.geteuid() == 0:
+        pytest.skip("root may list every folder")
+    write(tmp_path, {"closed/a.jpg": b"x", "ok.jpg": b"x"})
+    (tmp_path / "closed").chmod(0)
+    try:
+        found = outcomes(tmp_path)
+    finally:
+        (tmp_path / "closed").chmod(0o755)
+    assert found["closed"].startswith("failed: the folder cannot be listed: no permission")
+
+
+def test_a_folder_that_vanishes_while_listing_is_a_failed_row(tmp_path: Path) -> None:
+    # More folders than the read-ahead opens; the generator stops between two of them.
+    write(tmp_path, {f"{number:03d}/a.jpg": b"x" for number in range(50)})
+    stream = list_inputs([str(tmp_path)], threads=1)
+    next(stream)
+    (tmp_path / "049/a.jpg").unlink()
+    (tmp_path / "049").rmdir()
+    *_, last = stream
+    assert last.uri == f"{tmp_path}/049"
+    assert last.problem_status == "failed"  # type: ignore[union-attr]
+
+
+def test_a_file_named_by_a_person_is_a_row_whatever_its_extension(tmp_path: Path) -> None:
+    write(tmp_path, {"scan.dat": b"x", ".hidden": b"x", "scan.dcm": b"x"})
+    found = outcomes(tmp_path, *(tmp_path / name for name in ("scan.dat", ".hidden", "scan.dcm")))
+    assert found == {"scan.dat": "ok", ".hidden": "ok", "scan.dcm": "unsupported: DICOM is not read; convert to PNG first"}
+
+
+def test_a_loose_file_above_the_limit_is_an_unsupported_row(tmp_path: Path) -> None:
+    write(tmp_path, {"big.jpg": b"x" * 101, "fits.jpg": b"x" * 100})
+    assert outcomes(tmp_path, size_limit=100) == {
+        "big.jpg": "unsupported: larger than 100 bytes, which no image is",
+        "fits.jpg": "ok",
+    }
+
+
+@pytest.mark.parametrize(
+    "inputs", [["missing"], ["there", "missing"], ["there", "no/*.jpg"], ["there", "missing.zip::a.jpg"], ["there", "missing*"]]
+)
+def test_an_input_that_does_not_exist_is_named(tmp_path: Path, inputs: list[str]) -> None:
+    write(tmp_path, {"there/a.jpg": b"x"})
+    with pytest.raises(ArchiveError, match=r"(missing|no/\*\.jpg)"):
+        listing(*(tmp_path / name for name in inputs))
+
+
+def test_inputs_without_any_image_are_refused_with_what_was_found(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ArchiveError, match="no image was found in .*empty.*an empty folder"):
+        listing(tmp_path / "empty")
+    write(tmp_path, {"tables/a.csv": b"x", "tables/b.csv": b"x"})
+    with pytest.raises(ArchiveError, match=r"2 × not an image \(\.csv\)"):
+        listing(tmp_path / "tables")
+    with pytest.raises(ArchiveError, match="no input"):
+        listing()
+    with pytest.raises(ArchiveError, match="empty path"):
+        listing("")
+
+
+def test_an_empty_folder_beside_a_full_one_is_counted(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    write(tmp_path, {"full/a.jpg": b"x"})
+    assert outcomes(tmp_path, tmp_path / "empty", tmp_path / "full") == {
+        "empty": "skipped: an empty folder or list was given",
+        "full/a.jpg": "ok",
+    }
+
+
+def test_overlapping_inputs_give_each_file_once_and_count_the_rest(tmp_path: Path) -> None:
+    write(tmp_path, {"a/1.jpg": b"x", "b/2.jpg": b"x"})
+    found = [
+        (item.uri.removeprefix(f"{tmp_path}/"), getattr(item, "reason", None))
+        for item in listing(tmp_path / "b", tmp_path, tmp_path / "a/1.jpg")
+    ]
+    assert found == [("b/2.jpg", None), ("a/1.jpg", None), ("b/2.jpg", "named twice"), ("a/1.jpg", "named twice")]
+
+
+names = st.text(st.sampled_from("abAB01.é脳 #*[]::-~"), min_size=1, max_size=6).filter(
+    lambda name: name.strip(".") and len(name.encode()) < 100
+)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(paths=st.sets(st.lists(names, min_size=1, max_size=4).map("/".join), min_size=1, max_size=12), threads=st.integers(1, 8))
+def test_listing_twice_gives_the_same_order_whatever_the_threads(
+    tmp_path_factory: pytest.TempPathFactory, paths: set[str], threads: int
+) -> None:
+    folder = write(tmp_path_factory.mktemp("tree"), {"z.jpg": b"x"} | {f"{path}/leaf.jpg": jpeg(0)[:9] for path in paths})
+    first = listing(folder, threads=threads)
+    assert first == listing(folder, threads=1)
+    assert sum(getattr(item, "size", None) is not None for item in first) + sum(hasattr(item, "reason") for item in first) == len(
+        first
+    )

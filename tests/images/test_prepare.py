@@ -1,0 +1,154 @@
+"""From bytes to the square a model sees; whatever is wrong with an image is said, not raised."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from btc_ray.images import prepare as room
+from btc_ray.images.crop import Box
+from btc_ray.images.prepare import Prepared, Preprocess, prepare
+from tests.images.test_crop import head
+from tests.images.test_decode import FILES, FRAMES, encoded
+
+
+def png(grey: np.ndarray) -> bytes:
+    return encoded(grey, "PNG")
+
+
+@pytest.mark.parametrize("crop", ["robust", "kaggle", "none"])
+@pytest.mark.parametrize("size", [1, 64, 224, 700])
+def test_a_head_becomes_a_square_of_the_asked_size(crop: Any, size: int) -> None:
+    result = prepare(png(head()), Preprocess(crop=crop, size=size))
+    assert (result.status, result.error) == ("ok", None)
+    assert result.pixels is not None
+    assert (result.pixels.shape, result.pixels.dtype) == ((size, size), np.uint8)
+    assert result.pixels.base is None, "a view would keep the whole image in memory"
+    assert (result.width, result.height) == (512, 512)
+    assert result.crop_status == ("full_frame: cropping is switched off" if crop == "none" else "cropped")
+
+
+def test_the_crop_is_stretched_to_the_square() -> None:
+    result = prepare(png(head()), Preprocess())
+    assert result.box is not None
+    assert result.pixels is not None
+    assert result.box.h > 1.2 * result.box.w
+    rows, columns = np.nonzero(result.pixels > 60)
+    assert np.ptp(rows) > 195
+    assert np.ptp(columns) > 195
+
+
+def test_shrinking_counts_every_pixel() -> None:
+    checks = (np.indices((448, 448)).sum(axis=0) % 2 * 255).astype(np.uint8)
+    result = prepare(png(checks), Preprocess(crop="none"))
+    assert result.pixels is not None
+    assert np.abs(result.pixels.astype(int) - 128).max() <= 1
+
+
+def test_an_oblong_picture_shrinks_one_way_and_grows_the_other() -> None:
+    stripes = np.tile(np.array([0, 255], np.uint8), (10, 448))
+    result = prepare(png(stripes), Preprocess(crop="none"))
+    assert result.pixels is not None
+    assert np.abs(result.pixels.astype(int) - 128).max() <= 1
+    assert (result.width, result.height, result.box) == (896, 10, Box(0, 0, 896, 10))
+
+
+def test_the_size_told_is_the_upright_one() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    result = prepare(encoded(head()[:400], "JPEG", exif=exif), Preprocess())
+    assert (result.width, result.height) == (400, 512)
+
+
+@pytest.mark.parametrize(
+    ("data", "status", "word"),
+    [
+        pytest.param(b"", "unreadable", "empty", id="empty"),
+        pytest.param(b"patient;label\n1;glioma\n", "unreadable", "text", id="text"),
+        *(pytest.param(FILES["grey jpeg"][:-cut], "unreadable", "cut short", id=f"jpeg less {cut}") for cut in (1, 2, 100, 900)),
+        *(pytest.param(FILES["grey png"][:-cut], "unreadable", "cut short", id=f"png less {cut}") for cut in (1, 12, 100, 900)),
+        pytest.param(encoded(FRAMES[0], "GIF"), "unsupported", "GIF", id="gif"),
+        pytest.param(encoded(FRAMES[0], "TIFF", save_all=True, append_images=FRAMES[1:]), "unsupported", "12 pages", id="pages"),
+        pytest.param(png(np.zeros((200, 201), np.uint8)), "unsupported", "limit of 40,000", id="too large"),
+    ],
+)
+def test_what_is_wrong_stands_in_the_result(data: bytes, status: str, word: str) -> None:
+    result = prepare(data, Preprocess(max_pixels=40_000))
+    assert result.status == status
+    assert word in str(result.error)
+    assert result == Prepared(status=result.status, error=result.error)  # nothing is claimed of what was not seen
+
+
+def test_running_out_of_memory_is_a_failed_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    def exhausted(*_: object, **__: object) -> np.ndarray:
+        raise MemoryError
+
+    monkeypatch.setattr(room, "decode", exhausted)
+    result = prepare(FILES["grey png"], Preprocess())
+    assert (result.status, result.pixels) == ("failed", None)
+    assert "memory" in str(result.error)
+
+
+def test_an_error_of_opencv_is_a_failed_image_and_a_programming_error_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def opencv_gives_up(*_: object) -> np.ndarray:
+        return cv2.resize(np.zeros((0, 0), np.uint8), (1, 1))
+
+    monkeypatch.setattr(room, "_square", opencv_gives_up)
+    result = prepare(FILES["grey png"], Preprocess())
+    assert (result.status, result.width) == ("failed", 83)
+    assert "OpenCV" in str(result.error)
+
+    def bug(*_: object) -> np.ndarray:
+        raise TypeError("ours")
+
+    monkeypatch.setattr(room, "_square", bug)
+    with pytest.raises(TypeError, match="ours"):
+        prepare(FILES["grey png"], Preprocess())
+
+
+def test_the_id_tells_settings_apart_by_the_pixels_they_give(monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = [Preprocess(crop=crop, size=size).preprocess_id for crop in ("robust", "kaggle", "none") for size in (224, 160)]
+    assert len(set(ids)) == 6
+    assert all(len(one) == 16 and int(one, 16) >= 0 for one in ids)
+    assert Preprocess(max_pixels=1000).preprocess_id == Preprocess().preprocess_id
+    before = Preprocess().preprocess_id
+    monkeypatch.setattr(room, "ALGORITHM", room.ALGORITHM + 1)
+    assert Preprocess().preprocess_id != before
+
+
+def test_the_default_id_is_the_one_in_bundles_already_written() -> None:
+    # Changes with ALGORITHM and with nothing else; a change makes every bundle out there refuse new images.
+    assert Preprocess().preprocess_id == "71723641b01f30d3"
+
+
+def test_settings_come_back_from_json() -> None:
+    settings = Preprocess(crop="kaggle", size=160, max_pixels=10**6)
+    assert Preprocess.from_dict(json.loads(json.dumps(settings.to_dict()))) == settings
+    assert Preprocess.from_dict({}) == Preprocess()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"sise": 224}, "unknown preprocess settings sise; known are crop, size, max_pixels"),
+        ({"crop": "tight"}, "crop is 'tight'; it can be robust, kaggle, none"),
+        ({"size": 0}, "size is 0"),
+        ({"size": 224.0}, "whole number"),
+        ({"max_pixels": True}, "max_pixels is True"),
+    ],
+)
+def test_impossible_settings_are_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Preprocess.from_dict(values)
+
+
+@pytest.mark.shared
+def test_real_images_are_all_prepared(real_images: Path) -> None:
+    paths = sorted(real_images.rglob("*.jpg"))[::25]
+    results = [prepare(path.read_bytes(), Preprocess()) for path in paths]
+    assert {result.status for result in results} == {"ok"}
+    assert all(result.pixels is not None and np.ptp(result.pixels) > 50 for result in results)
