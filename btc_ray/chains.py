@@ -9,7 +9,7 @@ from typing import Any
 from btc_ray import settings
 from btc_ray.archive import storage
 from btc_ray.archive.entries import Entry, Skipped
-from btc_ray.cluster import available_cpus, chosen_address, joined
+from btc_ray.cluster import available_cpus, joined
 from btc_ray.progress import duration, say
 
 COMPLETE, TOO_MANY_BAD = 0, 3
@@ -34,7 +34,9 @@ def score(chosen: settings.Score) -> int:
     print(f"summary      {page}")
     bad = bad_fraction(state)
     if bad > chosen.max_bad_fraction:
-        say(f"{bad:.1%} of the images are not ok, more than --max-bad-fraction {chosen.max_bad_fraction:.1%}. The summary says why.")
+        say(
+            f"{bad:.1%} of the images are not ok, more than --max-bad-fraction {chosen.max_bad_fraction:.1%}. The summary says why."
+        )
         return TOO_MANY_BAD
     return COMPLETE
 
@@ -60,7 +62,9 @@ def crop(chosen: settings.Crop) -> int:
     options = chosen.storage()
     manifest, crops = storage.join(chosen.output, "manifest"), storage.join(chosen.output, "crops")
     preprocess = Preprocess(crop=chosen.crop, size=chosen.size)
-    summary = write_manifest(chosen.input, manifest, skipped_uri=storage.join(chosen.output, "skipped.parquet"), storage_options=options)
+    summary = write_manifest(
+        chosen.input, manifest, skipped_uri=storage.join(chosen.output, "skipped.parquet"), storage_options=options
+    )
     say(f"{summary.rows:,} images to crop, {sum(tally.count for tally in summary.skipped.values()):,} other files skipped.")
     storage.remove_tree(crops, options)
     with _ray_session(chosen)():

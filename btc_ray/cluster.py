@@ -1,6 +1,5 @@
 """Joining, starting and leaving Ray."""
 
-import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,6 +34,8 @@ def joined(address: str | None, *, cpus: int | None = None, debug: bool = False)
         yield
         return
     where = chosen_address(address)
+    if not debug:
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its C++ side writes to our stderr past Python's logging
     quiet = {"log_to_driver": debug, "logging_level": "info" if debug else "error"}
     try:
         if where is None:
@@ -52,9 +53,6 @@ def joined(address: str | None, *, cpus: int | None = None, debug: bool = False)
         raise ClusterError(
             f"no Ray at {where or 'this machine'} ({error}). Give --address HOST:PORT of a running cluster, or --address local."
         ) from error
-    if not debug:
-        for name in ("ray.data", "ray.train", "ray.tune"):
-            logging.getLogger(name).setLevel(logging.WARNING)
     try:
         yield
     finally:

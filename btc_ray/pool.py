@@ -3,6 +3,8 @@
 Only jobs that use Ray load this module.
 """
 
+import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -33,7 +35,9 @@ class Pool:
         resources = ray.cluster_resources()
         cpus = int(resources.get("CPU", 0))
         if cpus < 2:
-            raise PoolError(f"this Ray offers {cpus} CPUs for work; Ray Data needs at least 2. Start it with --num-cpus 2 or more.")
+            raise PoolError(
+                f"this Ray offers {cpus} CPUs for work; Ray Data needs at least 2. Start it with --num-cpus 2 or more."
+            )
         return cls(cpus=cpus, gpus=int(resources.get("GPU", 0) / gpus_each) if use_gpus else 0, gpus_each=gpus_each)
 
     def share(self) -> float:
@@ -66,8 +70,13 @@ def data_context() -> Iterator[DataContext]:
     context.use_datasource_v2 = False
     # Its advice is about the `memory` of workers that a person would have to guess; ours hold a model and one batch.
     context.issue_detectors_config = replace(context.issue_detectors_config, detectors=[])
+    # Ray Data sets up its own logging when it is imported; here it talks as much as the rest of Ray was told to.
+    logging.getLogger("ray.data").setLevel(logging.getLogger("ray").getEffectiveLevel())
     try:
-        yield context
+        with warnings.catch_warnings():
+            # read_parquet passes num_cpus on to the older reader under the name it warns of.
+            warnings.filterwarnings("ignore", message=r".*ray_remote_args.*deprecated")
+            yield context
     finally:
         for name, value in before.items():
             setattr(context, name, value)

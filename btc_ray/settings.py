@@ -54,6 +54,13 @@ class Demo(Job):
     images_per_class: int = 60
     """Phantom images per class to train on; a quarter as many again to test on."""
 
+    epochs: int = 60
+    """Passes over the training images."""
+
+    def __post_init__(self) -> None:
+        if self.images_per_class < 4 or self.epochs < 1:
+            raise SettingsError("--images-per-class must be at least 4 and --epochs at least 1.")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Crop(Job):

@@ -66,7 +66,7 @@ def crop_in_parallel(manifest: str, output: str, *, preprocess: Preprocess, stor
             batch_size=32,
             batch_format="pyarrow",
             **pool.cpu_workers(),
-        ).write_parquet(out_path, filesystem=out_filesystem, try_create_dir=True, **IO_ARGS)
+        ).write_parquet(out_path, filesystem=out_filesystem, try_create_dir=True, ray_remote_args=IO_ARGS)
 
 
 def labelled_crops(table: pa.Table, *, preprocess: Preprocess, cache: str, storage_options: Mapping[str, str]) -> Crops:

@@ -75,7 +75,9 @@ def _from_folders(uri: str, storage_options: Mapping[str, str] | None) -> list[d
         split = _SPLITS.get(folders[0].lower()) if folders else None
         folders = folders[1:] if split else folders
         if not folders:
-            raise LabelledDataError(f"{entry.uri} stands in no class folder. Expected {uri}/Training/<class>/* or {uri}/<class>/*.")
+            raise LabelledDataError(
+                f"{entry.uri} stands in no class folder. Expected {uri}/Training/<class>/* or {uri}/<class>/*."
+            )
         rows.append({**_located(entry), "label": folders[0], "split": split})
     return rows
 
@@ -90,7 +92,9 @@ def _from_table(uri: str, storage_options: Mapping[str, str] | None) -> list[dic
     except pa.ArrowInvalid as error:
         raise LabelledDataError(f"{uri} cannot be read as a table: {error}") from error
     if missing := {"uri", "label"} - set(table.column_names):
-        raise LabelledDataError(f"{uri} has no column {' and '.join(sorted(missing))}; a labelled table has uri,label[,split][,group].")
+        raise LabelledDataError(
+            f"{uri} has no column {' and '.join(sorted(missing))}; a labelled table has uri,label[,split][,group]."
+        )
     folder = uri.rpartition("/")[0] or "."
     rows: list[dict[str, object]] = []
     for number, row in enumerate(table.to_pylist(), start=1):

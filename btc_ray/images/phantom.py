@@ -56,9 +56,9 @@ class Tissue(IntEnum):
 # Intensities 0–255 before gain and bias. T1 after contrast medium is what tumour patients mostly get, hence the shares.
 #                 air  fat bone marrow muscle mucosa csf grey white vessel oedema necrosis glioma meningioma adenoma
 SEQUENCES: dict[str, tuple[float, tuple[int, ...]]] = {
-    "T1 contrast": (0.70, (0, 205, 14, 120, 72, 130, 24, 82, 110, 205, 62, 34, 190, 222, 232)),
-    "T2": (0.16, (0, 150, 12, 90, 50, 190, 235, 138, 100, 20, 200, 240, 178, 205, 215)),
-    "FLAIR": (0.14, (0, 140, 12, 80, 60, 150, 22, 118, 100, 40, 185, 70, 205, 215, 225)),
+    "T1 contrast": (0.88, (0, 178, 14, 105, 66, 112, 24, 78, 104, 190, 56, 30, 205, 232, 245)),
+    "T2": (0.07, (0, 150, 12, 90, 50, 190, 235, 138, 100, 20, 200, 240, 178, 205, 215)),
+    "FLAIR": (0.05, (0, 140, 12, 80, 60, 150, 22, 118, 100, 40, 185, 70, 205, 215, 225)),
 }
 
 
@@ -111,7 +111,9 @@ def write_phantoms(
         if not 0 <= count <= 100_000:
             raise ValueError(f"per_class asks for {count} images of {label}: between 0 and 100,000 per class are possible")
     if sum(counts.values()) * len(splits) >= _SEEDS_PER_CALL:
-        raise ValueError(f"{sum(counts.values()) * len(splits):,} images in one call: fewer than {_SEEDS_PER_CALL:,} are possible")
+        raise ValueError(
+            f"{sum(counts.values()) * len(splits):,} images in one call: fewer than {_SEEDS_PER_CALL:,} are possible"
+        )
 
     paths: list[Path] = []
     for split in splits:
@@ -120,7 +122,9 @@ def write_phantoms(
             directory.mkdir(parents=True, exist_ok=True)
             for index in range(count):
                 image_seed = seed * _SEEDS_PER_CALL + len(paths)
-                paths.append(_write(make_phantom(label, seed=image_seed, size=size), directory, f"{split[:2]}-{label[:2]}_{index:04d}"))
+                paths.append(
+                    _write(make_phantom(label, seed=image_seed, size=size), directory, f"{split[:2]}-{label[:2]}_{index:04d}")
+                )
     return paths
 
 
@@ -189,7 +193,11 @@ def _axial(rng: Generator, sella: bool) -> _Head:
         elif level == "ventricles":
             _disc(tissue, Tissue.GREY, (side * 0.21, -0.12), (0.07, 0.2), -18 * side)
             _disc(tissue, Tissue.GREY, (side * 0.12, 0.06), (0.09, 0.13), 25 * side)
-            _blob(tissue, Tissue.CSF, there(((0.03, -0.2), (0.08, -0.36), (0.16, -0.38), (0.13, -0.26), (0.06, -0.1), (0.03, -0.06))))
+            _blob(
+                tissue,
+                Tissue.CSF,
+                there(((0.03, -0.2), (0.08, -0.36), (0.16, -0.38), (0.13, -0.26), (0.06, -0.1), (0.03, -0.06))),
+            )
             _blob(tissue, Tissue.CSF, there(((0.11, 0.17), (0.19, 0.22), (0.25, 0.4), (0.21, 0.44), (0.14, 0.3))))
             _blob(tissue, Tissue.CSF, [(side * x, y) for x, y in ((0.34, -0.14), (0.58, -0.2), (0.56, -0.16), (0.34, -0.08))])
         elif level == "bodies":
@@ -216,21 +224,42 @@ def _coronal(rng: Generator, sella: bool) -> _Head:
         right = [(x * wide, y * tall) for x, y in points]
         return right + [(-x, y) for x, y in reversed(right)]
 
-    outline = both([(0, -0.92), (0.3, -0.88), (0.57, -0.69), (0.71, -0.38), (0.73, 0), (0.69, 0.3), (0.6, 0.55), (0.5, 0.8), (0.47, 1.3)])
+    outline = both(
+        [(0, -0.92), (0.3, -0.88), (0.57, -0.69), (0.71, -0.38), (0.73, 0), (0.69, 0.3), (0.6, 0.55), (0.5, 0.8), (0.47, 1.3)]
+    )
     brain = both(
-        [(0, -0.8), (0.27, -0.76), (0.49, -0.58), (0.6, -0.32), (0.61, -0.05), (0.55, 0.13), (0.4, 0.19), (0.27, 0.14), (0.16, 0.02), (0, 0)]
+        [
+            (0, -0.8),
+            (0.27, -0.76),
+            (0.49, -0.58),
+            (0.6, -0.32),
+            (0.61, -0.05),
+            (0.55, 0.13),
+            (0.4, 0.19),
+            (0.27, 0.14),
+            (0.16, 0.02),
+            (0, 0),
+        ]
     )
     head = _shells(rng, outline, brain, rng.uniform(0.045, 0.07), rng.uniform(0.045, 0.06))
     tissue, posterior = head.tissue, not sella and rng.random() < 0.35
     _midline(tissue, (0, -0.9), (0, -0.35 if not posterior else 0.0))
     for side in (-1, 1):
-        _blob(tissue, Tissue.BONE, [(side * x, y) for x, y in ((0.1, 0.06), (0.3, 0.2), (0.55, 0.22), (0.6, 0.3), (0.3, 0.3), (0.1, 0.2))])
+        _blob(
+            tissue,
+            Tissue.BONE,
+            [(side * x, y) for x, y in ((0.1, 0.06), (0.3, 0.2), (0.55, 0.22), (0.6, 0.3), (0.3, 0.3), (0.1, 0.2))],
+        )
         _stroke(tissue, Tissue.BONE, [(side * x, y) for x, y in ((0.5, 0.3), (0.47, 0.55), (0.4, 0.8))], 0.06)  # jaw
         _disc(tissue, Tissue.MARROW, (side * 0.46, 0.62), (0.02, 0.12), -8 * side)
         if posterior:
             _blob(tissue, Tissue.CSF, [(side * x, y) for x, y in ((0.16, -0.3), (0.24, -0.26), (0.26, -0.1), (0.2, -0.12))])
             continue
-        _blob(tissue, Tissue.CSF, [(side * x, y) for x, y in ((0.02, -0.33), (0.19, -0.42), (0.2, -0.37), (0.08, -0.26), (0.03, -0.24))])
+        _blob(
+            tissue,
+            Tissue.CSF,
+            [(side * x, y) for x, y in ((0.02, -0.33), (0.19, -0.42), (0.2, -0.37), (0.08, -0.26), (0.03, -0.24))],
+        )
         _blob(tissue, Tissue.CSF, [(side * x, y) for x, y in ((0.36, -0.13), (0.62, -0.09), (0.6, -0.05), (0.36, -0.09))])
         _disc(tissue, Tissue.GREY, (side * 0.24, -0.16), (0.06, 0.12), 15 * side)
         _disc(tissue, Tissue.GREY, (side * 0.1, -0.14), (0.07, 0.08))
@@ -276,7 +305,9 @@ def _sagittal(rng: Generator, sella: bool) -> _Head:
     _disc(tissue, Tissue.MARROW, (0.6, 0.58), (0.07, 0.05), 30)
     if midline:
         _stroke(tissue, Tissue.CSF, ((0.28, -0.26), (0.18, -0.34), (-0.05, -0.37), (-0.27, -0.28), (-0.32, -0.2)), 0.1)
-        _stroke(tissue, Tissue.WHITE, ((0.28, -0.22), (0.33, -0.3), (0.2, -0.4), (-0.05, -0.44), (-0.28, -0.37), (-0.38, -0.22)), 0.06)
+        _stroke(
+            tissue, Tissue.WHITE, ((0.28, -0.22), (0.33, -0.3), (0.2, -0.4), (-0.05, -0.44), (-0.28, -0.37), (-0.38, -0.22)), 0.06
+        )
         _disc(tissue, Tissue.GREY, (-0.05, -0.2), (0.16, 0.09), -8)
         _blob(
             tissue, Tissue.WHITE,
@@ -338,7 +369,8 @@ def _bend(head: _Head, rng: Generator) -> _Head:
     ys, xs = np.mgrid[:GRID, :GRID].astype(np.float32)
     xs, ys = xs + pull_x, ys + pull_y
     tissue, mask, brain = (
-        cv2.remap(plane, xs, ys, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE) for plane in (head.tissue, head.mask, head.brain)
+        cv2.remap(plane, xs, ys, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
+        for plane in (head.tissue, head.mask, head.brain)
     )
     for edge in (np.s_[0], np.s_[:, 0], np.s_[:, -1]):  # only the neck may touch the canvas edge, which `_acquire` extends
         mask[edge] = brain[edge] = 0
@@ -375,7 +407,7 @@ def _midline(tissue: np.ndarray, front: tuple[float, float], back: tuple[float, 
 def _glioma(head: _Head, rng: Generator) -> np.ndarray:
     """An irregular mass inside the brain that spreads oedema along the white matter; often a bright ring around a dead core."""
     depth = _depth(head.brain)
-    radius = rng.uniform(0.16, 0.27)
+    radius = rng.uniform(0.2, 0.3)
     x, y = _pick(rng, depth > min(radius * 0.8, 0.8 * float(depth.max())))
     mass = _mass(rng, (x, y), radius, 0.22)
     brain = head.brain > 0
@@ -393,7 +425,7 @@ def _glioma(head: _Head, rng: Generator) -> np.ndarray:
 
 def _meningioma(head: _Head, rng: Generator) -> np.ndarray:
     """A homogeneous, well-bounded, bright mass that hangs from the dura and pushes the brain away; sometimes with a dural tail."""
-    radius = rng.uniform(0.17, 0.28)
+    radius = rng.uniform(0.22, 0.32)
     depth = _depth(head.brain)
     rows = np.linspace(-1, 1, GRID)[:, None]
     x, y = _pick(rng, (depth > radius * 0.55) & (depth < radius * 0.7) & (rows < head.vault))
@@ -411,7 +443,7 @@ def _meningioma(head: _Head, rng: Generator) -> np.ndarray:
 
 def _pituitary(head: _Head, rng: Generator) -> np.ndarray:
     """A small, round, bright mass in the sella; sometimes a snowman that grows upwards through its opening."""
-    radius = rng.uniform(0.085, 0.135)
+    radius = rng.uniform(0.1, 0.145)
     x, y = head.sella[0] + rng.normal(0, 0.012), head.sella[1] + rng.normal(0, 0.012)
     mass = _mass(rng, (x, y), radius, 0.04)
     if rng.random() < 0.35:
@@ -456,7 +488,7 @@ def _acquire(
     signal = np.asarray(table, np.float32)[head.tissue]
     signal *= 1 + 0.05 * _smooth_noise(rng, 60) + 0.04 * _smooth_noise(rng, 12)
     across = np.linspace(-1, 1, GRID, dtype=np.float32)
-    slope_x, slope_y, bowl = rng.normal(0, 0.10), rng.normal(0, 0.10), rng.uniform(-0.1, 0.25)  # coil sensitivity
+    slope_x, slope_y, bowl = rng.normal(0, 0.08), rng.normal(0, 0.08), rng.uniform(-0.1, 0.2)  # coil sensitivity
     signal *= (1 + slope_x * across + bowl * (across**2 - 0.4)) * (1 + slope_y * across + bowl * (across**2 - 0.4))[:, None]
 
     pose = _pose(rng, size, neck)
@@ -465,11 +497,11 @@ def _acquire(
     signal = cv2.GaussianBlur(signal, (0, 0), rng.uniform(0.6, 1.0) / min(scale, 1.0))
     # Replicated borders carry the neck on to the edge of the frame; on the other sides the border is air.
     signal = cv2.warpAffine(signal, pose, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    signal *= rng.uniform(0.45, 0.75) if rng.random() < 0.3 else rng.uniform(0.8, 1.15)  # a third as dim as the real T1 images
+    signal *= rng.uniform(0.5, 0.75) if rng.random() < 0.2 else rng.uniform(0.88, 1.12)  # a fifth as dim as the real T1 images
     sigma = rng.uniform(1.0, 5.0)
-    noise = rng.standard_normal((2, height, width), dtype=np.float32) * sigma  # Rician: the magnitude of a complex signal
-    signal = np.hypot(signal + noise[0], noise[1])
-    floor = rng.uniform(4, 25) if rng.random() < 0.35 else 0.0
+    noise = rng.standard_normal((2, height, width), dtype=np.float32) * np.float32(sigma)  # Rician: the magnitude of a complex signal
+    signal = cv2.magnitude(signal + noise[0], noise[1])
+    floor = rng.uniform(4, 25) if rng.random() < 0.2 else 0.0
     pixels = np.clip(floor + signal * (1 - floor / 255), 0, 255).astype(np.uint8)
     if rng.random() < 0.5:  # images reach such collections through several lossy copies
         encoded, data = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(45, 85))])
@@ -488,7 +520,7 @@ def _acquire(
 def _pose(rng: Generator, size: tuple[int, int], neck: bool) -> np.ndarray:
     """Float64 (2, 3): canvas pixels to image pixels. The neck, where there is one, leaves the frame at the bottom."""
     height, width = size
-    zoom = rng.uniform(0.82, 1.04) * min(height, width) / GRID
+    zoom = rng.uniform(0.88, 1.04) * min(height, width) / GRID
     stretch = rng.uniform(0.95, 1.05)
     pose = cv2.getRotationMatrix2D((GRID / 2, GRID / 2), rng.normal(0, 4), 1.0)
     pose[0] *= zoom * stretch

@@ -67,7 +67,7 @@ def read_bundle(uri: str, storage_options: Mapping[str, str] | None = None) -> B
         raise BundleError(f"{name} is not a bundle's description: classes, model_id, preprocess or preprocess_id is missing.")
     if content.get("format", FORMAT) > FORMAT:
         raise BundleError(f"{name} was written by a newer btc-ray (format {content['format']}). Update btc-ray.")
-    values = {key: tuple(value) if isinstance(value, list) else value for key, value in content.items() if key in known}
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in content.items() if key in known}
     bundle = Bundle(**values)
     if bundle.architecture != "resnet18":
         raise BundleError(f"{name}: architecture {bundle.architecture!r} is not known here; resnet18 is.")
@@ -160,7 +160,9 @@ def _git_commit() -> str | None:
     if not (home / ".git").exists():
         return None
     try:
-        done = subprocess.run(["git", "-C", str(home), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False)
+        done = subprocess.run(
+            ["git", "-C", str(home), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() or None if done.returncode == 0 else None

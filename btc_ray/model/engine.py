@@ -37,7 +37,9 @@ def choose_device(device: Device) -> str:
     if device == "auto":
         return next(name for name in ("cuda", "mps", "cpu") if have[name])
     if not have[device]:
-        raise DeviceError(f"--device {device} is not available on this machine; available: {', '.join(n for n in have if have[n])}.")
+        raise DeviceError(
+            f"--device {device} is not available on this machine; available: {', '.join(n for n in have if have[n])}."
+        )
     return device
 
 
@@ -81,7 +83,9 @@ class TorchEngine:
         try:
             network.load_state_dict(dict(state))
         except RuntimeError as error:
-            raise BundleError(f"the weights do not fit {bundle.architecture} with {len(bundle.classes)} classes: {error}") from error
+            raise BundleError(
+                f"the weights do not fit {bundle.architecture} with {len(bundle.classes)} classes: {error}"
+            ) from error
         network = fold_batchnorm(network.eval()).to(self.device, memory_format=torch.channels_last)
         self._network = network.requires_grad_(False)
         self._temperature = bundle.temperature
@@ -99,11 +103,12 @@ class TorchEngine:
             return torch.softmax(logits.float() / self._temperature, dim=1).cpu().numpy()
 
     def _logits(self, pixels: Tensor) -> Tensor:
-        if self.device == "cuda":
-            pixels = pixels.pin_memory().to(self.device, non_blocking=True)
-        else:
-            pixels = pixels.to(self.device)
-        images = torch.addcmul(self._shift, pixels.unsqueeze(1).float(), self._scale).contiguous(memory_format=torch.channels_last)
+        if self.device == "cuda":  # from pinned memory the copy runs beside the kernels of the batch before
+            pixels = pixels.pin_memory()
+        pixels = pixels.to(self.device, non_blocking=True)
+        images = torch.addcmul(self._shift, pixels.unsqueeze(1).float(), self._scale).contiguous(
+            memory_format=torch.channels_last
+        )
         if self.precision == "fp32":
             return self._network(images)
         with torch.autocast(self.device, dtype=_DTYPES[self.precision]):

@@ -52,11 +52,11 @@ def backbone_features(network: ResNet, images: Tensor) -> Tensor:
 
 def fold_batchnorm(network: ResNet) -> ResNet:
     """Fold every BatchNorm of a network in evaluation mode into the convolution before it, in place: same output, fewer passes."""
-    network.conv1, network.bn1 = fuse_conv_bn_eval(network.conv1, network.bn1), nn.Identity()  # type: ignore[assignment]
+    network.conv1, network.bn1 = fuse_conv_bn_eval(network.conv1, network.bn1), nn.Identity()
     for block in network.modules():
         if isinstance(block, BasicBlock):
-            block.conv1, block.bn1 = fuse_conv_bn_eval(block.conv1, block.bn1), nn.Identity()  # type: ignore[assignment]
-            block.conv2, block.bn2 = fuse_conv_bn_eval(block.conv2, block.bn2), nn.Identity()  # type: ignore[assignment]
+            block.conv1, block.bn1 = fuse_conv_bn_eval(block.conv1, block.bn1), nn.Identity()
+            block.conv2, block.bn2 = fuse_conv_bn_eval(block.conv2, block.bn2), nn.Identity()
             if block.downsample is not None:
                 convolution, batchnorm = block.downsample
                 block.downsample = nn.Sequential(fuse_conv_bn_eval(convolution, batchnorm))

@@ -26,6 +26,7 @@ from btc_ray.scoring.folder import RunFolder
 from btc_ray.scoring.local import default_batch_size
 from btc_ray.scoring.scorer import Predictor, Preparer, Scorer
 
+
 @dataclass(frozen=True, kw_only=True)
 class EngineSettings:
     """How an actor opens its model."""
@@ -43,7 +44,7 @@ def score_on_ray(
     """Score every row of the Parquet folder `manifest` into `folder.staged_ray`, those already in its checkpoint left out."""
     batch = batch_size or default_batch_size("cuda" if pool.gpus else "cpu")
     filesystem, path = folder.arrow(manifest)
-    counter = _Counter.remote()
+    counter = ray.remote(num_cpus=0)(_Counter).remote()
     with data_context() as context, _watched(counter, progress):
         context.checkpoint_config = _checkpoint(folder)
         blocks = block_count(rows, batch=batch, workers=pool.gpus or pool.cpus)
@@ -52,7 +53,7 @@ def score_on_ray(
         dataset = dataset.repartition(blocks)
         staged_filesystem, staged = folder.arrow(folder.staged_ray)
         _scored(dataset, engine, pool, batch, counter).write_parquet(
-            staged, filesystem=staged_filesystem, try_create_dir=True, **IO_ARGS
+            staged, filesystem=staged_filesystem, try_create_dir=True, ray_remote_args=IO_ARGS
         )
 
 
@@ -126,7 +127,6 @@ def _counted(table: pa.Table, counter: ActorHandle) -> pa.Table:
     return table
 
 
-@ray.remote(num_cpus=0)
 class _Counter:
     """What the workers have done so far, for the driver's progress."""
 

@@ -14,7 +14,13 @@ from btc_ray.scoring.scorer import Scorer
 
 
 def images_per_second(
-    entries: Sequence[Entry], *, bundle: Bundle, model: str, device: Device, precision: Precision, storage_options: Mapping[str, str]
+    entries: Sequence[Entry],
+    *,
+    bundle: Bundle,
+    model: str,
+    device: Device,
+    precision: Precision,
+    storage_options: Mapping[str, str],
 ) -> float:
     """Images per second of one worker on this machine, reading included, measured on `entries` (at least one) after a warm-up."""
     engine = open_engine(model, device=device, precision=precision, threads=1, storage_options=storage_options)

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -35,6 +36,10 @@ class Counts:
             for entry in pc.value_counts(table[name]).to_pylist():
                 if entry["values"] is not None:
                     counter[entry["values"]] += entry["counts"]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As run.json holds them."""
+        return {"rows": self.rows, "status": dict(self.status), "label": dict(self.label), "crop_status": dict(self.crop_status)}
 
 
 def staged_ids(folder: RunFolder, parts: Sequence[str]) -> np.ndarray:

@@ -19,7 +19,7 @@ STATE = "run.json"
 WORK = "_work"  # everything that is gone once the run is complete
 
 
-class Refused(ValueError):
+class RefusedError(ValueError):
     """The run folder belongs to other inputs, another model or another preprocessing, or to another program."""
 
     exit_code = 4
@@ -44,20 +44,20 @@ class RunFolder:
         return storage.join(self.uri, *parts)
 
     def read_state(self) -> dict[str, Any] | None:
-        """`run.json`, or None in a new or empty folder. Raises Refused where the folder holds something else."""
+        """`run.json`, or None in a new or empty folder. Raises RefusedError where the folder holds something else."""
         if storage.exists(self.path(STATE), self.storage_options):
             try:
                 state = json.loads(storage.read_bytes(self.path(STATE), self.storage_options))
             except (UnicodeDecodeError, json.JSONDecodeError) as error:
-                raise Refused(f"{self.path(STATE)} is damaged ({error}). Use another --output.") from error
+                raise RefusedError(f"{self.path(STATE)} is damaged ({error}). Use another --output.") from error
             if not isinstance(state, dict) or state.get("kind") != "score":
-                raise Refused(f"{self.uri} is not the run folder of a scoring job. Use another --output.")
+                raise RefusedError(f"{self.uri} is not the run folder of a scoring job. Use another --output.")
             return state
         filesystem, path = storage.filesystem(self.uri, self.storage_options)
         found = filesystem.ls(path, detail=False) if filesystem.isdir(path) else []
         foreign = [name for name in (str(entry).rstrip("/").rpartition("/")[2] for entry in found) if name != WORK]
         if foreign:
-            raise Refused(f"{self.uri} is not empty and not a run folder (it holds {foreign[0]}). Use another --output.")
+            raise RefusedError(f"{self.uri} is not empty and not a run folder (it holds {foreign[0]}). Use another --output.")
         return None
 
     def write_state(self, state: Mapping[str, Any]) -> None:
@@ -67,7 +67,7 @@ class RunFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Only one process of this machine writes a local run folder at a time. Raises Refused. Object stores have no such lock."""
+        """Only one process of this machine writes a local run folder at a time. Raises RefusedError. Object stores have no such lock."""
         if not storage.is_local(self.uri):
             yield
             return
@@ -79,7 +79,9 @@ class RunFolder:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                raise Refused(f"another btc-ray is writing {self.uri} right now. Wait for it, or use another --output.") from error
+                raise RefusedError(
+                    f"another btc-ray is writing {self.uri} right now. Wait for it, or use another --output."
+                ) from error
             try:
                 yield
             finally:

@@ -17,7 +17,7 @@ from btc_ray.archive.manifest import write_manifest
 from btc_ray.model.bundle import NOT_FOR_DIAGNOSIS, Bundle, library_versions, read_bundle
 from btc_ray.progress import Progress, say
 from btc_ray.scoring.finish import staged_ids, write_finished
-from btc_ray.scoring.folder import Refused, RunFolder, same_inputs
+from btc_ray.scoring.folder import RefusedError, RunFolder, same_inputs
 from btc_ray.scoring.table import scores_schema
 from btc_ray.settings import Score, to_dict
 
@@ -28,7 +28,7 @@ RaySession = Callable[[], AbstractContextManager[None]]
 def score(settings: Score, *, cpus: int, ray_session: RaySession) -> State:
     """Run or continue a scoring job; returns what `run.json` says at the end.
 
-    `ray_session` joins Ray while it is entered; `cpus` are the threads of the in-process path. Raises Refused where the run
+    `ray_session` joins Ray while it is entered; `cpus` are the threads of the in-process path. Raises RefusedError where the run
     folder belongs to something else, BundleError and ArchiveError for unusable arguments, IncompleteError where rows were lost.
     """
     bundle = read_bundle(settings.model, settings.storage())
@@ -69,7 +69,7 @@ def _check_belongs(state: State, settings: Score, bundle: Bundle) -> None:
     }
     for key, words in names.items():
         if state["fingerprint"][key] != now[key]:
-            raise Refused(
+            raise RefusedError(
                 f"{settings.output} belongs to {words}: {key} is {_short(state['fingerprint'][key])} there and {_short(now[key])} now. "
                 "Use another --output, or run the command it was begun with."
             )
@@ -108,9 +108,7 @@ def _freeze_manifest(folder: RunFolder, settings: Score, bundle: Bundle) -> Stat
     folder.write_state(state)
     storage.remove_tree(folder.manifest, folder.storage_options)
     say("Listing the inputs …")
-    summary = write_manifest(
-        settings.input, folder.manifest, skipped_uri=folder.skipped, storage_options=folder.storage_options
-    )
+    summary = write_manifest(settings.input, folder.manifest, skipped_uri=folder.skipped, storage_options=folder.storage_options)
     listed = asdict(summary)
     state["skipped"] = listed.pop("skipped")
     state["manifest"] = {**listed, "listed": datetime.now(UTC).isoformat(timespec="seconds")}
@@ -124,7 +122,7 @@ def _begin_retry(folder: RunFolder, state: State) -> State:
     """Write the rows that are not ok as the next thing to do; the published rows stay until better ones are finished."""
     if not state["complete"]:
         if state["generation"] == 0:
-            raise Refused(f"{folder.uri} is not complete yet: run it again without --retry-failed first.")
+            raise RefusedError(f"{folder.uri} is not complete yet: run it again without --retry-failed first.")
         return state  # a retry that was killed goes on
     filesystem, path = folder.arrow(folder.scores)
     scores = pads.dataset(path, filesystem=filesystem, format="parquet")
@@ -163,17 +161,21 @@ def _execute(
     staged = (folder.staged_here, folder.staged_ray)
     done = staged_ids(folder, folder.parts(*staged))
     on_ray = settings.address is not None or rows >= settings.local_rows
-    session: dict[str, Any] = {"path": "ray" if on_ray else "in-process", "started": datetime.now(UTC).isoformat(timespec="seconds")}
+    session: dict[str, Any] = {
+        "path": "ray" if on_ray else "in-process",
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
     if len(done):
         say(f"Continuing: {len(done):,} of {rows:,} images are done.")
     began = time.monotonic()
     if len(done) < rows:
-        with Progress("Scoring", rows, done=len(done)) as progress:
-            if on_ray:
-                with ray_session():
-                    session["resources"] = _score_on_ray(folder, todo, settings, bundle, rows, progress)
-            else:
-                session["resources"] = {"CPU": cpus}
+        progress = Progress("Scoring", rows, done=len(done))
+        if on_ray:
+            with ray_session(), progress:
+                session["resources"] = _score_on_ray(folder, todo, settings, bundle, rows, progress)
+        else:
+            session["resources"] = {"CPU": cpus}
+            with progress:
                 _score_here(folder, todo, settings, bundle, cpus, done, progress)
     session |= {"seconds": round(time.monotonic() - began, 3), "images": rows - len(done)}
     sources = [*folder.parts(*staged), *(folder.parts(folder.scores) if state["generation"] else [])]
@@ -181,7 +183,7 @@ def _execute(
     state = {
         **state,
         "finishing": names,
-        "counts": asdict(counts),
+        "counts": counts.to_dict(),
         "sessions": [*state["sessions"], session],
     }
     folder.write_state(state)

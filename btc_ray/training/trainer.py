@@ -109,10 +109,13 @@ def _told(settings: Retrain) -> dict[str, Any]:
 
 def _data_facts(settings: Retrain, crops: Crops, split: np.ndarray, classes: tuple[str, ...]) -> dict[str, Any]:
     labels = np.array(crops.rows["label"].to_pylist())
-    counts = {
-        name: {which: int(((split == name) & (labels == which)).sum()) for which in classes} for name in SPLITS
+    counts = {name: {which: int(((split == name) & (labels == which)).sum()) for which in classes} for name in SPLITS}
+    return {
+        "source": settings.data.rstrip("/").rpartition("/")[2],
+        "fingerprint": crops.fingerprint,
+        "left_out": crops.skipped,
+        **counts,
     }
-    return {"source": settings.data.rstrip("/").rpartition("/")[2], "fingerprint": crops.fingerprint, "left_out": crops.skipped, **counts}
 
 
 def _fit(

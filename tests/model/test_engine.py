@@ -1,0 +1,106 @@
+"""The engine computes what the plain network computes, whatever it does to be fast."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from btc_ray.model.bundle import IMAGENET_MEAN, IMAGENET_STD, read_bundle, read_weights
+from btc_ray.model.engine import DeviceError, TorchEngine, choose_precision, open_engine
+from btc_ray.model.network import backbone_features, build_network, choose_trainable, fold_batchnorm, training_mode
+
+
+@pytest.fixture(scope="module")
+def pixels() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (7, 64, 64), dtype=np.uint8)
+
+
+def plain(model: Path, pixels: np.ndarray) -> np.ndarray:
+    """Probabilities by the textbook: three equal channels, normalised, the network as torchvision has it."""
+    bundle = read_bundle(str(model))
+    network = build_network(len(bundle.classes))
+    network.load_state_dict(read_weights(str(model), bundle))
+    images = torch.from_numpy(pixels).float().div(255).unsqueeze(1).expand(-1, 3, -1, -1)
+    images = (images - torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1)) / torch.tensor(IMAGENET_STD).view(1, 3, 1, 1)
+    with torch.inference_mode():
+        return network.eval()(images).softmax(1).numpy()
+
+
+def test_the_engine_agrees_with_the_plain_network(model: Path, pixels: np.ndarray) -> None:
+    engine = open_engine(str(model), device="cpu", precision="fp32")
+    np.testing.assert_allclose(engine.probabilities(pixels), plain(model, pixels), atol=1e-4)
+
+
+def test_bf16_stays_near_fp32(model: Path, pixels: np.ndarray) -> None:
+    exact, half = (open_engine(str(model), device="cpu", precision=name).probabilities(pixels) for name in ("fp32", "bf16"))
+    assert not np.array_equal(exact, half)
+    np.testing.assert_allclose(half, exact, atol=0.05)
+
+
+def test_an_image_gets_the_same_probabilities_in_any_company(model: Path, pixels: np.ndarray) -> None:
+    engine = open_engine(str(model), device="cpu", precision="fp32")
+    alone = np.concatenate([engine.probabilities(pixels[index : index + 1]) for index in range(len(pixels))])
+    np.testing.assert_allclose(engine.probabilities(pixels), alone, atol=1e-5)
+
+
+def test_several_threads_may_share_an_engine(model: Path, pixels: np.ndarray) -> None:
+    engine = open_engine(str(model), device="cpu", precision="fp32", threads=1)
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(engine.probabilities, [pixels] * 8))
+    assert all(np.array_equal(result, results[0]) for result in results)
+
+
+def test_no_images_give_no_probabilities(model: Path) -> None:
+    assert open_engine(str(model), device="cpu").probabilities(np.empty((0, 64, 64), np.uint8)).shape == (0, 4)
+
+
+def test_temperature_flattens_the_probabilities(model: Path, pixels: np.ndarray) -> None:
+    from dataclasses import replace
+
+    bundle = read_bundle(str(model))
+    state = read_weights(str(model), bundle)
+    cool, hot = (TorchEngine(replace(bundle, temperature=value), state, device="cpu").probabilities(pixels) for value in (1.0, 4.0))
+    assert (hot.max(1) < cool.max(1)).all()
+    assert np.array_equal(hot.argmax(1), cool.argmax(1))
+
+
+def test_what_the_machine_does_not_have_is_refused_by_name(model: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(DeviceError, match="--device cuda is not available"):
+        open_engine(str(model), device="cuda")
+    with pytest.raises(DeviceError, match="fp16 needs a GPU"):
+        choose_precision("fp16", "cpu")
+
+
+def test_folding_batchnorm_keeps_the_output() -> None:
+    torch.manual_seed(0)
+    network = build_network(3)
+    network.train()(torch.randn(8, 3, 64, 64))  # gives BatchNorm statistics that are not those of its start
+    images = torch.randn(2, 3, 64, 64)
+    with torch.inference_mode():
+        before = network.eval()(images)
+        folded = fold_batchnorm(network)
+        assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in folded.modules())
+        torch.testing.assert_close(folded(images), before, atol=1e-4, rtol=1e-4)
+
+
+def test_the_features_are_what_the_head_sees() -> None:
+    network = build_network(3).eval()
+    images = torch.randn(2, 3, 64, 64)
+    with torch.inference_mode():
+        torch.testing.assert_close(network.fc(backbone_features(network, images)), network(images))
+
+
+def test_a_frozen_backbone_does_not_move_even_its_statistics() -> None:
+    network = build_network(3)
+    trainable = choose_trainable(network, "head")
+    training_mode(network, "head")
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    optimizer = torch.optim.SGD(trainable, lr=1.0)
+    network(torch.randn(4, 3, 64, 64)).sum().backward()
+    optimizer.step()
+    changed = {name for name, tensor in network.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert changed == {"fc.weight", "fc.bias"}

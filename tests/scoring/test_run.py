@@ -1,0 +1,238 @@
+"""A run in this process: one row an image, continued when killed, refused when it belongs to something else."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from btc_ray.model.bundle import NOT_FOR_DIAGNOSIS, read_bundle
+from btc_ray.scoring import finish, local
+from btc_ray.scoring.table import scores_schema
+from tests.scoring.runs import rows, score, state
+
+
+@pytest.fixture
+def archive(phantoms: Path, tmp_path: Path) -> Path:
+    """Twenty phantoms, an empty file among them, and a file that is no image."""
+    folder = Path(shutil.copytree(phantoms / "Testing", tmp_path / "archive"))
+    (folder / "glioma" / "broken.jpg").write_bytes(b"")
+    (folder / "notes.txt").write_text("not an image")
+    return folder
+
+
+def test_every_image_gets_one_row_with_the_columns_of_the_contract(model: Path, archive: Path, tmp_path: Path) -> None:
+    assert score(model, [archive], tmp_path / "run") == 0
+    table = pq.read_table(tmp_path / "run" / "scores")
+    bundle = read_bundle(str(model))
+    assert table.schema.remove_metadata() == scores_schema(bundle).remove_metadata()
+    assert table.schema.metadata[b"notice"].decode() == NOT_FOR_DIAGNOSIS
+    found = rows(tmp_path / "run")
+    assert found["row_id"].tolist() == list(range(21))
+    assert found["uri"].tolist() == sorted(str(path) for path in archive.rglob("*.*") if path.suffix != ".txt")
+    good = found[found["status"] == "ok"]
+    assert len(good) == 20
+    probabilities = good[[f"prob_{name}" for name in bundle.classes]]
+    assert probabilities.sum(axis=1).between(0.999, 1.001).all()
+    assert (good["label"] == probabilities.idxmax(axis=1).str.removeprefix("prob_")).all()
+    assert (good["confidence"] == probabilities.max(axis=1)).all()
+
+
+def test_a_broken_image_is_a_row_with_its_reason_and_nulls(model: Path, archive: Path, tmp_path: Path) -> None:
+    score(model, [archive], tmp_path / "run")
+    broken = rows(tmp_path / "run").set_index("uri").loc[str(archive / "glioma" / "broken.jpg")]
+    assert broken["status"] == "unreadable"
+    assert "empty" in broken["error"]
+    assert broken[["label", "confidence", "prob_glioma", "width", "crop_x", "crop_status"]].isna().all()
+
+
+def test_the_run_folder_holds_what_the_contract_says(model: Path, archive: Path, tmp_path: Path) -> None:
+    score(model, [archive], tmp_path / "run")
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {
+        "manifest",
+        "scores",
+        "run.json",
+        "summary.html",
+        "skipped.parquet",
+    }
+    assert state(tmp_path / "run")["complete"] is True
+    assert state(tmp_path / "run")["counts"]["status"] == {"ok": 20, "unreadable": 1}
+    assert pq.read_table(tmp_path / "run" / "skipped.parquet")["uri"].to_pylist() == [str(archive / "notes.txt")]
+
+
+def test_running_a_complete_run_again_changes_nothing(model: Path, archive: Path, tmp_path: Path) -> None:
+    score(model, [archive], tmp_path / "run")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*.parquet")}
+    assert score(model, [archive], tmp_path / "run") == 0
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*.parquet")} == before
+
+
+def test_too_many_bad_images_end_with_code_3_and_a_complete_table(model: Path, archive: Path, tmp_path: Path) -> None:
+    assert score(model, [archive], tmp_path / "run", "--max-bad-fraction", "0.01") == 3
+    assert state(tmp_path / "run")["complete"] is True
+
+
+@pytest.mark.parametrize("stops_after", [1, 2, 3])
+def test_a_run_that_stops_continues_with_the_rows_that_are_missing(
+    model: Path, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stops_after: int
+) -> None:
+    score(model, [archive], tmp_path / "whole", "--batch-size", "4")
+    monkeypatch.setattr(local, "STAGE_EVERY_S", 0.0)
+    staged: list[int] = []
+    real = local._stage
+
+    def stage_then_stop(folder: object, tables: list[object]) -> None:
+        real(folder, tables)  # type: ignore[arg-type]
+        staged.append(sum(len(table) for table in tables))  # type: ignore[arg-type]
+        if len(staged) == stops_after:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(local, "_stage", stage_then_stop)
+    assert score(model, [archive], tmp_path / "run", "--batch-size", "4") == 130
+    assert state(tmp_path / "run")["complete"] is False
+    assert not (tmp_path / "run" / "scores").exists()
+    monkeypatch.setattr(local, "_stage", real)
+    assert score(model, [archive], tmp_path / "run", "--batch-size", "4") == 0
+    assert rows(tmp_path / "run").equals(rows(tmp_path / "whole"))
+    assert state(tmp_path / "run")["sessions"][-1]["images"] == 21 - sum(staged)
+
+
+def test_a_run_that_stops_while_publishing_ends_the_same(
+    model: Path, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from btc_ray.scoring.folder import RunFolder
+
+    monkeypatch.setattr(finish, "ROWS_PER_FILE", 1)
+    score(model, [archive], tmp_path / "whole")
+    moves = []
+    real = RunFolder._move
+
+    def move_then_stop(self: RunFolder, source: str, target: str) -> None:
+        real(self, source, target)
+        moves.append(target)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(RunFolder, "_move", move_then_stop)
+    assert score(model, [archive], tmp_path / "run") == 130
+    assert len(moves) == 1
+    monkeypatch.setattr(RunFolder, "_move", real)
+    assert score(model, [archive], tmp_path / "run") == 0
+    assert rows(tmp_path / "run").equals(rows(tmp_path / "whole"))
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda command, other: {**command, "model": other}, "another model: model_id"),
+        (lambda command, other: {**command, "inputs": [command["inputs"][0] / "glioma"]}, "other inputs"),
+        (lambda command, other: {**command, "flags": ("--precision", "bf16")}, "another precision: precision is fp32 there and bf16 now"),
+    ],
+)
+def test_a_run_folder_of_something_else_is_refused_with_code_4(
+    model: Path, other_model: Path, archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], change: object, named: str
+) -> None:
+    command = {"model": model, "inputs": [archive], "flags": ("--precision", "fp32")}
+    score(command["model"], command["inputs"], tmp_path / "run", *command["flags"])  # type: ignore[arg-type]
+    before = rows(tmp_path / "run")
+    other = change(command, other_model)  # type: ignore[operator]
+    assert score(other["model"], other["inputs"], tmp_path / "run", *other["flags"]) == 4
+    assert named in capsys.readouterr().err
+    assert rows(tmp_path / "run").equals(before)
+
+
+def test_a_folder_that_holds_something_else_is_refused_and_left_alone(model: Path, archive: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter1.tex").write_text("…")
+    assert score(model, [archive], tmp_path / "thesis") == 4
+    assert [path.name for path in (tmp_path / "thesis").iterdir()] == ["chapter1.tex"]
+
+
+def test_two_programs_do_not_write_one_run_folder(model: Path, archive: Path, tmp_path: Path) -> None:
+    from btc_ray.scoring.folder import RunFolder
+
+    with RunFolder(str(tmp_path / "run")).locked():
+        assert score(model, [archive], tmp_path / "run") == 4
+    assert score(model, [archive], tmp_path / "run") == 0
+
+
+def test_retrying_scores_only_what_failed_and_keeps_the_rest(model: Path, archive: Path, tmp_path: Path) -> None:
+    hidden = archive / "glioma" / "later.jpg"
+    hidden.symlink_to(tmp_path / "not-mounted-yet.jpg")
+    score(model, [archive], tmp_path / "run")
+    before = rows(tmp_path / "run").set_index("uri")
+    assert before.loc[str(hidden), "status"] == "failed"
+    shutil.copy(next((archive / "notumor").iterdir()), tmp_path / "not-mounted-yet.jpg")
+    assert score(model, [archive], tmp_path / "run", "--retry-failed") == 0
+    after = rows(tmp_path / "run").set_index("uri")
+    assert after.loc[str(hidden), "status"] == "ok"
+    assert after.drop(str(hidden)).equals(before.drop(str(hidden)))
+    assert state(tmp_path / "run")["sessions"][-1]["images"] == 2  # the broken one was tried again too
+    assert after.loc[str(archive / "glioma" / "broken.jpg"), "status"] == "unreadable"
+
+
+def test_retrying_when_all_is_well_changes_nothing(model: Path, archive: Path, tmp_path: Path) -> None:
+    (archive / "glioma" / "broken.jpg").unlink()
+    score(model, [archive], tmp_path / "run")
+    before = rows(tmp_path / "run")
+    assert score(model, [archive], tmp_path / "run", "--retry-failed") == 0
+    assert rows(tmp_path / "run").equals(before)
+
+
+def test_a_dry_run_says_what_would_happen_and_writes_nothing(
+    model: Path, archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert score(model, [archive], tmp_path / "run", "--dry-run") == 0
+    said = capsys.readouterr().out
+    assert "21 images" in said
+    assert "1 would be skipped: not an image (.txt)" in said
+    assert "notes.txt" in said
+    assert "on this machine" in said
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("what", ["nowhere", "empty"])
+def test_inputs_without_images_end_with_code_2(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], what: str) -> None:
+    (tmp_path / "empty").mkdir()
+    assert score(model, [tmp_path / what], tmp_path / "run") == 2
+    assert what in capsys.readouterr().err
+
+
+def test_files_that_vanish_after_the_listing_are_rows(
+    model: Path, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from btc_ray.scoring import run
+
+    gone = archive / "notumor"
+    real = run._execute
+
+    def vanish(*arguments: object, **named: object) -> object:
+        shutil.rmtree(gone)
+        return real(*arguments, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(run, "_execute", vanish)
+    assert score(model, [archive], tmp_path / "run") == 0
+    found = rows(tmp_path / "run")
+    lost = found[found["uri"].str.startswith(str(gone))]
+    assert set(lost["status"]) == {"failed"}
+    assert len(lost) == 5
+    assert (found.drop(lost.index)["status"] == "ok").sum() == 15
+
+
+def test_big_tables_are_written_in_files_of_sensible_size(
+    model: Path, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+
+    monkeypatch.setattr(finish, "ROWS_PER_FILE", 8)
+    score(model, [archive], tmp_path / "run")
+    files = sorted((tmp_path / "run" / "scores").iterdir())
+    assert len(files) < 21
+    ids = [pq.read_table(file)["row_id"].to_pylist() for file in files]
+    assert sum(ids, []) == list(range(21))
+
+
+def test_run_json_tells_no_secret(model: Path, archive: Path, tmp_path: Path) -> None:
+    score(model, [archive], tmp_path / "run", "--storage-options", "secret=PLANTED-SECRET")
+    for path in (tmp_path / "run").rglob("*"):
+        assert path.is_dir() or b"PLANTED-SECRET" not in path.read_bytes(), path
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["settings"]["storage_options"] == ["secret=…"]
