@@ -91,7 +91,9 @@ def _unique_rows(uris: list[str], resolved: list[Item], threads: int) -> Iterato
     for item in in_order(items, threads=threads):
         if isinstance(item, EndOf):
             if not of_this_input:
-                yield _nothing_in(uris[item.number])
+                nothing = _nothing_in(uris[item.number])
+                reasons[nothing.reason] += 1
+                yield nothing
             of_this_input = 0
             continue
         of_this_input += 1

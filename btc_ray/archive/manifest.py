@@ -11,7 +11,7 @@ import json
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -94,8 +94,9 @@ class _Counter:
         self.formats[end] = self.formats.get(end, 0) + 1
         if found.problem:
             _count(self.problems, f"{found.problem_status}: {found.problem}", found.uri)
-        # All but the last field: the wording of a problem may change, the row does not.
-        self.digest.update(json.dumps(astuple(found)[:-1]).encode() + b"\n")
+        # Without the wording of a problem, which may change while the row does not.
+        values = (found.uri, found.size, found.container, found.offset, found.packed_size, found.packing, found.problem_status)
+        self.digest.update(json.dumps(values).encode() + b"\n")
 
     def summary(self, parts: int) -> ManifestSummary:
         return ManifestSummary(
@@ -261,6 +262,7 @@ def _skipped_file(uri: str | None, storage_options: storage.Options) -> Iterator
             temporary.replace(target)
     except BaseException:
         with contextlib.suppress(Exception):
+            writer.close()  # its own clean-up, later, would write to the closed file
             if temporary:
                 sink.close()
                 temporary.unlink(missing_ok=True)

@@ -10,7 +10,7 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, BinaryIO
+from typing import Any
 
 from btc_ray.archive import names, storage, tars, zips
 from btc_ray.archive.entries import SIZE_LIMIT, ArchiveError, ReadError
@@ -33,9 +33,9 @@ class _Stream:
     """One compressed tar being read forward. The lock covers its position."""
 
     def __init__(self, uri: str, packing: str, storage_options: storage.Options) -> None:
-        self._open = lambda: tars.open_tar(uri, packing, storage_options)
+        self._open = lambda: tars.TarBytes(uri, packing, storage_options)
         self._lock = threading.Lock()
-        self._stream: BinaryIO | None = None
+        self._stream: tars.TarBytes | None = None
         self._position = 0
 
     def read(self, start: int, end: int) -> bytes:

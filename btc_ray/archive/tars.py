@@ -1,16 +1,17 @@
 """The tar format: `read_index` walks the headers once, `check_header` makes sure a member is still where the manifest says.
 
-Plain tars are then read by range. Compressed ones can only be read from the start: `open_tar` gives their decompressed stream.
+Plain tars are then read by range. Compressed ones can only be read from the start: `TarBytes` is their decompressed stream.
 """
 
 import bz2
+import contextlib
 import gzip
 import io
 import lzma
 import tarfile
 import zlib
 from dataclasses import replace
-from typing import BinaryIO, cast
+from typing import IO, cast
 
 from btc_ray.archive import storage
 from btc_ray.archive.entries import Status
@@ -27,16 +28,28 @@ _TRAILER = 16 << 20  # bytes read after the end mark to reach the compressor's c
 DAMAGE = (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, ValueError, gzip.BadGzipFile, OverflowError)
 
 
-def open_tar(uri: str, packing: str, storage_options: storage.Options = None) -> BinaryIO:
-    """The tar's own bytes as a stream: decompressed for `tar.gz`, `tar.bz2`, `tar.xz`."""
-    raw = open_stream(uri, storage_options)
-    if packing == "tar.gz":
-        return cast(BinaryIO, gzip.GzipFile(fileobj=raw, mode="rb"))
-    if packing == "tar.bz2":
-        return cast(BinaryIO, bz2.BZ2File(raw, "rb"))
-    if packing == "tar.xz":
-        return cast(BinaryIO, lzma.LZMAFile(raw, "rb"))
-    return raw
+class TarBytes:
+    """A tar's own bytes, from the start forward. Closing it closes the file below too, which Python's decompressors leave open."""
+
+    def __init__(self, uri: str, packing: str, storage_options: storage.Options = None) -> None:
+        self._file = open_stream(uri, storage_options)
+        self._tar: IO[bytes] = self._file
+        if packing == "tar.gz":
+            self._tar = cast(IO[bytes], gzip.GzipFile(fileobj=self._file, mode="rb"))
+        elif packing == "tar.bz2":
+            self._tar = bz2.BZ2File(self._file, "rb")
+        elif packing == "tar.xz":
+            self._tar = lzma.LZMAFile(self._file, "rb")  # noqa: SIM115 — closed in close()
+
+    def read(self, size: int) -> bytes:
+        return self._tar.read(size)
+
+    def seek(self, position: int) -> int:
+        return self._tar.seek(position)
+
+    def close(self) -> None:
+        self._tar.close()
+        self._file.close()
 
 
 def is_damage(error: BaseException) -> bool:
@@ -47,7 +60,7 @@ def is_damage(error: BaseException) -> bool:
 class _Forward:
     """What tarfile reads through: forward only, no header of absurd size, and it remembers how far it came and how it ended."""
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: TarBytes) -> None:
         self._stream = stream
         self.position = 0
         self.reached = 0  # bytes known to be there
@@ -85,7 +98,7 @@ def read_index(uri: str, packing: str, storage_options: storage.Options = None) 
     A tar that breaks off keeps the members before the break. Raises OSError where the file cannot be opened or read.
     """
     members: list[Member] = []
-    with open_tar(uri, packing, storage_options) as stream:
+    with contextlib.closing(TarBytes(uri, packing, storage_options)) as stream:
         through = _Forward(stream)
         broken = _collect(through, packing, members)
     if broken and members and not _is_whole(members[-1], through, uri, packing):
@@ -97,7 +110,7 @@ def _collect(through: _Forward, packing: str, members: list[Member]) -> str | No
     """Append every file to `members`; why the tar is broken, or None."""
     advice = "copy it again"
     try:
-        with tarfile.open(fileobj=cast(BinaryIO, through), mode="r:", errors="surrogateescape", encoding="utf-8") as tar:
+        with tarfile.open(fileobj=cast(IO[bytes], through), mode="r:", errors="surrogateescape", encoding="utf-8") as tar:
             while (info := tar.next()) is not None:
                 tar.members = []  # type: ignore[attr-defined]  # tarfile keeps every header otherwise
                 if not info.isdir():
@@ -108,10 +121,11 @@ def _collect(through: _Forward, packing: str, members: list[Member]) -> str | No
     except Exception as error:
         if not is_damage(error):
             raise
-        if through.reached == 0:
-            return f"the file is not a {packing} archive, or damaged at its start; {advice}"
-        if isinstance(error, tarfile.ReadError | EOFError) or "end" in str(error):
+        early = isinstance(error, EOFError) or (members and isinstance(error, tarfile.ReadError)) or "end-of-stream" in str(error)
+        if early:
             return f"the archive ends early after {len(members)} members; {advice}"
+        if not members:
+            return f"the file is not a {packing} archive, or damaged at its start; {advice}"
         return f"the archive is damaged after {len(members)} members; {advice}"
     if len(through.last) in (0, BLOCK) and (len(through.last) == 0 or not members):
         return f"the archive ends early after {len(members)} members (its end mark is missing); {advice}"

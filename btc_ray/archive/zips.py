@@ -72,9 +72,7 @@ def _directory(file: Ranges) -> tuple[bytes, int, int]:
     """
     tail_start = max(0, file.size - (1 << 16) - _END.size - _LOCATOR64.size - _END64.size)
     tail = file.read(tail_start, file.size)
-    end = tail.rfind(b"PK\5\6")
-    while end >= 0 and end + _END.size > len(tail):
-        end = tail.rfind(b"PK\5\6", 0, end)
+    end = _end_record(tail)
     if end < 0:
         kind = "is empty (0 bytes)" if file.size == 0 else "has no zip directory at its end: it is cut off, damaged or not a zip"
         raise BrokenZipError(f"the file {kind}; copy it again and test it with: unzip -t")
@@ -101,6 +99,19 @@ def _directory(file: Ranges) -> tuple[bytes, int, int]:
             if directory[:4] == b"PK\1\2" and len(directory) == size:
                 return directory, start - offset, total
     raise BrokenZipError("the zip directory is damaged or cut off; copy the file again and test it with: unzip -t")
+
+
+def _end_record(tail: bytes) -> int:
+    """Where the end record begins in the last bytes of the file, or -1; one whose comment ends with the file is the likelier."""
+    fallback = -1
+    place = len(tail)
+    while (place := tail.rfind(b"PK\5\6", 0, max(place, 0))) >= 0:
+        if place + _END.size <= len(tail):
+            comment_ends = place + _END.size + int.from_bytes(tail[place + 20 : place + 22], "little")
+            if comment_ends == len(tail):
+                return place
+            fallback = place if fallback < 0 else fallback
+    return fallback
 
 
 def _central_member(directory: bytes, position: int, start_of_zip: int, file_size: int) -> tuple[Member, int]:

@@ -190,7 +190,7 @@ def test_an_input_that_does_not_exist_is_named(tmp_path: Path, inputs: list[str]
 
 def test_inputs_without_any_image_are_refused_with_what_was_found(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ArchiveError, match="no image was found in .*empty.*an empty folder"):
+    with pytest.raises(ArchiveError, match=r"no image was found in .*empty.*an empty folder"):
         listing(tmp_path / "empty")
     write(tmp_path, {"tables/a.csv": b"x", "tables/b.csv": b"x"})
     with pytest.raises(ArchiveError, match=r"2 × not an image \(\.csv\)"):

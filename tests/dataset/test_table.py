@@ -1,0 +1,64 @@
+"""Labelled data in each of its forms becomes one table."""
+
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from btc_ray.dataset.table import LabelledDataError, class_names, fingerprint, read_labelled
+from tests.conftest import CLASSES
+
+
+def test_the_kaggle_layout_gives_labels_and_splits(phantoms: Path) -> None:
+    table = read_labelled(str(phantoms)).to_pandas()
+    assert class_names(read_labelled(str(phantoms))) == CLASSES
+    assert table.groupby(["split", "label"]).size().unique().tolist() == [5, 10] or set(table.groupby(["split", "label"]).size()) == {5, 10}
+    assert all(f"/{row.label}/" in row.uri for row in table.itertuples())
+
+
+def test_class_folders_give_labels_and_no_split(phantoms: Path) -> None:
+    table = read_labelled(str(phantoms / "Testing"))
+    assert class_names(table) == CLASSES
+    assert set(table["split"].to_pylist()) == {None}
+
+
+@pytest.mark.parametrize("end", ["csv", "parquet"])
+def test_a_table_gives_what_it_names(tmp_path: Path, end: str) -> None:
+    frame = pd.DataFrame({"uri": ["a.jpg", "/b.jpg", "s3://x/c.jpg"], "label": ["x", "y", "y"], "split": ["train", "Testing", "test"], "group": [1, 1, 2]})
+    file = tmp_path / f"labels.{end}"
+    frame.to_csv(file, index=False) if end == "csv" else frame.to_parquet(file)
+    table = read_labelled(str(file)).to_pandas()
+    assert table["uri"].tolist() == [str(tmp_path / "a.jpg"), "/b.jpg", "s3://x/c.jpg"]
+    assert table["split"].tolist() == ["train", "test", "test"]
+    assert table["group"].tolist() == ["1", "1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"uri": ["a.jpg"]}, "no column label"),
+        ({"uri": ["a.jpg", "b.jpg"], "label": ["x", "x"]}, "one class only"),
+        ({"uri": ["a.jpg", None], "label": ["x", "y"]}, "row 2 has no uri"),
+        ({"uri": ["a.jpg", "b.jpg"], "label": ["x", "y"], "split": ["train", "holdout"]}, "'holdout'"),
+    ],
+)
+def test_a_table_that_cannot_be_understood_is_refused(tmp_path: Path, columns: dict[str, list[str]], message: str) -> None:
+    pd.DataFrame(columns).to_csv(tmp_path / "labels.csv", index=False)
+    with pytest.raises(LabelledDataError, match=message):
+        read_labelled(str(tmp_path / "labels.csv"))
+
+
+def test_images_in_no_class_folder_are_refused(phantoms: Path, tmp_path: Path) -> None:
+    shutil.copy(next((phantoms / "Testing" / "glioma").iterdir()), tmp_path / "stray.jpg")
+    with pytest.raises(LabelledDataError, match="stands in no class folder"):
+        read_labelled(str(tmp_path))
+
+
+def test_a_changed_image_changes_the_fingerprint(phantoms: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(phantoms / "Testing", tmp_path / "data"))
+    before = fingerprint(read_labelled(str(folder)))
+    assert fingerprint(read_labelled(str(folder))) == before
+    image = next((folder / "glioma").iterdir())
+    image.write_bytes(image.read_bytes() + b"\0")
+    assert fingerprint(read_labelled(str(folder))) != before

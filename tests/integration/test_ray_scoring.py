@@ -1,0 +1,173 @@
+"""Scoring on a real Ray: the same rows as in one process, and none lost or repeated whatever is killed."""
+
+import os
+import random
+import shutil
+import signal
+import time
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.scoring.runs import rows, score, start, state
+
+pytestmark = pytest.mark.ray
+
+COPIES = 60  # times 20 phantoms: 1,200 rows, long enough to be killed in the middle
+
+
+@pytest.fixture(scope="module")
+def archive(phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A zip of phantoms, each many times, and a few members that are no images."""
+    path = tmp_path_factory.mktemp("archive") / "night.zip"
+    images = sorted((phantoms / "Testing").rglob("*.*"))
+    with zipfile.ZipFile(path, "w") as archive:
+        for copy in range(COPIES):
+            for image in images:
+                archive.write(image, f"{copy:03d}/{image.parent.name}/{image.name}")
+            archive.writestr(f"{copy:03d}/broken.jpg", b"\xff\xd8 not much of a JPEG")
+    return path
+
+
+@pytest.fixture(scope="module")
+def undisturbed(model: Path, archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same archive scored in this process."""
+    run = tmp_path_factory.mktemp("undisturbed") / "run"
+    assert score(model, [archive], run, "--local-rows", "100000", "--batch-size", "8") == 0
+    return run
+
+
+@contextmanager
+def command(model: Path, archive: Path, run: Path, log: Path) -> Iterator[psutil.Process]:
+    """The command as a process, on a Ray of its own; whatever it started is gone at the end, killed by id where it has to be."""
+    process = start(model, [archive], run, "--address", "local", "--batch-size", "8", log=log)
+    seen: dict[int, psutil.Process] = {}
+    driver = psutil.Process(process.pid)
+    try:
+        yield driver
+        process.wait(timeout=240)
+    finally:
+        with _gone():
+            seen |= {child.pid: child for child in driver.children(recursive=True)}
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        session = [item for item in psutil.process_iter() if _session(item) == process.pid]
+        for child in {*seen.values(), *session}:
+            with _gone():
+                child.kill()
+        psutil.wait_procs([*seen.values(), *session], timeout=10)
+
+
+@contextmanager
+def _gone() -> Iterator[None]:
+    try:
+        yield
+    except psutil.NoSuchProcess:
+        pass
+
+
+def _session(process: psutil.Process) -> int | None:
+    try:
+        return os.getsid(process.pid)
+    except (ProcessLookupError, PermissionError):
+        return None
+
+
+def _staged_rows(run: Path) -> int:
+    return len(list((run / "_work" / "staged-ray").glob("*.parquet"))) if run.exists() else 0
+
+
+def _same(run: Path, undisturbed: Path) -> None:
+    found, expected = rows(run), rows(undisturbed)
+    assert found["row_id"].tolist() == expected["row_id"].tolist()
+    floats = [name for name in found.columns if found[name].dtype == "float32"]
+    assert found.drop(columns=floats).equals(expected.drop(columns=floats))
+    assert (found[floats].fillna(-1) - expected[floats].fillna(-1)).abs().to_numpy().max() < 1e-4
+    assert state(run)["complete"] is True
+
+
+def test_ray_and_one_process_give_the_same_rows(model: Path, archive: Path, undisturbed: Path, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with command(model, archive, tmp_path / "run", log) as driver:
+        pass
+    assert not driver.is_running(), log.read_text()
+    _same(tmp_path / "run", undisturbed)
+    assert state(tmp_path / "run")["sessions"][0]["path"] == "ray"
+
+
+def test_a_killed_run_continues_without_losing_or_repeating_rows(
+    model: Path, archive: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    run, log, chance = tmp_path / "run", tmp_path / "log", random.Random(20)
+    seed_moments = [chance.uniform(2.0, 22.0) for _ in range(5)]
+    killed = 0
+    for moment in seed_moments:
+        with command(model, archive, run, log) as driver:
+            time.sleep(moment)
+            with _gone():
+                driver.send_signal(signal.SIGKILL)
+                killed += 1
+    assert killed >= 3, f"the run was over before it could be killed:\n{log.read_text()}"
+    with command(model, archive, run, log):
+        pass
+    assert run.joinpath("scores").exists(), log.read_text()
+    _same(run, undisturbed)
+
+
+def test_a_run_killed_halfway_does_not_score_again_what_is_staged(
+    model: Path, archive: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    run, log = tmp_path / "run", tmp_path / "log"
+    with command(model, archive, run, log) as driver:
+        deadline = time.monotonic() + 120
+        while _staged_rows(run) < 4 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        driver.send_signal(signal.SIGKILL)
+    assert state(run)["complete"] is False
+    with command(model, archive, run, log):
+        pass
+    _same(run, undisturbed)
+    assert 0 < state(run)["sessions"][-1]["images"] < state(run)["manifest"]["rows"]
+
+
+def test_a_killed_worker_is_replaced_and_the_run_completes_by_itself(
+    model: Path, archive: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    run, log = tmp_path / "run", tmp_path / "log"
+    with command(model, archive, run, log) as driver:
+        deadline = time.monotonic() + 120
+        while _staged_rows(run) < 1 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        workers = [child for child in driver.children(recursive=True) if "_ScoringActor" in " ".join(child.cmdline())]
+        assert workers, "no scoring worker was found to kill"
+        workers[0].kill()
+    _same(run, undisturbed)
+
+
+def test_retrying_on_ray_scores_what_failed(model: Path, phantoms: Path, tmp_path: Path, ray_here: None) -> None:
+    folder = Path(shutil.copytree(phantoms / "Testing" / "glioma", tmp_path / "images"))
+    hidden = folder / "later.jpg"
+    hidden.symlink_to(tmp_path / "not-mounted-yet.jpg")
+    assert score(model, [folder], tmp_path / "run", "--local-rows", "0") == 0
+    assert rows(tmp_path / "run")["status"].value_counts().to_dict() == {"ok": 5, "failed": 1}
+    shutil.copy(next(path for path in folder.iterdir() if not path.is_symlink()), tmp_path / "not-mounted-yet.jpg")
+    assert score(model, [folder], tmp_path / "run", "--local-rows", "0", "--retry-failed") == 0
+    assert rows(tmp_path / "run")["status"].tolist() == ["ok"] * 6
+
+
+def test_cpu_workers_that_feed_a_model_give_the_same_rows(
+    model: Path, phantoms: Path, tmp_path: Path, ray_here: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The two stages of the GPU path, with the model on a CPU."""
+    from btc_ray.pool import Pool
+
+    score(model, [phantoms / "Testing"], tmp_path / "one")
+    two_stages = Pool(cpus=2, gpus=1, gpus_each=0)
+    monkeypatch.setattr(Pool, "of_cluster", classmethod(lambda cls, **named: two_stages))
+    assert score(model, [phantoms / "Testing"], tmp_path / "two", "--local-rows", "0", "--device", "cpu", "--batch-size", "16") == 0
+    _same(tmp_path / "two", tmp_path / "one")
