@@ -25,7 +25,8 @@ def score(chosen: settings.Score) -> int:
 
     state = run(chosen, cpus=chosen.cpus or available_cpus(), ray_session=_ray_session(chosen))
     page = storage.join(chosen.output, "summary.html")
-    _summarise(chosen, state, page)
+    if not storage.exists(page, chosen.storage()):
+        _summarise(chosen, state, page)
     for status, number in sorted(state["counts"]["status"].items(), key=lambda item: -item[1]):
         print(f"{status:<12} {number:>12,}")
     for label, number in sorted(state["counts"]["label"].items()):
@@ -125,12 +126,51 @@ def _dry_run(chosen: settings.Score) -> int:
 
 
 def _summarise(chosen: settings.Score, state: Mapping[str, Any], page: str) -> None:
-    pass
+    """Write RUN/summary.html, its thumbnails read again from where the images are."""
+    import pyarrow.dataset as pads
+
+    from btc_ray.archive.reader import ByteReader
+    from btc_ray.review.report import write_summary
+    from btc_ray.scoring.folder import RunFolder
+
+    say("Writing the summary …")
+    folder, reader = RunFolder(chosen.output, chosen.storage()), ByteReader(chosen.storage())
+    filesystem, path = folder.arrow(folder.scores)
+    html = write_summary(
+        scores=pads.dataset(path, filesystem=filesystem, format="parquet"),
+        run=state,
+        read_image=lambda row_id: reader.read(folder.manifest_row(row_id)),
+    )
+    storage.write_bytes(page, html.encode("utf-8", "replace"), chosen.storage())
 
 
 def _draw_figures(chosen: settings.Retrain, history: list[dict[str, Any]], confusion: Any, classes: tuple[str, ...]) -> None:
-    pass
+    from btc_ray.review.figures import confusion_matrix, learning_curve
+
+    for name, picture in (("learning_curve", learning_curve(history)), ("confusion_test", confusion_matrix(confusion, classes))):
+        storage.write_bytes(storage.join(chosen.output, "figures", f"{name}.png"), picture, chosen.storage())
 
 
 def _draw_doubtful(chosen: settings.Crop, crops: str) -> None:
-    pass
+    """doubtful.png: the crops with the highest `doubt`, as they come out."""
+    import cv2
+    import pyarrow.compute as pc
+    import pyarrow.dataset as pads
+
+    from btc_ray.dataset.crops import arrow
+    from btc_ray.images.batch import pixels_of
+    from btc_ray.review.figures import contact_sheet
+
+    filesystem, path = arrow(crops, chosen.storage())
+    table = pads.dataset(path, filesystem=filesystem, format="parquet")
+    doubts = table.to_table(columns=["row_id", "doubt"], filter=pads.field("status") == "ok")
+    worst = doubts.take(
+        pc.select_k_unstable(doubts, min(chosen.doubtful, len(doubts)), [("doubt", "descending"), ("row_id", "ascending")])
+    )
+    shown = table.to_table(
+        columns=["uri", "doubt", "crop_status", "pixels"], filter=pads.field("row_id").isin(worst["row_id"].combine_chunks())
+    )
+    shown = shown.sort_by([("doubt", "descending"), ("uri", "ascending")])
+    captions = [f"{row['doubt']:.2f} {row['uri'].rpartition('/')[2]}" for row in shown.select(["uri", "doubt"]).to_pylist()]
+    sheet = contact_sheet(list(pixels_of(shown)), captions) if captions else contact_sheet([], [])
+    storage.write_bytes(storage.join(chosen.output, "doubtful.png"), cv2.imencode(".png", sheet)[1].tobytes(), chosen.storage())

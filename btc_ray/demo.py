@@ -6,6 +6,7 @@ No network and no data: the weights are random and the backbone frozen, so the f
 import shutil
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 
@@ -34,8 +35,10 @@ def demo(chosen: settings.Demo) -> int:
     write_phantoms(data, per_class=chosen.images_per_class, seed=1, splits=("Training",))
     write_phantoms(data, per_class=max(1, chosen.images_per_class // 4), seed=2, splits=("Testing",))
     say("2. Training a head on a frozen backbone of random weights")
-    job = {"address": chosen.address, "cpus": chosen.cpus, "debug": chosen.debug}
-    chains.retrain(settings.Retrain(data=str(data), output=str(model), weights="none", epochs=chosen.epochs, learning_rate=0.01, **job))
+    job: dict[str, Any] = {"address": chosen.address, "cpus": chosen.cpus, "debug": chosen.debug}
+    chains.retrain(
+        settings.Retrain(data=str(data), output=str(model), weights="none", epochs=chosen.epochs, learning_rate=0.01, **job)
+    )
     say(f"3. An archive to score in {archive}: a folder, a zip, and files that are broken")
     make_archive(archive, per_class=max(1, chosen.images_per_class // 4))
     code = chains.score(settings.Score(model=str(model), input=(str(archive),), output=str(run), **job))

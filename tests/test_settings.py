@@ -23,10 +23,27 @@ def test_flags_become_settings() -> None:
 
 def test_a_yaml_file_holds_the_same_names_and_flags_win(tmp_path: Path) -> None:
     file = tmp_path / "night.yaml"
-    file.write_text("model: m\ninput: [a, b]\noutput: run\nbatch-size: 4\nlocal_rows: 7\ndry_run: true\nstorage_options: {anon: true}\n")
+    file.write_text(
+        "model: m\ninput: [a, b]\noutput: run\nbatch-size: 4\nlocal_rows: 7\ndry_run: true\nstorage_options: {anon: true}\n"
+    )
     chosen = score("--config", str(file), "--batch-size", "32")
     assert chosen == score(
-        *"--model m --input a b --output run --local-rows 7 --dry-run --storage-options anon=True --batch-size 32".split()
+        *[
+            "--model",
+            "m",
+            "--input",
+            "a",
+            "b",
+            "--output",
+            "run",
+            "--local-rows",
+            "7",
+            "--dry-run",
+            "--storage-options",
+            "anon=True",
+            "--batch-size",
+            "32",
+        ]
     )
     assert not score(f"--config={file}", "--no-dry-run").dry_run
 

@@ -20,7 +20,8 @@ from btc_ray.archive.retries import explain, retrying
 
 THREADS = 16  # remote reads at once in `read_many`
 OPEN_ARCHIVES = 8
-_SKIP_BLOCK = 1 << 20  # bytes decompressed at a time on the way to a member
+_BLOCK = 1 << 20  # bytes decompressed at a time
+_KEPT = 16 << 20  # bytes of a compressed tar kept behind its position: a few batches of images
 
 CHANGED = "the archive changed since the manifest was written; make a new run with the changed archive"
 
@@ -30,37 +31,48 @@ class _ChangedError(Exception):
 
 
 class _Stream:
-    """One compressed tar being read forward. The lock covers its position."""
+    """One compressed tar being read forward. The lock covers its position.
+
+    The last bytes stay in memory: threads that share a reader take neighbouring batches, and would otherwise send each other back
+    to the start of the archive.
+    """
 
     def __init__(self, uri: str, packing: str, storage_options: storage.Options) -> None:
         self._open = lambda: tars.TarBytes(uri, packing, storage_options)
         self._lock = threading.Lock()
         self._stream: tars.TarBytes | None = None
         self._position = 0
+        self._kept = bytearray()  # the decompressed bytes that end at the position
 
     def read(self, start: int, end: int) -> bytes:
         """Bytes `start` to `end` of the decompressed tar, fewer where it ends; after any error the next read starts anew."""
         with self._lock:
             try:
-                if self._stream is None or start < self._position:
+                if self._stream is None or start < self._position - len(self._kept):
                     self._close()
                     self._stream, self._position = self._open(), 0
-                while self._position < start:
-                    skipped = self._stream.read(min(_SKIP_BLOCK, start - self._position))
-                    if not skipped:
-                        return b""
-                    self._position += len(skipped)
-                data = self._stream.read(end - start)
-                self._position += len(data)
-                return data
+                while self._position < end and (data := self._stream.read(min(_BLOCK, end - self._position))):
+                    self._position += len(data)
+                    self._kept += data
+                    if self._position <= start:  # still on the way: what is behind is dropped as it passes
+                        self._forget()
+                first = self._position - len(self._kept)
+                found = bytes(self._kept[max(start - first, 0) : max(end - first, 0)])
+                self._forget()
+                return found
             except BaseException:
                 self._close()
                 raise
+
+    def _forget(self) -> None:
+        if len(self._kept) > 2 * _KEPT:  # twice, so that moving the rest to the front is paid once in _KEPT bytes
+            del self._kept[:-_KEPT]
 
     def _close(self) -> None:
         if self._stream is not None:
             self._stream.close()
         self._stream = None
+        self._kept.clear()
 
     def __del__(self) -> None:
         self._close()

@@ -499,7 +499,9 @@ def _acquire(
     signal = cv2.warpAffine(signal, pose, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     signal *= rng.uniform(0.5, 0.75) if rng.random() < 0.2 else rng.uniform(0.88, 1.12)  # a fifth as dim as the real T1 images
     sigma = rng.uniform(1.0, 5.0)
-    noise = rng.standard_normal((2, height, width), dtype=np.float32) * np.float32(sigma)  # Rician: the magnitude of a complex signal
+    noise = rng.standard_normal((2, height, width), dtype=np.float32) * np.float32(
+        sigma
+    )  # Rician: the magnitude of a complex signal
     signal = cv2.magnitude(signal + noise[0], noise[1])
     floor = rng.uniform(4, 25) if rng.random() < 0.2 else 0.0
     pixels = np.clip(floor + signal * (1 - floor / 255), 0, 255).astype(np.uint8)

@@ -67,7 +67,9 @@ def read_bundle(uri: str, storage_options: Mapping[str, str] | None = None) -> B
         raise BundleError(f"{name} is not a bundle's description: classes, model_id, preprocess or preprocess_id is missing.")
     if content.get("format", FORMAT) > FORMAT:
         raise BundleError(f"{name} was written by a newer btc-ray (format {content['format']}). Update btc-ray.")
-    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in content.items() if key in known}
+    values: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in content.items() if key in known
+    }
     bundle = Bundle(**values)
     if bundle.architecture != "resnet18":
         raise BundleError(f"{name}: architecture {bundle.architecture!r} is not known here; resnet18 is.")

@@ -14,6 +14,7 @@ import pyarrow.fs
 import pyarrow.parquet as pq
 
 from btc_ray.archive import storage
+from btc_ray.archive.manifest import ROWS_PER_PART
 
 STATE = "run.json"
 WORK = "_work"  # everything that is gone once the run is complete
@@ -99,6 +100,12 @@ class RunFolder:
     def parts(self, *folders: str) -> list[str]:
         """URIs of the Parquet files in `folders`, in order of folder and name."""
         return [uri for folder in folders for uri in storage.list_files(folder, ".parquet", self.storage_options)]
+
+    def manifest_row(self, row_id: int) -> dict[str, Any]:
+        """One row of the manifest."""
+        part = self.path("manifest", f"part-{row_id // ROWS_PER_PART:05d}.parquet")
+        filesystem, path = self.arrow(part)
+        return pq.read_table(path, filesystem=filesystem, filters=[("row_id", "==", row_id)]).to_pylist()[0]
 
     def write_part(self, uri: str, table: pa.Table) -> None:
         """Write one Parquet file so that it is never seen half-written."""

@@ -229,6 +229,7 @@ def _score_on_ray(
 
 def _publish(folder: RunFolder, state: State) -> State:
     """Move the finished files into place and set the commit mark. Begun again after a kill, it ends the same."""
+    storage.remove_tree(folder.path("summary.html"), folder.storage_options)  # it told of the rows before
     folder.publish(state["finishing"])
     state = {key: value for key, value in state.items() if key != "retrying"}
     state |= {"complete": True, "finishing": None, "finished": datetime.now(UTC).isoformat(timespec="seconds")}

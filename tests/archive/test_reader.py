@@ -94,3 +94,34 @@ def test_many_threads_share_one_reader_and_few_open_archives(tmp_path: Path) -> 
     assert wrong == []
     if before:
         assert len(os.listdir("/proc/self/fd")) <= before + 2  # noqa: PTH208
+
+
+def test_threads_that_share_a_compressed_tar_do_not_send_each_other_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from btc_ray.archive import tars
+
+    members = {f"{number:03d}.jpg": os.urandom(20_000) for number in range(200)}
+    write(tmp_path, {"a.tar.gz": tar_bytes(list(members.items()), "gz")})
+    entries = rows(tmp_path / "a.tar.gz")
+    opened: list[object] = []
+    real = tars.TarBytes
+    monkeypatch.setattr(tars, "TarBytes", lambda *arguments: opened.append(arguments) or real(*arguments))
+    reader = ByteReader()
+    interleaved = [entries[number] for pair in zip(range(100), range(100, 200), strict=True) for number in pair]
+    for entry in interleaved:
+        assert reader.read(fields(entry)) == members[entry.uri.rpartition("::")[2]]
+    assert len(opened) == 1
+
+
+def test_a_compressed_tar_larger_than_what_is_kept_is_read_in_bounded_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from btc_ray.archive import reader as module
+
+    monkeypatch.setattr(module, "_KEPT", 50_000)
+    monkeypatch.setattr(module, "_BLOCK", 10_000)
+    members = {f"{number:03d}.jpg": os.urandom(20_000) for number in range(50)}
+    write(tmp_path, {"a.tar.gz": tar_bytes(list(members.items()), "gz")})
+    entries = rows(tmp_path / "a.tar.gz")
+    reader = ByteReader()
+    for number in (0, 1, 20, 19, 49, 3, 48):  # forward, a step back, far on, and back past what is kept
+        assert reader.read(fields(entries[number])) == members[f"{number:03d}.jpg"]
+        stream = next(iter(reader._archives.values()))
+        assert len(stream._kept) <= 100_000  # type: ignore[union-attr]

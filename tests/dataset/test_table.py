@@ -13,7 +13,9 @@ from tests.conftest import CLASSES
 def test_the_kaggle_layout_gives_labels_and_splits(phantoms: Path) -> None:
     table = read_labelled(str(phantoms)).to_pandas()
     assert class_names(read_labelled(str(phantoms))) == CLASSES
-    assert table.groupby(["split", "label"]).size().unique().tolist() == [5, 10] or set(table.groupby(["split", "label"]).size()) == {5, 10}
+    assert table.groupby(["split", "label"]).size().unique().tolist() == [5, 10] or set(
+        table.groupby(["split", "label"]).size()
+    ) == {5, 10}
     assert all(f"/{row.label}/" in row.uri for row in table.itertuples())
 
 
@@ -25,7 +27,14 @@ def test_class_folders_give_labels_and_no_split(phantoms: Path) -> None:
 
 @pytest.mark.parametrize("end", ["csv", "parquet"])
 def test_a_table_gives_what_it_names(tmp_path: Path, end: str) -> None:
-    frame = pd.DataFrame({"uri": ["a.jpg", "/b.jpg", "s3://x/c.jpg"], "label": ["x", "y", "y"], "split": ["train", "Testing", "test"], "group": [1, 1, 2]})
+    frame = pd.DataFrame(
+        {
+            "uri": ["a.jpg", "/b.jpg", "s3://x/c.jpg"],
+            "label": ["x", "y", "y"],
+            "split": ["train", "Testing", "test"],
+            "group": [1, 1, 2],
+        }
+    )
     file = tmp_path / f"labels.{end}"
     frame.to_csv(file, index=False) if end == "csv" else frame.to_parquet(file)
     table = read_labelled(str(file)).to_pandas()

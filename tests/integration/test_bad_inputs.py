@@ -1,4 +1,4 @@
-"""A folder of everything that goes wrong in real archives: each gets its row or its count with a reason, and its neighbours are untouched."""
+"""Everything that goes wrong in real archives gets its row or its count, with a reason; good neighbours are untouched."""
 
 import io
 import os
@@ -161,10 +161,21 @@ def test_what_cannot_be_read_is_a_row(run: Path, folder: Path, name: str, status
 
 @pytest.mark.parametrize(
     "name",
-    [".hidden.jpg", "._leftover.jpg", "Thumbs.db", "scan.dcm", "notes.txt", "pipe.jpg", "members.zip::__MACOSX/._good.jpg", "empty.zip"],
+    [
+        ".hidden.jpg",
+        "._leftover.jpg",
+        "Thumbs.db",
+        "scan.dcm",
+        "notes.txt",
+        "pipe.jpg",
+        "members.zip::__MACOSX/._good.jpg",
+        "empty.zip",
+    ],
 )
 def test_what_is_no_image_is_counted_and_named(run: Path, folder: Path, name: str) -> None:
-    skipped = dict(zip(*(pq.read_table(run / "skipped.parquet")[column].to_pylist() for column in ("uri", "reason")), strict=True))
+    skipped = dict(
+        zip(*(pq.read_table(run / "skipped.parquet")[column].to_pylist() for column in ("uri", "reason")), strict=True)
+    )
     assert skipped[f"{folder}/{name}"]
 
 
@@ -186,7 +197,9 @@ def test_broken_files_write_nothing_of_their_own_to_stderr(model: Path, folder: 
     assert [line for line in lines if "skipped." not in line and "not ok" not in line] == []
 
 
-@pytest.mark.parametrize("change", [lambda path: path.unlink(), lambda path: path.write_bytes(b""), lambda path: path.write_bytes(JPEG[:500])])
+@pytest.mark.parametrize(
+    "change", [lambda path: path.unlink(), lambda path: path.write_bytes(b""), lambda path: path.write_bytes(JPEG[:500])]
+)
 def test_an_image_that_changes_after_the_listing_is_a_row(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], object]
 ) -> None:

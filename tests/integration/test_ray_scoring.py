@@ -7,7 +7,7 @@ import signal
 import time
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -51,24 +51,16 @@ def command(model: Path, archive: Path, run: Path, log: Path) -> Iterator[psutil
         yield driver
         process.wait(timeout=240)
     finally:
-        with _gone():
+        with suppress(psutil.NoSuchProcess):
             seen |= {child.pid: child for child in driver.children(recursive=True)}
         if process.poll() is None:
             process.kill()
         process.wait()
         session = [item for item in psutil.process_iter() if _session(item) == process.pid]
         for child in {*seen.values(), *session}:
-            with _gone():
+            with suppress(psutil.NoSuchProcess):
                 child.kill()
         psutil.wait_procs([*seen.values(), *session], timeout=10)
-
-
-@contextmanager
-def _gone() -> Iterator[None]:
-    try:
-        yield
-    except psutil.NoSuchProcess:
-        pass
 
 
 def _session(process: psutil.Process) -> int | None:
@@ -109,7 +101,7 @@ def test_a_killed_run_continues_without_losing_or_repeating_rows(
     for moment in seed_moments:
         with command(model, archive, run, log) as driver:
             time.sleep(moment)
-            with _gone():
+            with suppress(psutil.NoSuchProcess):
                 driver.send_signal(signal.SIGKILL)
                 killed += 1
     assert killed >= 3, f"the run was over before it could be killed:\n{log.read_text()}"
@@ -169,5 +161,7 @@ def test_cpu_workers_that_feed_a_model_give_the_same_rows(
     score(model, [phantoms / "Testing"], tmp_path / "one")
     two_stages = Pool(cpus=2, gpus=1, gpus_each=0)
     monkeypatch.setattr(Pool, "of_cluster", classmethod(lambda cls, **named: two_stages))
-    assert score(model, [phantoms / "Testing"], tmp_path / "two", "--local-rows", "0", "--device", "cpu", "--batch-size", "16") == 0
+    assert (
+        score(model, [phantoms / "Testing"], tmp_path / "two", "--local-rows", "0", "--device", "cpu", "--batch-size", "16") == 0
+    )
     _same(tmp_path / "two", tmp_path / "one")

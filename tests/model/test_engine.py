@@ -61,7 +61,9 @@ def test_temperature_flattens_the_probabilities(model: Path, pixels: np.ndarray)
 
     bundle = read_bundle(str(model))
     state = read_weights(str(model), bundle)
-    cool, hot = (TorchEngine(replace(bundle, temperature=value), state, device="cpu").probabilities(pixels) for value in (1.0, 4.0))
+    cool, hot = (
+        TorchEngine(replace(bundle, temperature=value), state, device="cpu").probabilities(pixels) for value in (1.0, 4.0)
+    )
     assert (hot.max(1) < cool.max(1)).all()
     assert np.array_equal(hot.argmax(1), cool.argmax(1))
 

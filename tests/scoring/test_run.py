@@ -1,5 +1,6 @@
 """A run in this process: one row an image, continued when killed, refused when it belongs to something else."""
 
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -126,7 +127,10 @@ def test_a_run_that_stops_while_publishing_ends_the_same(
     [
         (lambda command, other: {**command, "model": other}, "another model: model_id"),
         (lambda command, other: {**command, "inputs": [command["inputs"][0] / "glioma"]}, "other inputs"),
-        (lambda command, other: {**command, "flags": ("--precision", "bf16")}, "another precision: precision is fp32 there and bf16 now"),
+        (
+            lambda command, other: {**command, "flags": ("--precision", "bf16")},
+            "another precision: precision is fp32 there and bf16 now",
+        ),
     ],
 )
 def test_a_run_folder_of_something_else_is_refused_with_code_4(
@@ -192,7 +196,9 @@ def test_a_dry_run_says_what_would_happen_and_writes_nothing(
 
 
 @pytest.mark.parametrize("what", ["nowhere", "empty"])
-def test_inputs_without_images_end_with_code_2(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], what: str) -> None:
+def test_inputs_without_images_end_with_code_2(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], what: str
+) -> None:
     (tmp_path / "empty").mkdir()
     assert score(model, [tmp_path / what], tmp_path / "run") == 2
     assert what in capsys.readouterr().err
@@ -228,7 +234,7 @@ def test_big_tables_are_written_in_files_of_sensible_size(
     files = sorted((tmp_path / "run" / "scores").iterdir())
     assert len(files) < 21
     ids = [pq.read_table(file)["row_id"].to_pylist() for file in files]
-    assert sum(ids, []) == list(range(21))
+    assert list(itertools.chain.from_iterable(ids)) == list(range(21))
 
 
 def test_run_json_tells_no_secret(model: Path, archive: Path, tmp_path: Path) -> None:
