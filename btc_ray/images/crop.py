@@ -12,14 +12,14 @@ import numpy as np
 CROPPED = "cropped"
 
 # All lengths below are shares of the longer side, so that they carry over to any resolution.
-_WORK_SIDE = 96  # px: the box is found on a copy this small; one pixel of it is 1 % of the image
+_WORK_SIDE = 160  # px: the box is found on a copy this small; one pixel of it is 0.6 % of the image
 _RING = 0.04  # the border strip that shows the background
 _FRAME = 0.05  # a drawn frame lies at most this far from the edge
 _GLYPH = 0.09  # letters, ticks and specks of noise are smaller than this both ways …
 _STROKE = 0.035  # … and rulers and lines thinner than this one way
 _GAP = 0.05  # gaps up to this between skull and brain are closed
 _NECK = 0.06  # bridges thinner than this do not make two things one
-_MARGIN = 0.015
+_MARGIN = 0.002  # on top of the half pixel of the small copy that blurring adds
 _PART = 0.05  # a part this large beside the largest belongs to the head: a brain split in two, a jaw
 
 # Shares of the range between background and the brightest per cent of the picture.

