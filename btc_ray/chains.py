@@ -1,9 +1,11 @@
 """One function a job: the rooms it goes through, in order, and where its results are. Settings in, exit code out."""
 
 import functools
+import os
 import random
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any
 
 from btc_ray import settings
@@ -23,6 +25,8 @@ def score(chosen: settings.Score) -> int:
     from btc_ray.scoring.run import bad_fraction
     from btc_ray.scoring.run import score as run
 
+    # Ray sets RAY_ADDRESS for a submitted job, whose driver stands on a head that is not there to work.
+    chosen = replace(chosen, address=chosen.address or os.environ.get("RAY_ADDRESS") or None)
     state = run(chosen, cpus=chosen.cpus or available_cpus(), ray_session=_ray_session(chosen))
     page = storage.join(chosen.output, "summary.html")
     if not storage.exists(page, chosen.storage()):
@@ -139,7 +143,7 @@ def _summarise(chosen: settings.Score, state: Mapping[str, Any], page: str) -> N
     html = write_summary(
         scores=pads.dataset(path, filesystem=filesystem, format="parquet"),
         run=state,
-        read_image=lambda row_id: reader.read(folder.manifest_row(row_id)),
+        read_image=lambda row: reader.read(folder.manifest_row(row["row_id"])),
     )
     storage.write_bytes(page, html.encode("utf-8", "replace"), chosen.storage())
 

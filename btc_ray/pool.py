@@ -14,7 +14,7 @@ import ray
 from ray.data import ActorPoolStrategy, DataContext
 
 # Ray Data's reading and writing tasks wait for storage, and ask for little so that they find room beside a full pool.
-IO_ARGS: dict[str, Any] = {"num_cpus": 0.1}
+IO_ARGS: dict[str, Any] = {"num_cpus": 0.25}
 
 
 class PoolError(ValueError):
@@ -44,7 +44,7 @@ class Pool:
         """The CPUs that a worker asks for: all of them, less 1.5 kept free, divided by the number of workers.
 
         A pool that asked for every core would wait for ever: Ray Data's checkpoint filter is an actor that asks for a whole
-        CPU of its own, and five tasks of 0.1 read and write.
+        CPU of its own, and beside it two tasks of 0.25 read and write.
         """
         return round((self.cpus - 1.5) / self.cpus, 3)
 

@@ -1,6 +1,6 @@
 """The engine: uint8 grey crops in, class probabilities out, on CPU, CUDA or Apple's MPS.
 
-BatchNorm is folded, memory is channels_last, and images cross to a GPU as uint8 and are normalised there.
+BatchNorm and normalisation are folded, memory is channels_last, and images cross to a GPU as uint8.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from btc_ray.model.bundle import Bundle, BundleError, read_bundle, read_weights
-from btc_ray.model.network import build_network, fold_batchnorm
+from btc_ray.model.folded import FoldedResNet18
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
@@ -79,25 +79,18 @@ class TorchEngine:
         self.precision = choose_precision(precision, self.device)
         if threads is not None and self.device == "cpu":
             torch.set_num_threads(threads)
-        network = build_network(len(bundle.classes))
         try:
-            network.load_state_dict(dict(state))
-        except RuntimeError as error:
-            raise BundleError(
-                f"the weights do not fit {bundle.architecture} with {len(bundle.classes)} classes: {error}"
-            ) from error
-        network = fold_batchnorm(network.eval()).to(self.device, memory_format=torch.channels_last)
-        self._network = network.requires_grad_(False)
+            self._network = FoldedResNet18(state, mean=bundle.mean, std=bundle.std, device=self.device)
+        except KeyError as error:
+            raise BundleError(f"the weights are not those of a {bundle.architecture}: {error.args[0]} is missing.") from error
+        if self._network.classes != len(bundle.classes):
+            raise BundleError(f"the weights tell {self._network.classes} classes apart, bundle.json names {len(bundle.classes)}.")
         self._temperature = bundle.temperature
-        # x / 255 normalised by mean and std, written as x * scale + shift, shaped to broadcast over (N, 3, H, W).
-        std = torch.tensor(bundle.std, device=self.device).view(1, 3, 1, 1)
-        self._scale = 1 / (255 * std)
-        self._shift = -torch.tensor(bundle.mean, device=self.device).view(1, 3, 1, 1) / std
 
     def probabilities(self, pixels: np.ndarray) -> np.ndarray:
         """uint8 (N, H, W) grey crops in, float32 (N, classes) probabilities out; temperature applied."""
         if len(pixels) == 0:
-            return np.empty((0, self._network.fc.out_features), np.float32)
+            return np.empty((0, self._network.classes), np.float32)
         with torch.inference_mode():
             logits = self._logits(torch.from_numpy(np.ascontiguousarray(pixels)))
             return torch.softmax(logits.float() / self._temperature, dim=1).cpu().numpy()
@@ -106,13 +99,10 @@ class TorchEngine:
         if self.device == "cuda":  # from pinned memory the copy runs beside the kernels of the batch before
             pixels = pixels.pin_memory()
         pixels = pixels.to(self.device, non_blocking=True)
-        images = torch.addcmul(self._shift, pixels.unsqueeze(1).float(), self._scale).contiguous(
-            memory_format=torch.channels_last
-        )
         if self.precision == "fp32":
-            return self._network(images)
+            return self._network(pixels)
         with torch.autocast(self.device, dtype=_DTYPES[self.precision]):
-            return self._network(images)
+            return self._network(pixels)
 
 
 def open_engine(

@@ -5,9 +5,8 @@ Source: He et al., Deep Residual Learning for Image Recognition, CVPR 2016; torc
 
 from typing import Literal
 
-from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
-from torchvision.models.resnet import BasicBlock, ResNet, resnet18
+from torch import nn
+from torchvision.models.resnet import ResNet, resnet18
 
 Train = Literal["head", "layer4", "all"]
 
@@ -41,23 +40,3 @@ def training_mode(network: ResNet, train: Train) -> None:
     elif train == "layer4":
         network.layer4.train()
     network.fc.train()
-
-
-def backbone_features(network: ResNet, images: Tensor) -> Tensor:
-    """Activations before the last layer: float32 (N, 3, H, W) normalised images in, float32 (N, 512) out."""
-    x = network.maxpool(network.relu(network.bn1(network.conv1(images))))
-    x = network.layer4(network.layer3(network.layer2(network.layer1(x))))
-    return network.avgpool(x).flatten(1)
-
-
-def fold_batchnorm(network: ResNet) -> ResNet:
-    """Fold every BatchNorm of a network in evaluation mode into the convolution before it, in place: same output, fewer passes."""
-    network.conv1, network.bn1 = fuse_conv_bn_eval(network.conv1, network.bn1), nn.Identity()
-    for block in network.modules():
-        if isinstance(block, BasicBlock):
-            block.conv1, block.bn1 = fuse_conv_bn_eval(block.conv1, block.bn1), nn.Identity()
-            block.conv2, block.bn2 = fuse_conv_bn_eval(block.conv2, block.bn2), nn.Identity()
-            if block.downsample is not None:
-                convolution, batchnorm = block.downsample
-                block.downsample = nn.Sequential(fuse_conv_bn_eval(convolution, batchnorm))
-    return network

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import jinja2
 import numpy as np
@@ -26,7 +26,8 @@ SHOWN_PER_CLASS, SHOWN_AT_ALL = 12, 480  # thumbnails of about 5 kB: 2.5 MB at m
 EXAMPLES = 5  # per error cause and per reason to skip
 CAUSES_SHOWN, CAUSES_HELD = 20, 500  # error causes on the page; told apart in memory
 
-Scores = pa.Table | pads.Dataset | str | Path | Iterable[pa.RecordBatch]
+ReadImage: TypeAlias = Callable[[Mapping[str, Any]], bytes]
+Scores: TypeAlias = pa.Table | pads.Dataset | str | Path | Iterable[pa.RecordBatch]
 
 _COLUMNS = (
     "row_id", "uri", "status", "error", "crop_x", "crop_y", "crop_w", "crop_h", "crop_status", "label", "confidence",
@@ -34,13 +35,13 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-def write_summary(*, scores: Scores, run: Mapping[str, Any], read_image: Callable[[str], bytes] | None = None) -> str:
+def write_summary(*, scores: Scores, run: Mapping[str, Any], read_image: ReadImage | None = None) -> str:
     """The page as HTML text; the caller writes the file, as UTF-8.
 
     Args:
         scores: rows with the columns of `scores`: a table, a data set, the path of one, or record batches in any order.
         run: what `run.json` says. Everything in it is optional; what is missing is named as not recorded.
-        read_image: the bytes of the image at a URI; called for the images that are shown, at most 12 a class. Whatever it raises
+        read_image: the bytes of a row's image, by its `row_id` or `uri`; called for the images that are shown, at most 12 a class. Whatever it raises
             becomes a placeholder with the reason. None: no pictures.
 
     Raises:
@@ -126,7 +127,9 @@ class _Findings:
     def add(self, batch: pa.RecordBatch) -> None:
         missing = [name for name in _COLUMNS if name not in batch.schema.names]
         if missing:
-            raise ValueError(f"this is not a table of scores: the column {missing[0]!r} is missing. Give the folder RUN/scores of a run.")
+            raise ValueError(
+                f"this is not a table of scores: the column {missing[0]!r} is missing. Give the folder RUN/scores of a run."
+            )
         self.classes = self.classes or [name.removeprefix("prob_") for name in batch.schema.names if name.startswith("prob_")]
         if not len(batch):
             return
@@ -220,13 +223,18 @@ def _chosen(rows: pa.Table, most: int) -> list[tuple[str, dict[str, Any]]]:
     return [(why, records[position]) for position, why in taken.items()]
 
 
-def _sheets(found: _Findings, classes: Sequence[str], read_image: Callable[[str], bytes] | None) -> list[dict[str, Any]]:
+def _sheets(found: _Findings, classes: Sequence[str], read_image: ReadImage | None) -> list[dict[str, Any]]:
     shown = [(index, name) for index, name in enumerate(classes) if name in found.candidates]
     most = max(1, min(SHOWN_PER_CLASS, SHOWN_AT_ALL // max(1, len(shown))))
     sheets = []
     for index, name in shown[:SHOWN_AT_ALL]:
         cards = [
-            {"why": why, "uri": row["uri"], "name": re.split(r"::|[/\\]", row["uri"])[-1] or row["uri"], "confidence": row["confidence"]}
+            {
+                "why": why,
+                "uri": row["uri"],
+                "name": re.split(r"::|[/\\]", row["uri"])[-1] or row["uri"],
+                "confidence": row["confidence"],
+            }
             | (_picture(row, read_image) if read_image is not None else {})
             for why, row in _chosen(found.candidates[name], most)
         ]
@@ -234,9 +242,9 @@ def _sheets(found: _Findings, classes: Sequence[str], read_image: Callable[[str]
     return sheets
 
 
-def _picture(row: Mapping[str, Any], read_image: Callable[[str], bytes]) -> dict[str, Any]:
+def _picture(row: Mapping[str, Any], read_image: ReadImage) -> dict[str, Any]:
     try:
-        pixels = decode(read_image(row["uri"]))
+        pixels = decode(read_image(row))
     except Exception as error:  # noqa: BLE001 — whatever a file system raises, a picture must not cost the page
         return {"problem": str(error) or type(error).__name__}
     small = thumbnail(pixels, box=_box(row))
@@ -270,7 +278,7 @@ def _median(found: _Findings) -> str | None:
     if not total.sum():
         return None
     middle = int(np.searchsorted(np.cumsum(total), total.sum() / 2))
-    return f"{100 * middle / BINS:.0f}–{100 * (middle + 1) / BINS:.0f} %"
+    return f"{100 * middle / BINS:.0f} and {100 * (middle + 1) / BINS:.0f} %"
 
 
 def _facts(run: Mapping[str, Any], found: _Findings) -> list[tuple[str, str | list[str]]]:
@@ -288,7 +296,10 @@ def _facts(run: Mapping[str, Any], found: _Findings) -> list[tuple[str, str | li
     return [
         ("Inputs", shown or "not recorded"),
         ("Throughput", f"{scored / seconds:,.1f} images/s" if seconds and scored else "not recorded"),
-        ("Wall time", _duration(seconds) + (f" in {len(sessions)} sessions" if len(sessions) > 1 else "") if sessions else "not recorded"),
+        (
+            "Wall time",
+            _duration(seconds) + (f" in {len(sessions)} sessions" if len(sessions) > 1 else "") if sessions else "not recorded",
+        ),
         ("Started", str(sessions[0].get("started", "not recorded")) if sessions else "not recorded"),
         ("Finished", str(run.get("finished") or "not recorded")),
         ("Hardware", list(dict.fromkeys(machines)) or "not recorded"),

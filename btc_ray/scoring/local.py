@@ -38,14 +38,16 @@ def score_here(
     batches = _batches(folder, manifest, batch_size or default_batch_size(engine.device), done)
     waiting: list[pa.Table] = []
     staged_at = time.monotonic()
-    for table in _in_order(scorer, batches, threads=cpus):
-        waiting.append(table)
-        progress.advance(len(table), bad=len(table) - table["status"].to_pylist().count("ok"))
-        if time.monotonic() - staged_at > STAGE_EVERY_S:
+    try:
+        for table in _in_order(scorer, batches, threads=cpus):
+            waiting.append(table)
+            progress.advance(len(table), bad=len(table) - table["status"].to_pylist().count("ok"))
+            if time.monotonic() - staged_at > STAGE_EVERY_S:
+                ready, waiting, staged_at = waiting, [], time.monotonic()
+                _stage(folder, ready)
+    finally:  # Ctrl-C costs only what is under way
+        if waiting:
             _stage(folder, waiting)
-            waiting, staged_at = [], time.monotonic()
-    if waiting:
-        _stage(folder, waiting)
 
 
 def default_batch_size(device: str) -> int:

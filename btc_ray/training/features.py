@@ -18,7 +18,8 @@ from btc_ray.archive import storage
 from btc_ray.dataset.crops import Crops, arrow
 from btc_ray.images.batch import pixels_of
 from btc_ray.model.bundle import IMAGENET_MEAN, IMAGENET_STD
-from btc_ray.model.network import FEATURES, backbone_features, build_network
+from btc_ray.model.folded import FoldedResNet18
+from btc_ray.model.network import FEATURES
 from btc_ray.pool import IO_ARGS, Pool, data_context
 from btc_ray.progress import Progress, say
 
@@ -49,20 +50,12 @@ def backbone_id(backbone: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()[:16]
 
 
-def normalised(pixels: np.ndarray | Tensor) -> Tensor:
-    """uint8 (N, H, W) grey → float32 (N, 3, H, W), normalised as torchvision's weights expect."""
-    grey = torch.as_tensor(pixels).unsqueeze(1).float() / 255
-    mean, std = (torch.tensor(values, device=grey.device).view(1, 3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
-    return ((grey - mean) / std).contiguous(memory_format=torch.channels_last)
-
-
 class _FeatureActor:
     def __init__(self, backbone: Mapping[str, Tensor], variants: tuple[tuple[int, ...], ...]) -> None:
         torch.set_num_threads(1)
-        self._network = build_network(2).eval().requires_grad_(False)
-        self._network.load_state_dict(dict(backbone), strict=False)
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
-        self._network.to(self._device, memory_format=torch.channels_last)
+        no_head = {"fc.weight": torch.empty(0, FEATURES), "fc.bias": torch.empty(0)}
+        self._network = FoldedResNet18({**backbone, **no_head}, mean=IMAGENET_MEAN, std=IMAGENET_STD, device=self._device)
         self._variants = variants
 
     def __call__(self, batch: pa.Table) -> pa.Table:
@@ -70,10 +63,10 @@ class _FeatureActor:
         features = np.empty((len(batch), len(self._variants), FEATURES), np.float32)
         if len(batch):
             with torch.inference_mode():
-                images = normalised(torch.from_numpy(pixels_of(batch).copy()).to(self._device))
+                grey = torch.from_numpy(pixels_of(batch).copy()).to(self._device)
                 # One variant after the other: four times the batch would take four times the memory and be no faster.
                 for number, axes in enumerate(self._variants):
-                    features[:, number] = backbone_features(self._network, torch.flip(images, axes)).cpu().numpy()
+                    features[:, number] = self._network.features(torch.flip(grey, axes)).cpu().numpy()
         packed = pa.FixedSizeBinaryArray.from_buffers(
             pa.binary(4 * len(self._variants) * FEATURES), len(batch), [None, pa.py_buffer(features)]
         )

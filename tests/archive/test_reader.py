@@ -112,7 +112,9 @@ def test_threads_that_share_a_compressed_tar_do_not_send_each_other_back(tmp_pat
     assert len(opened) == 1
 
 
-def test_a_compressed_tar_larger_than_what_is_kept_is_read_in_bounded_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_compressed_tar_larger_than_what_is_kept_is_read_in_bounded_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from btc_ray.archive import reader as module
 
     monkeypatch.setattr(module, "_KEPT", 50_000)

@@ -100,7 +100,9 @@ def test_the_head_is_found(change: Callable[[np.ndarray], np.ndarray]) -> None:
 @pytest.mark.parametrize("side", [64, 128, 224, 256, 301, 512, 1024, 2000])
 def test_the_box_does_not_depend_on_resolution(side: int) -> None:
     grey = head(side)
-    assert np.abs(edges(robust_crop(grey), grey) - edges(robust_crop(head()), head())).max() <= max(0.02, 2.5 / side)  # in small images, pixels
+    assert np.abs(edges(robust_crop(grey), grey) - edges(robust_crop(head()), head())).max() <= max(
+        0.02, 2.5 / side
+    )  # in small images, pixels
 
 
 def test_a_brain_that_a_dark_skull_separates_from_a_bright_scalp_is_kept() -> None:

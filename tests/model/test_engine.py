@@ -1,5 +1,7 @@
 """The engine computes what the plain network computes, whatever it does to be fast."""
 
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -9,7 +11,8 @@ import torch
 
 from btc_ray.model.bundle import IMAGENET_MEAN, IMAGENET_STD, read_bundle, read_weights
 from btc_ray.model.engine import DeviceError, TorchEngine, choose_precision, open_engine
-from btc_ray.model.network import backbone_features, build_network, choose_trainable, fold_batchnorm, training_mode
+from btc_ray.model.folded import FoldedResNet18
+from btc_ray.model.network import build_network, choose_trainable, training_mode
 
 
 @pytest.fixture(scope="module")
@@ -77,23 +80,22 @@ def test_what_the_machine_does_not_have_is_refused_by_name(model: Path) -> None:
         choose_precision("fp16", "cpu")
 
 
-def test_folding_batchnorm_keeps_the_output() -> None:
+@pytest.mark.parametrize("shape", [(64, 64), (224, 224), (97, 65)])
+def test_the_folded_network_is_torchvisions_to_rounding(shape: tuple[int, int]) -> None:
     torch.manual_seed(0)
     network = build_network(3)
     network.train()(torch.randn(8, 3, 64, 64))  # gives BatchNorm statistics that are not those of its start
-    images = torch.randn(2, 3, 64, 64)
+    folded = FoldedResNet18(network.eval().state_dict(), mean=IMAGENET_MEAN, std=IMAGENET_STD, device="cpu")
+    grey = torch.randint(0, 256, (2, *shape), dtype=torch.uint8)
+    images = grey.float().div(255).unsqueeze(1).expand(-1, 3, -1, -1)
+    images = (images - torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1)) / torch.tensor(IMAGENET_STD).view(1, 3, 1, 1)
     with torch.inference_mode():
-        before = network.eval()(images)
-        folded = fold_batchnorm(network)
-        assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in folded.modules())
-        torch.testing.assert_close(folded(images), before, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(folded(grey), network(images), atol=1e-4, rtol=1e-4)
 
 
-def test_the_features_are_what_the_head_sees() -> None:
-    network = build_network(3).eval()
-    images = torch.randn(2, 3, 64, 64)
-    with torch.inference_mode():
-        torch.testing.assert_close(network.fc(backbone_features(network, images)), network(images))
+def test_scoring_does_not_import_torchvision(model: Path) -> None:
+    code = f"import sys; from btc_ray.model.engine import open_engine; open_engine({str(model)!r}); sys.exit('torchvision' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_a_frozen_backbone_does_not_move_even_its_statistics() -> None:
