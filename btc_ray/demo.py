@@ -37,7 +37,9 @@ def demo(chosen: settings.Demo) -> int:
     say("2. Training a head on a frozen backbone of random weights")
     job: dict[str, Any] = {"address": chosen.address, "cpus": chosen.cpus, "debug": chosen.debug}
     chains.retrain(
-        settings.Retrain(data=str(data), output=str(model), weights="none", epochs=chosen.epochs, learning_rate=0.01, **job)
+        settings.Retrain(
+            data=str(data), output=str(model), weights="none", epochs=chosen.epochs, learning_rate=0.01, step_epochs=15, **job
+        )
     )
     say(f"3. An archive to score in {archive}: a folder, a zip, and files that are broken")
     make_archive(archive, per_class=max(1, chosen.images_per_class // 4))

@@ -54,7 +54,7 @@ class Demo(Job):
     images_per_class: int = 60
     """Phantom images per class to train on; a quarter as many again to test on."""
 
-    epochs: int = 60
+    epochs: int = 40
     """Passes over the training images."""
 
     def __post_init__(self) -> None:
@@ -124,6 +124,10 @@ class Retrain(Job):
 
     step_factor: float = 0.5
     """Factor of the step schedule."""
+
+    standardise: bool = True
+    """Train the head on features brought to mean 0 and deviation 1 of the training images, and fold that into its weights
+    afterwards: the same network, sooner trained."""
 
     flips: bool = True
     """Train on random left-right and up-down flips."""

@@ -41,8 +41,8 @@ def write_summary(*, scores: Scores, run: Mapping[str, Any], read_image: ReadIma
     Args:
         scores: rows with the columns of `scores`: a table, a data set, the path of one, or record batches in any order.
         run: what `run.json` says. Everything in it is optional; what is missing is named as not recorded.
-        read_image: the bytes of a row's image, by its `row_id` or `uri`; called for the images that are shown, at most 12 a class. Whatever it raises
-            becomes a placeholder with the reason. None: no pictures.
+        read_image: the bytes of a row's image, by its `row_id` or `uri`; called for the images that are shown, at most 12 a
+            class. Whatever it raises becomes a placeholder with the reason. None: no pictures.
 
     Raises:
         ValueError: where a column is missing.

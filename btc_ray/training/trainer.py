@@ -67,12 +67,15 @@ def retrain(settings: Retrain, *, ray_session: Callable[[], AbstractContextManag
             seed=settings.seed,
         )
         features = frozen_features(crops, network.state_dict(), flips=settings.flips, cache=cache, storage_options=options)
+        mean, deviation = moments(features[split == "train"]) if settings.standardise else (0.0, 1.0)
+        features = (features - mean) / deviation
         examples = {name: Examples(features=features[split == name], labels=labels[split == name]) for name in SPLITS}
         name = run_name(settings, crops.fingerprint, backbone_id(network.state_dict()))
         say(f"Training on {len(examples['train'].labels):,} images, {settings.epochs} epochs …")
         best, history = _fit(settings, examples, network.fc.state_dict(), classes=len(classes), name=name, cache=cache)
     network.fc.load_state_dict(best["head"])
     results = {name: evaluate(network.fc, examples[name], classes=len(classes)) for name in SPLITS}
+    fold_standardisation(network.fc, mean, deviation)
     bundle = write_bundle(
         settings.output,
         state=network.state_dict(),
@@ -90,6 +93,19 @@ def retrain(settings: Retrain, *, ray_session: Callable[[], AbstractContextManag
     pq.write_table(pa.Table.from_pylist(history), sink)
     storage.write_bytes(storage.join(settings.output, "metrics.parquet"), sink.getvalue().to_pybytes(), options)
     return Trained(bundle=bundle, history=history, confusion=results["test"].confusion)
+
+
+def moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each feature over images and flips: float32 (512,) each; a constant one has deviation 1."""
+    mean, deviation = features.mean(axis=(0, 1)), features.std(axis=(0, 1))
+    return mean, np.where(deviation > 1e-6, deviation, 1).astype(np.float32)
+
+
+def fold_standardisation(head: nn.Linear, mean: np.ndarray | float, deviation: np.ndarray | float) -> None:
+    """Make a head of standardised features one of plain features, in place: W (x − m) / d + b = (W / d) x + (b − (W / d) m)."""
+    with torch.no_grad():
+        head.weight /= torch.as_tensor(deviation, dtype=torch.float32)
+        head.bias -= (head.weight * torch.as_tensor(mean, dtype=torch.float32)).sum(dim=1)
 
 
 def run_name(settings: Retrain, data: str, weights: str) -> str:

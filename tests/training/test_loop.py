@@ -14,6 +14,7 @@ from btc_ray.model.network import build_network
 from btc_ray.settings import Retrain
 from btc_ray.training.features import FLIPS, _FeatureActor
 from btc_ray.training.loop import Examples, evaluate, make_optimizer, make_schedule, pack, train_epoch, unpack
+from btc_ray.training.trainer import fold_standardisation, moments
 
 SETTINGS = Retrain(data="-", output="-", batch_size=16, learning_rate=0.01)
 
@@ -84,6 +85,17 @@ def test_training_on_features_is_the_same_mathematics_as_the_slow_way() -> None:
         F.cross_entropy(network(flipped), torch.from_numpy(labels[batch])).backward()
         optimizer.step()
     torch.testing.assert_close(head.weight, slow.weight, atol=1e-5, rtol=1e-3)
+
+
+def test_a_head_trained_on_standardised_features_is_folded_into_one_of_plain_features() -> None:
+    features = np.random.default_rng(0).normal(5, 3, size=(50, 4, 512)).astype(np.float32)
+    features[:, :, 7] = 2.0  # a feature that never changes
+    mean, deviation = moments(features)
+    head = nn.Linear(512, 3)
+    with torch.no_grad():
+        expected = head(torch.from_numpy((features - mean) / deviation))
+        fold_standardisation(head, mean, deviation)
+        torch.testing.assert_close(head(torch.from_numpy(features)), expected, atol=1e-4, rtol=1e-4)
 
 
 def test_the_step_schedule_steps() -> None:
