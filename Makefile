@@ -1,4 +1,5 @@
 # Two commands for people (demo, test), two for the house (lint, bench). Each makes what it needs.
+# make bench DATA=folder-in-the-Kaggle-layout [MODEL=bundle]
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   := .venv
 STAMP  := $(VENV)/.installed
@@ -24,7 +25,7 @@ lint: $(STAMP)
 	$(VENV)/bin/lint-imports
 
 bench: $(STAMP)
-	$(VENV)/bin/python -m benchmarks
+	$(VENV)/bin/python -m benchmarks --data "$(DATA)" $(if $(MODEL),--model "$(MODEL)")
 
 clean:
 	rm -rf $(VENV) demo-output

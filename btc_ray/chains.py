@@ -15,6 +15,14 @@ from btc_ray.cluster import available_cpus, joined
 from btc_ray.progress import duration, say
 
 COMPLETE, TOO_MANY_BAD = 0, 3
+
+
+class OutputError(ValueError):
+    """An output folder that holds something already."""
+
+    exit_code = 4
+
+
 SAMPLE = 32  # images that a dry run times
 
 
@@ -66,18 +74,25 @@ def crop(chosen: settings.Crop) -> int:
 
     options = chosen.storage()
     manifest, crops = storage.join(chosen.output, "manifest"), storage.join(chosen.output, "crops")
+    _check_free(chosen.output, options)
     preprocess = Preprocess(crop=chosen.crop, size=chosen.size)
     summary = write_manifest(
         chosen.input, manifest, skipped_uri=storage.join(chosen.output, "skipped.parquet"), storage_options=options
     )
     say(f"{summary.rows:,} images to crop, {sum(tally.count for tally in summary.skipped.values()):,} other files skipped.")
-    storage.remove_tree(crops, options)
     with _ray_session(chosen)():
         crop_in_parallel(manifest, crops, preprocess=preprocess, storage_options=options)
     _draw_doubtful(chosen, crops)
     print(f"crops        {crops}")
     print(f"doubtful     {storage.join(chosen.output, 'doubtful.png')}")
     return COMPLETE
+
+
+def _check_free(output: str, storage_options: Mapping[str, str]) -> None:
+    """A job that does not continue writes into a new or empty folder only: nothing of a user's is replaced."""
+    filesystem, path = storage.filesystem(output, storage_options)
+    if filesystem.exists(path) and (not filesystem.isdir(path) or filesystem.ls(path, detail=False)):
+        raise OutputError(f"{output} is not empty. Give --output a new folder.")
 
 
 def _ray_session(chosen: settings.Job) -> Callable[[], AbstractContextManager[None]]:

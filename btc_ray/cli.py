@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except BrokenPipeError:  # `btc-ray info … | head`
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - so that the interpreter's last flush is quiet
-        return COMPLETE
+        return COMPLETE if name == "info" else FAILED
     except Exception as error:  # noqa: BLE001 - the last stop before a person
         return _explain(error, debug=debug)
 

@@ -41,6 +41,7 @@ def joined(address: str | None, *, cpus: int | None = None, debug: bool = False)
         if where is None:
             say("Starting Ray on this machine …")
             ray.init(
+                address="local",  # without it Ray would join a cluster that it finds in the environment or on this machine
                 num_cpus=max(cpus or available_cpus(), 2),  # Ray Data needs two
                 object_store_memory=object_store_bytes(),
                 include_dashboard=False,

@@ -26,8 +26,11 @@ def demo(chosen: settings.Demo) -> int:
         raise DemoError("--output of the demo is a folder on this machine.")
     home = Path(storage.local_path(chosen.output))
     made = [home / name for name in ("data", "archive", "model", "run")]
-    if home.exists() and (foreign := {path.name for path in home.iterdir()} - {path.name for path in made} - {".btc-ray-cache"}):
-        raise DemoError(f"{home} holds other files ({sorted(foreign)[0]}); give the demo a folder of its own.")
+    mark = home / ".btc-ray-demo"
+    if home.exists() and any(home.iterdir()) and not mark.exists():
+        raise DemoError(f"{home} is not empty; give the demo a folder of its own.")
+    home.mkdir(parents=True, exist_ok=True)
+    mark.touch()  # what stands beside it is the demo's, and is made anew
     for path in made:
         shutil.rmtree(path, ignore_errors=True)
     data, archive, model, run = made

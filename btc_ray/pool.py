@@ -30,13 +30,17 @@ class Pool:
     gpus_each: float = 1.0
 
     @classmethod
-    def of_cluster(cls, *, use_gpus: bool, gpus_each: float = 1.0) -> "Pool":
+    def of_cluster(cls, *, use_gpus: bool, need_gpus: bool = False, gpus_each: float = 1.0) -> "Pool":
         """The pool that fits the joined Ray as it is now. Raises PoolError."""
         resources = ray.cluster_resources()
         cpus = int(resources.get("CPU", 0))
         if cpus < 2:
             raise PoolError(
                 f"this Ray offers {cpus} CPUs for work; Ray Data needs at least 2. Start it with --num-cpus 2 or more."
+            )
+        if need_gpus and resources.get("GPU", 0) < gpus_each:
+            raise PoolError(
+                f"this Ray offers {resources.get('GPU', 0):g} GPUs, fewer than --gpus {gpus_each:g}. Give --device auto or cpu."
             )
         return cls(cpus=cpus, gpus=int(resources.get("GPU", 0) / gpus_each) if use_gpus else 0, gpus_each=gpus_each)
 

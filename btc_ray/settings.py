@@ -35,8 +35,12 @@ class Job:
     debug: bool = False
     """Show the traceback of an error, and Ray's own messages."""
 
+    def __post_init__(self) -> None:
+        if self.cpus is not None and self.cpus < 1:
+            raise SettingsError("--cpus must be at least 1.")
+
     def storage(self) -> dict[str, str]:
-        """`storage_options` as a mapping. Raises SettingsError."""
+        """`storage_options` as a mapping of texts. Raises SettingsError."""
         pairs = [option.partition("=") for option in self.storage_options]
         for key, equals, _ in pairs:
             if not key or not equals:
@@ -58,6 +62,7 @@ class Demo(Job):
     """Passes over the training images."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.images_per_class < 4 or self.epochs < 1:
             raise SettingsError("--images-per-class must be at least 4 and --epochs at least 1.")
 
@@ -82,6 +87,7 @@ class Crop(Job):
     """How many of the most doubtful crops doubtful.png shows."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _check_size(self.size)
 
 
@@ -151,6 +157,7 @@ class Retrain(Job):
     """Folder or URI where crops and features are kept for the next job on the same data. Default: OUTPUT/../.btc-ray-cache."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("epochs", "batch_size", "workers"):
             if getattr(self, name) < 1:
                 raise SettingsError(f"--{name.replace('_', '-')} must be at least 1.")
@@ -199,8 +206,11 @@ class Score(Job):
     """GPUs per model on a Ray cluster; a fraction lets several models share one."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.input:
             raise SettingsError("--input is empty: name a folder, glob, archive, list or image.")
+        if self.gpus <= 0:
+            raise SettingsError("--gpus must be more than 0; to score without GPUs give --device cpu.")
         if not 0 <= self.max_bad_fraction <= 1:
             raise SettingsError("--max-bad-fraction is a share between 0 and 1.")
         if self.batch_size is not None and self.batch_size < 1:

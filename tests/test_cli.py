@@ -75,3 +75,23 @@ def test_info_loads_neither_torch_nor_ray(model: Path) -> None:
         f"main(['info', {str(model)!r}]); sys.exit(any(name in sys.modules for name in ('torch', 'ray')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).returncode == 0
+
+
+@pytest.mark.parametrize("job", ["demo", "crop"])
+def test_a_folder_with_a_users_files_is_refused_and_left_alone(
+    job: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("data", "crops"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "precious.txt").write_text("a year of work")
+    flags = ["--input", str(tmp_path / "crops")] if job == "crop" else []
+    assert main([job, "--output", str(tmp_path), *flags]) in (2, 4)
+    assert "is not empty" in capsys.readouterr().err
+    assert len(list(tmp_path.rglob("precious.txt"))) == 2
+
+
+@pytest.mark.parametrize("flags", [["--cpus", "0"], ["--gpus", "0"], ["--gpus", "-1"]])
+def test_impossible_resources_end_with_code_2(flags: list[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["score", "--model", "m", "--input", "i", "--output", "o", *flags])
+    assert caught.value.code == 2

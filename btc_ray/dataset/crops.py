@@ -83,9 +83,11 @@ def labelled_crops(table: pa.Table, *, preprocess: Preprocess, cache: str, stora
         pq.write_table(table, sink)
         storage.write_bytes(storage.join(manifest, "part-00000.parquet"), sink.getvalue().to_pybytes(), storage_options)
         crop_in_parallel(manifest, storage.join(folder, "crops"), preprocess=preprocess, storage_options=storage_options)
+    crops = _read(table, storage.join(folder, "crops"), fingerprint, storage_options)
+    if not crops.skipped.get("failed"):  # what could not be read today may be readable tomorrow
         done = json.dumps({"images": len(table), "preprocess": preprocess.to_dict()})
         storage.write_bytes(storage.join(folder, DONE), done.encode(), storage_options)
-    return _read(table, storage.join(folder, "crops"), fingerprint, storage_options)
+    return crops
 
 
 def _read(table: pa.Table, folder: str, fingerprint: str, storage_options: Mapping[str, str]) -> Crops:

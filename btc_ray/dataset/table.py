@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Mapping
 
 import pyarrow as pa
@@ -11,6 +12,7 @@ import pyarrow.parquet as pq
 from btc_ray.archive import storage
 from btc_ray.archive.entries import Entry
 from btc_ray.archive.listing import list_inputs
+from btc_ray.progress import say
 
 SCHEMA = pa.schema(
     [
@@ -68,9 +70,16 @@ def fingerprint(table: pa.Table) -> str:
 def _from_folders(uri: str, storage_options: Mapping[str, str] | None) -> list[dict[str, object]]:
     root = storage.absolute(uri).rstrip("/")
     rows = []
+    skipped: Counter[str] = Counter()
     for entry in list_inputs([uri], storage_options=storage_options):
         if not isinstance(entry, Entry):
+            skipped[entry.reason] += 1
             continue
+        if entry.container is not None or entry.uri.lower().endswith((".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz")):
+            name = (entry.container or entry.uri).rpartition("/")[2]
+            raise LabelledDataError(
+                f"{uri} holds the archive {name}. Labelled images are read from folders: unpack it, or move it away."
+            )
         *folders, _name = entry.uri.removeprefix(root).lstrip("/").split("/")
         split = _SPLITS.get(folders[0].lower()) if folders else None
         folders = folders[1:] if split else folders
@@ -79,6 +88,8 @@ def _from_folders(uri: str, storage_options: Mapping[str, str] | None) -> list[d
                 f"{entry.uri} stands in no class folder. Expected {uri}/Training/<class>/* or {uri}/<class>/*."
             )
         rows.append({**_located(entry), "label": folders[0], "split": split})
+    for reason, count in skipped.most_common():
+        say(f"left out: {count:,} × {reason}")
     return rows
 
 
@@ -98,8 +109,10 @@ def _from_table(uri: str, storage_options: Mapping[str, str] | None) -> list[dic
     folder = uri.rpartition("/")[0] or "."
     rows: list[dict[str, object]] = []
     for number, row in enumerate(table.to_pylist(), start=1):
-        if not row["uri"] or not row["label"]:
-            raise LabelledDataError(f"{uri}: row {number} has no {'label' if row['uri'] else 'uri'}.")
+        row = {name: None if value == "" else value for name, value in row.items()}  # an empty cell of a CSV
+        for name in ("uri", "label"):
+            if row[name] is None:
+                raise LabelledDataError(f"{uri}: row {number} has no {name}.")
         split = row.get("split")
         if split is not None and str(split).lower() not in _SPLITS:
             raise LabelledDataError(f"{uri}: row {number} has the split {split!r}; known are train and test.")

@@ -134,6 +134,7 @@ def write_bundle(
         git_commit=_git_commit(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+    _remove(posixpath.join(uri, "bundle.json"), storage_options)  # of an older bundle: it would not be whole from here on
     _write(posixpath.join(uri, "model.safetensors"), weights, storage_options)
     _write(posixpath.join(uri, "model_card.md"), model_card(bundle).encode(), storage_options)
     _write(posixpath.join(uri, "bundle.json"), (json.dumps(asdict(bundle), indent=2) + "\n").encode(), storage_options)
@@ -171,14 +172,25 @@ def _git_commit() -> str | None:
 
 
 def _read(uri: str, storage_options: Mapping[str, str] | None) -> bytes:
-    with fsspec.open(uri, "rb", **_options(uri, storage_options)) as file:
+    with fsspec.open(uri, "rb", **fsspec_arguments(uri, storage_options)) as file:
         return file.read()
 
 
 def _write(uri: str, data: bytes, storage_options: Mapping[str, str] | None) -> None:
-    with fsspec.open(uri, "wb", auto_mkdir=True, **_options(uri, storage_options)) as file:
+    with fsspec.open(uri, "wb", auto_mkdir=True, **fsspec_arguments(uri, storage_options)) as file:
         file.write(data)
 
 
-def _options(uri: str, storage_options: Mapping[str, str] | None) -> dict[str, str]:
-    return dict(storage_options or {}) if "://" in uri else {}
+def _remove(uri: str, storage_options: Mapping[str, str] | None) -> None:
+    filesystem, path = fsspec.core.url_to_fs(uri, **fsspec_arguments(uri, storage_options))
+    if filesystem.exists(path):
+        filesystem.rm(path)
+
+
+def fsspec_arguments(uri: str, storage_options: Mapping[str, str] | None) -> dict[str, Any]:
+    """Storage options as fsspec takes them: `true`, `false` and JSON objects as what they say; none for a local path."""
+    if "://" not in uri:
+        return {}
+    words = {"true": True, "false": False}
+    options = (storage_options or {}).items()
+    return {key: json.loads(value) if value.startswith("{") else words.get(value.lower(), value) for key, value in options}

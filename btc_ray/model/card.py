@@ -44,7 +44,7 @@ def model_card(bundle: "Bundle") -> str:
             "",
             "- Scanner, field strength, sequence, age and sex of the patients: unknown unless stated above.",
             "- Whether images of one patient stand on both sides of a split: unknown unless the data names patients.",
-            "- How it does on images of another hospital: unknown. Measure it with `btc-ray evaluate` on your own.",
+            "- How it does on images of another hospital: unknown. Measure it on images of your own.",
             "- Images that are not brain MRI get one of the classes all the same.",
             "",
             "## Identity",

@@ -17,6 +17,7 @@ from safetensors.torch import load as load_safetensors
 from torch import Tensor
 from torchvision.models.resnet import ResNet, ResNet18_Weights
 
+from btc_ray.model.bundle import fsspec_arguments
 from btc_ray.model.network import build_network
 
 
@@ -52,9 +53,8 @@ def initial_network(weights: str, num_classes: int, *, seed: int, storage_option
 
 def read_state(uri: str, storage_options: Mapping[str, str] | None = None) -> dict[str, Tensor]:
     """The tensors of a state dict file, on the CPU. Raises WeightsError where it is missing or is not plain tensors."""
-    options = dict(storage_options or {}) if "://" in uri else {}
     try:
-        with fsspec.open(uri, "rb", **options) as file:
+        with fsspec.open(uri, "rb", **fsspec_arguments(uri, storage_options)) as file:
             data = file.read()
     except FileNotFoundError as error:
         raise WeightsError(f"weights not found: {uri}. Give --weights imagenet, none, or the URI of a state dict.") from error

@@ -44,7 +44,7 @@ def score_on_ray(
     """Score every row of the Parquet folder `manifest` into `folder.staged_ray`, those already in its checkpoint left out."""
     batch = batch_size or default_batch_size("cuda" if pool.gpus else "cpu")
     filesystem, path = folder.arrow(manifest)
-    counter = ray.remote(num_cpus=0)(_Counter).remote()
+    counter = ray.remote(num_cpus=0, max_restarts=-1)(_Counter).remote()
     with data_context() as context, _watched(counter, progress):
         context.checkpoint_config = _checkpoint(folder)
         blocks = block_count(rows, batch=batch, workers=pool.gpus or pool.cpus)
@@ -149,7 +149,10 @@ def _watched(counter: ActorHandle, progress: Progress) -> Iterator[None]:
 
     def look() -> None:
         nonlocal seen_images, seen_bad
-        images, bad = ray.get(counter.read.remote())
+        try:
+            images, bad = ray.get(counter.read.remote(), timeout=10)
+        except ray.exceptions.RayError:  # the counter's node is busy or lost: progress is for people, the rows are safe
+            return
         images = min(images, progress.total)  # a batch that a lost worker had counted is counted again
         progress.advance(max(images - seen_images, 0), max(bad - seen_bad, 0))
         seen_images, seen_bad = max(images, seen_images), max(bad, seen_bad)

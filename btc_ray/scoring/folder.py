@@ -56,15 +56,16 @@ class RunFolder:
             return state
         filesystem, path = storage.filesystem(self.uri, self.storage_options)
         found = filesystem.ls(path, detail=False) if filesystem.isdir(path) else []
-        foreign = [name for name in (str(entry).rstrip("/").rpartition("/")[2] for entry in found) if name != WORK]
+        names = [str(entry).rstrip("/").rpartition("/")[2] for entry in found]
+        # A kill while the first run.json is written leaves its temporary file, and nothing else of ours.
+        foreign = [name for name in names if name != WORK and not (name.startswith(f".{STATE}.") and name.endswith(".tmp"))]
         if foreign:
             raise RefusedError(f"{self.uri} is not empty and not a run folder (it holds {foreign[0]}). Use another --output.")
         return None
 
     def write_state(self, state: Mapping[str, Any]) -> None:
         """Replace `run.json` in one step."""
-        text = json.dumps(state, indent=2, ensure_ascii=False) + "\n"
-        storage.write_bytes(self.path(STATE), text.encode("utf-8", "surrogateescape"), self.storage_options)
+        storage.write_bytes(self.path(STATE), (json.dumps(state, indent=2) + "\n").encode(), self.storage_options)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -138,5 +139,5 @@ class RunFolder:
 
 
 def same_inputs(inputs: Sequence[str]) -> list[str]:
-    """Input URIs written so that the same input is the same text whatever folder the command is run from."""
-    return [storage.absolute(uri) for uri in inputs]
+    """Input URIs as the same text whatever folder the command is run from, and without the credentials that some URIs carry."""
+    return [storage.redact(storage.absolute(uri)) for uri in inputs]

@@ -35,13 +35,17 @@ def score(settings: Score, *, cpus: int, ray_session: RaySession) -> State:
     folder = RunFolder(settings.output, settings.storage())
     with folder.locked():
         state = folder.read_state()
+        if state is not None and state["manifest"] is None:
+            state = None  # its inputs were never listed to the end: there is nothing to belong to
         if state is not None:
             _check_belongs(state, settings, bundle)
+        elif settings.retry_failed:
+            raise RefusedError(f"{settings.output} holds no complete run to retry: run the command without --retry-failed first.")
         if state is not None and state["complete"] and not settings.retry_failed:
             say(f"{settings.output} is complete already; its inputs were listed {state['manifest']['listed']}.")
             folder.clear_work()
             return state
-        if state is None or state["manifest"] is None:
+        if state is None:
             state = _freeze_manifest(folder, settings, bundle)
         if settings.retry_failed:
             if state["complete"] and bad_fraction(state) == 0:
@@ -75,6 +79,15 @@ def _check_belongs(state: State, settings: Score, bundle: Bundle) -> None:
             )
 
 
+def _redacted(value: Any) -> Any:
+    """Settings without the credentials that some URIs carry."""
+    if isinstance(value, dict):
+        return {key: _redacted(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_redacted(item) for item in value]
+    return storage.redact(value) if isinstance(value, str) else value
+
+
 def _short(value: Any) -> str:
     return ", ".join(value[:3]) + (", …" if len(value) > 3 else "") if isinstance(value, list) else str(value)
 
@@ -94,7 +107,7 @@ def _freeze_manifest(folder: RunFolder, settings: Score, bundle: Bundle) -> Stat
         "kind": "score",
         "complete": False,
         "notice": NOT_FOR_DIAGNOSIS,
-        "settings": to_dict(settings),
+        "settings": _redacted(to_dict(settings)),
         "fingerprint": _fingerprint(settings, bundle),
         "classes": list(bundle.classes),
         "manifest": None,
@@ -222,7 +235,9 @@ def _score_on_ray(
         precision=settings.precision,
         storage_options=folder.storage_options,
     )
-    pool = Pool.of_cluster(use_gpus=settings.device in ("auto", "cuda"), gpus_each=settings.gpus)
+    pool = Pool.of_cluster(
+        use_gpus=settings.device in ("auto", "cuda"), need_gpus=settings.device == "cuda", gpus_each=settings.gpus
+    )
     score_on_ray(folder, todo, engine=engine, pool=pool, rows=rows, batch_size=settings.batch_size, progress=progress)
     return {"CPU": pool.cpus, "GPU": pool.gpus * pool.gpus_each}
 

@@ -30,11 +30,13 @@ from btc_ray.images.prepare import Preprocess
 from btc_ray.model.bundle import Bundle, write_bundle
 from btc_ray.model.network import FEATURES
 from btc_ray.model.weights import initial_network
+from btc_ray.pool import PoolError
 from btc_ray.progress import say
 from btc_ray.settings import Retrain
 from btc_ray.training.features import backbone_id, frozen_features
 from btc_ray.training.loop import CHECKPOINT, Examples, evaluate, make_optimizer, make_schedule, pack, train_epoch, unpack
 
+WORKER_CPUS = 0.9  # a whole core each would leave none for Ray Train's own controller
 TEST_SHARE = 0.2  # of each class, where the data names no test images
 
 
@@ -104,8 +106,8 @@ def moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def fold_standardisation(head: nn.Linear, mean: np.ndarray | float, deviation: np.ndarray | float) -> None:
     """Make a head of standardised features one of plain features, in place: W (x − m) / d + b = (W / d) x + (b − (W / d) m)."""
     with torch.no_grad():
-        head.weight /= torch.as_tensor(deviation, dtype=torch.float32)
-        head.bias -= (head.weight * torch.as_tensor(mean, dtype=torch.float32)).sum(dim=1)
+        head.weight.div_(torch.as_tensor(deviation, dtype=torch.float32))
+        head.bias.sub_((head.weight * torch.as_tensor(mean, dtype=torch.float32)).sum(dim=1))
 
 
 def run_name(settings: Retrain, data: str, weights: str) -> str:
@@ -120,7 +122,8 @@ def run_name(settings: Retrain, data: str, weights: str) -> str:
 def _told(settings: Retrain) -> dict[str, Any]:
     """The settings that change what is learned."""
     silent = {"address", "cpus", "storage_options", "debug", "data", "output", "cache", "workers"}
-    return {name: value for name, value in asdict(settings).items() if name not in silent}
+    told = {name: value for name, value in asdict(settings).items() if name not in silent}
+    return told | {"weights": storage.redact(settings.weights)}
 
 
 def _data_facts(settings: Retrain, crops: Crops, split: np.ndarray, classes: tuple[str, ...]) -> dict[str, Any]:
@@ -138,6 +141,11 @@ def _fit(
     settings: Retrain, examples: Mapping[str, Examples], head: Mapping[str, torch.Tensor], *, classes: int, name: str, cache: str
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Train on Ray Train; the checkpoint of the best validation loss and the history of all epochs."""
+    cpus = ray.cluster_resources().get("CPU", 0)
+    if settings.workers * WORKER_CPUS > cpus:
+        raise PoolError(
+            f"--workers {settings.workers} asks for more than the {cpus:.0f} CPUs of this Ray; give at most {int(cpus)}."
+        )
     filesystem, path = arrow(storage.join(cache, "train"), settings.storage())
     if storage.is_local(cache):
         Path(path).mkdir(parents=True, exist_ok=True)
@@ -149,7 +157,7 @@ def _fit(
             "head": dict(head),
             "classes": classes,
         },
-        scaling_config=ScalingConfig(num_workers=settings.workers, resources_per_worker={"CPU": 0.9}),
+        scaling_config=ScalingConfig(num_workers=settings.workers, resources_per_worker={"CPU": WORKER_CPUS}),
         run_config=RunConfig(
             name=name,
             storage_path=path,

@@ -64,6 +64,21 @@ def test_images_in_no_class_folder_are_refused(phantoms: Path, tmp_path: Path) -
         read_labelled(str(tmp_path))
 
 
+def test_empty_cells_of_a_csv_are_absent_and_a_label_may_be_a_number(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text('uri,label,split,group\na.jpg,0,train,"p1"\nb.jpg,1,,""\n')
+    table = read_labelled(str(tmp_path / "labels.csv"))
+    assert table["label"].to_pylist() == ["0", "1"]
+    assert table["group"].to_pylist() == ["p1", None]
+    assert table["split"].to_pylist() == ["train", None]
+
+
+def test_an_archive_beside_the_class_folders_is_no_class(phantoms: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(phantoms, tmp_path / "data"))
+    shutil.make_archive(str(folder / "archive"), "zip", phantoms)
+    with pytest.raises(LabelledDataError, match=r"holds the archive archive\.zip"):
+        read_labelled(str(folder))
+
+
 def test_a_changed_image_changes_the_fingerprint(phantoms: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(phantoms / "Testing", tmp_path / "data"))
     before = fingerprint(read_labelled(str(folder)))

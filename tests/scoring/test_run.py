@@ -241,4 +241,29 @@ def test_run_json_tells_no_secret(model: Path, archive: Path, tmp_path: Path) ->
     score(model, [archive], tmp_path / "run", "--storage-options", "secret=PLANTED-SECRET")
     for path in (tmp_path / "run").rglob("*"):
         assert path.is_dir() or b"PLANTED-SECRET" not in path.read_bytes(), path
-    assert json.loads((tmp_path / "run" / "run.json").read_text())["settings"]["storage_options"] == ["secret=…"]
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["settings"]["storage_options"] == ["secret=***"]
+
+
+def test_a_mistyped_input_does_not_spoil_the_run_folder(model: Path, archive: Path, tmp_path: Path) -> None:
+    assert score(model, [tmp_path / "typo"], tmp_path / "run") == 2
+    assert score(model, [archive], tmp_path / "run") == 0
+    assert len(rows(tmp_path / "run")) == 21
+
+
+def test_retrying_a_run_that_never_was_is_refused_before_anything_is_listed(model: Path, archive: Path, tmp_path: Path) -> None:
+    assert score(model, [archive], tmp_path / "run", "--retry-failed") == 4
+    assert not (tmp_path / "run" / "manifest").exists()
+
+
+def test_a_kill_while_the_first_state_is_written_does_not_lock_the_folder(model: Path, archive: Path, tmp_path: Path) -> None:
+    (tmp_path / "run" / "_work").mkdir(parents=True)
+    (tmp_path / "run" / ".run.json.abc123.tmp").write_text("{")
+    assert score(model, [archive], tmp_path / "run") == 0
+
+
+def test_credentials_in_a_uri_are_not_told(model: Path, tmp_path: Path) -> None:
+    from btc_ray.scoring.folder import same_inputs
+    from btc_ray.scoring.run import _redacted
+
+    uri = "https://user:PLANTED-SECRET@host/a.zip?X-Amz-Signature=PLANTED-SIGNATURE"
+    assert "PLANTED" not in str(_redacted({"input": [uri], "model": uri})) + str(same_inputs([uri]))

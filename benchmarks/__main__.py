@@ -1,0 +1,45 @@
+"""All benchmarks in one run: `python -m benchmarks --data DATA [--model BUNDLE]`. RESULTS.md holds what they printed here.
+
+DATA has the Kaggle layout; with BUNDLE, made by `btc-ray retrain --data DATA`, the main job is run as well.
+"""
+
+import argparse
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+from btc_ray.cluster import available_cpus
+from btc_ray.model.bundle import library_versions
+
+
+def processor() -> str:
+    """The processor's name, as the system gives it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--model")
+    chosen = parser.parse_args()
+    print(
+        f"{processor()}, {available_cpus()} cores; "
+        + ", ".join(f"{name} {number}" for name, number in library_versions().items())
+    )
+    commands = [["benchmarks.crops", "--data", chosen.data]]
+    if chosen.model:
+        commands.append(["benchmarks.main_job", "--data", chosen.data, "--model", chosen.model])
+    codes = []
+    for module, *flags in commands:
+        print(f"\n## python -m {module}", flush=True)
+        codes.append(subprocess.run([sys.executable, "-m", module, *flags], check=False).returncode)
+    return max(codes)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
