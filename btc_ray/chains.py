@@ -146,17 +146,14 @@ def _dry_run(chosen: settings.Score) -> int:
 
 def _summarise(chosen: settings.Score, state: Mapping[str, Any], page: str) -> None:
     """Write RUN/summary.html, its thumbnails read again from where the images are."""
-    import pyarrow.dataset as pads
-
     from btc_ray.archive.reader import ByteReader
     from btc_ray.review.report import write_summary
     from btc_ray.scoring.folder import RunFolder
 
     say("Writing the summary …")
     folder, reader = RunFolder(chosen.output, chosen.storage()), ByteReader(chosen.storage())
-    filesystem, path = folder.arrow(folder.scores)
     html = write_summary(
-        scores=pads.dataset(path, filesystem=filesystem, format="parquet"),
+        scores=folder.score_batches(),
         run=state,
         read_image=lambda row: reader.read(folder.manifest_row(row["row_id"])),
     )

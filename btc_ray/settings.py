@@ -197,7 +197,7 @@ class Score(Job):
     """Arithmetic of the model; auto takes bf16 or fp16 where the hardware has it, else fp32."""
 
     batch_size: int | None = None
-    """Images per call of the model. Default: 16 on a CPU, 256 on a GPU."""
+    """Images per call of the model. Default: 8 on a CPU, 256 on a GPU."""
 
     local_rows: int = 2000
     """Fewer images than this are scored in this process, without starting Ray, unless --address is given. 0: always Ray."""

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
@@ -87,6 +86,8 @@ def contact_sheet(
         raise ValueError(f"{len(images)} images, but {len(boxes)} boxes: give one for each, None where there is none")
     if columns < 1 or cell < 32:
         raise ValueError(f"columns={columns}, cell={cell}: at least one column of 32 pixels is needed")
+    import matplotlib
+
     # matplotlib's own DejaVu: Pillow's built-in font draws no gap for a space and knows Latin letters only.
     font = ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), size=11)
     lines = max((caption.count("\n") + 1 for caption in captions), default=1)

@@ -9,16 +9,18 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import jinja2
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as pads
 
 from btc_ray.images.decode import decode
 from btc_ray.review.figures import Box, jpeg, thumbnail
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as pads  # half a second, and a run of 100 images needs none of it
 
 NOTICE = "Research use only. Not a medical device; not for diagnostic use."
 BINS = 20  # of the confidence histogram, 5 % each
@@ -27,7 +29,7 @@ EXAMPLES = 5  # per error cause and per reason to skip
 CAUSES_SHOWN, CAUSES_HELD = 20, 500  # error causes on the page; told apart in memory
 
 ReadImage: TypeAlias = Callable[[Mapping[str, Any]], bytes]
-Scores: TypeAlias = pa.Table | pads.Dataset | str | Path | Iterable[pa.RecordBatch]
+Scores: TypeAlias = "pa.Table | pads.Dataset | str | Path | Iterable[pa.RecordBatch]"
 
 _COLUMNS = (
     "row_id", "uri", "status", "error", "crop_x", "crop_y", "crop_w", "crop_h", "crop_status", "label", "confidence",
@@ -163,14 +165,15 @@ class _Findings:
 
 def _batches(scores: Scores) -> Iterator[pa.RecordBatch]:
     if isinstance(scores, str | Path):
+        import pyarrow.dataset as pads
+
         scores = pads.dataset(str(scores), format="parquet")
-    if isinstance(scores, pads.Dataset):
-        names = scores.schema.names
-        yield pa.RecordBatch.from_pylist([], schema=scores.schema)  # the columns are checked even where there are no rows
-        yield from scores.to_batches(columns=[name for name in names if name in _COLUMNS], batch_size=65_536)
-    elif isinstance(scores, pa.Table):
+    if isinstance(scores, pa.Table):
         yield pa.RecordBatch.from_pylist([], schema=scores.schema)
         yield from scores.to_batches(max_chunksize=65_536)
+    elif not isinstance(scores, Iterable):  # a data set
+        yield pa.RecordBatch.from_pylist([], schema=scores.schema)  # the columns are checked even where there are no rows
+        yield from scores.to_batches(columns=[name for name in scores.schema.names if name in _COLUMNS], batch_size=65_536)
     else:
         yield from scores
 

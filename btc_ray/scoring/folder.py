@@ -102,11 +102,25 @@ class RunFolder:
         """URIs of the Parquet files in `folders`, in order of folder and name."""
         return [uri for folder in folders for uri in storage.list_files(folder, ".parquet", self.storage_options)]
 
+    def score_batches(self) -> Iterator[pa.RecordBatch]:
+        """The published scores, a few thousand rows at a time."""
+        for uri in self.parts(self.scores):
+            filesystem, path = self.arrow(uri)
+            with pq.ParquetFile(path, filesystem=filesystem) as file:
+                yield from file.iter_batches()
+
     def manifest_row(self, row_id: int) -> dict[str, Any]:
         """One row of the manifest."""
         part = self.path("manifest", f"part-{row_id // ROWS_PER_PART:05d}.parquet")
         filesystem, path = self.arrow(part)
-        return pq.read_table(path, filesystem=filesystem, filters=[("row_id", "==", row_id)]).to_pylist()[0]
+        place = row_id % ROWS_PER_PART
+        with pq.ParquetFile(path, filesystem=filesystem) as file:
+            for group in range(file.num_row_groups):
+                rows = file.metadata.row_group(group).num_rows
+                if place < rows:
+                    return file.read_row_group(group).slice(place, 1).to_pylist()[0]
+                place -= rows
+        raise LookupError(f"{part} has no row {row_id}")
 
     def write_part(self, uri: str, table: pa.Table) -> None:
         """Write one Parquet file so that it is never seen half-written."""

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as pads
 
 from btc_ray.archive import storage
 from btc_ray.archive.manifest import write_manifest
@@ -137,6 +136,8 @@ def _begin_retry(folder: RunFolder, state: State) -> State:
         if state["generation"] == 0:
             raise RefusedError(f"{folder.uri} is not complete yet: run it again without --retry-failed first.")
         return state  # a retry that was killed goes on
+    import pyarrow.dataset as pads
+
     filesystem, path = folder.arrow(folder.scores)
     scores = pads.dataset(path, filesystem=filesystem, format="parquet")
     bad = scores.to_table(columns=["row_id"], filter=pads.field("status") != "ok")["row_id"]
