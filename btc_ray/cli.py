@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from btc_ray import __version__, settings
+from btc_ray import NOT_FOR_DIAGNOSIS, __version__, settings
 from btc_ray.progress import say
 
 COMPLETE, FAILED, UNUSABLE, TOO_MANY_BAD, INTERRUPTED = 0, 1, 2, 3, 130
@@ -60,7 +60,7 @@ def _usage() -> str:
     jobs = "\n".join(f"  {name:<9} {(command.settings.__doc__ or '').splitlines()[0]}" for name, command in COMMANDS.items())
     return (
         f"btc-ray {__version__}: score archives of brain MRI images and retrain the model that does it, on Ray.\n"
-        f"Research use only. Not a medical device; not for diagnostic use.\n\nJobs:\n{jobs}\n\n"
+        f"{NOT_FOR_DIAGNOSIS}\n\nJobs:\n{jobs}\n\n"
         "`btc-ray JOB --help` shows a job's flags, units and defaults."
     )
 

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any
 import fsspec
 
 from btc_ray.images.prepare import Preprocess
+from btc_ray.model.card import model_card
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-NOT_FOR_DIAGNOSIS = "Research use only. Not a medical device; not for diagnostic use."
 FORMAT = 1
 
 
@@ -117,8 +117,6 @@ def write_bundle(
 ) -> Bundle:
     """Write weights, description and card; `bundle.json` comes last, so that a bundle which has one is whole."""
     from safetensors.torch import save
-
-    from btc_ray.model.card import model_card
 
     weights = save({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()})
     bundle = Bundle(

@@ -6,14 +6,14 @@ After Mitchell et al., Model Cards for Model Reporting, FAT* 2019.
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from btc_ray import NOT_FOR_DIAGNOSIS
+
 if TYPE_CHECKING:
     from btc_ray.model.bundle import Bundle
 
 
 def model_card(bundle: "Bundle") -> str:
     """The card as Markdown."""
-    from btc_ray.model.bundle import NOT_FOR_DIAGNOSIS
-
     return "\n".join(
         [
             f"# Model {bundle.model_id}",

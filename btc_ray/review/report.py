@@ -16,13 +16,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from btc_ray import NOT_FOR_DIAGNOSIS
 from btc_ray.images.decode import decode
 from btc_ray.review.figures import Box, jpeg, thumbnail
 
 if TYPE_CHECKING:
     import pyarrow.dataset as pads  # half a second, and a run of 100 images needs none of it
 
-NOTICE = "Research use only. Not a medical device; not for diagnostic use."
 BINS = 20  # of the confidence histogram, 5 % each
 SHOWN_PER_CLASS, SHOWN_AT_ALL = 12, 480  # thumbnails of about 5 kB: 2.5 MB at most, however many classes there are
 EXAMPLES = 5  # per error cause and per reason to skip
@@ -60,7 +60,7 @@ def write_summary(*, scores: Scores, run: Mapping[str, Any], read_image: ReadIma
         _environment()
         .get_template("summary.html.j2")
         .render(
-            notice=NOTICE,
+            notice=NOT_FOR_DIAGNOSIS,
             verdict=verdict(images, found.status["ok"]),
             trouble=found.status["ok"] < images or images == 0,
             complete=run.get("complete", True),

@@ -11,9 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from btc_ray import NOT_FOR_DIAGNOSIS
 from btc_ray.archive import storage
 from btc_ray.archive.manifest import write_manifest
-from btc_ray.model.bundle import NOT_FOR_DIAGNOSIS, Bundle, library_versions, read_bundle
+from btc_ray.model.bundle import Bundle, library_versions, read_bundle
 from btc_ray.progress import Progress, say
 from btc_ray.scoring.finish import staged_ids, write_finished
 from btc_ray.scoring.folder import RefusedError, RunFolder, same_inputs

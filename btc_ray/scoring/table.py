@@ -2,8 +2,9 @@
 
 import pyarrow as pa
 
+from btc_ray import NOT_FOR_DIAGNOSIS
 from btc_ray.images.batch import OUTCOME
-from btc_ray.model.bundle import NOT_FOR_DIAGNOSIS, Bundle
+from btc_ray.model.bundle import Bundle
 
 STATUSES = ("ok", "unreadable", "unsupported", "failed")
 

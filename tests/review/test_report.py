@@ -14,7 +14,8 @@ import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 import pytest
 
-from btc_ray.review.report import CAUSES_SHOWN, NOTICE, cause, verdict, write_summary
+from btc_ray import NOT_FOR_DIAGNOSIS
+from btc_ray.review.report import CAUSES_SHOWN, cause, verdict, write_summary
 
 CLASSES = ("glioma", "meningioma", "notumor", "pituitary")
 
@@ -96,7 +97,7 @@ def test_a_page_stands_for_any_table_and_says_twice_what_it_is_not_for(rows: int
     table = make_scores(rows, bad=bad)
     page = write_summary(scores=table, run={}, read_image=read_image)
     assert page.startswith("<!DOCTYPE html>")
-    assert text_of(page).count(NOTICE) == 2
+    assert text_of(page).count(NOT_FOR_DIAGNOSIS) == 2
     assert verdict(rows, rows - bad) in text_of(page)
     for name in CLASSES:
         count = table["label"].to_pylist().count(name)

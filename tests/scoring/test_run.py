@@ -8,7 +8,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from btc_ray.model.bundle import NOT_FOR_DIAGNOSIS, read_bundle
+from btc_ray import NOT_FOR_DIAGNOSIS
+from btc_ray.model.bundle import read_bundle
 from btc_ray.scoring import finish, local
 from btc_ray.scoring.table import scores_schema
 from tests.scoring.runs import rows, score, state
