@@ -15,15 +15,13 @@ from btc_ray.cluster import available_cpus, joined
 from btc_ray.progress import duration, say
 
 COMPLETE, TOO_MANY_BAD = 0, 3
+SAMPLE = 32  # images that a dry run times
 
 
 class OutputError(ValueError):
     """An output folder that holds something already."""
 
     exit_code = 4
-
-
-SAMPLE = 32  # images that a dry run times
 
 
 def score(chosen: settings.Score) -> int:
@@ -173,11 +171,10 @@ def _draw_doubtful(chosen: settings.Crop, crops: str) -> None:
     import pyarrow.compute as pc
     import pyarrow.dataset as pads
 
-    from btc_ray.dataset.crops import arrow
     from btc_ray.images.batch import pixels_of
     from btc_ray.review.figures import contact_sheet
 
-    filesystem, path = arrow(crops, chosen.storage())
+    filesystem, path = storage.arrow_filesystem(crops, chosen.storage())
     table = pads.dataset(path, filesystem=filesystem, format="parquet")
     doubts = table.to_table(columns=["row_id", "doubt"], filter=pads.field("status") == "ok")
     worst = doubts.take(

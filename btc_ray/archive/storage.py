@@ -84,6 +84,16 @@ def filesystem(uri: str, storage_options: Options = None) -> tuple[Any, str]:
         ) from error
 
 
+def arrow_filesystem(uri: str, storage_options: Options = None) -> tuple[Any, str]:
+    """The `pyarrow.fs.FileSystem` of `uri` and the path inside it, as pyarrow and Ray Data take them. Raises as `filesystem` does."""
+    import pyarrow.fs
+
+    if is_local(uri):
+        return pyarrow.fs.LocalFileSystem(), local_path(uri)
+    fs, path = filesystem(uri, storage_options)
+    return pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(fs)), path
+
+
 def _option(key: str, value: str) -> object:
     if value.lower() in ("true", "false"):
         return value.lower() == "true"

@@ -12,7 +12,6 @@ from typing import Any
 import cv2
 import numpy as np
 import pyarrow as pa
-import pyarrow.fs
 import pyarrow.parquet as pq
 import ray
 
@@ -55,10 +54,10 @@ class _Cropper:
 def crop_in_parallel(manifest: str, output: str, *, preprocess: Preprocess, storage_options: Mapping[str, str]) -> None:
     """Crop the images of a Parquet folder of manifest rows into `output`/*.parquet (`prepared_schema`). Needs a Ray that is joined."""
     pool = Pool.of_cluster(use_gpus=False)
-    filesystem, path = arrow(manifest, storage_options)
+    filesystem, path = storage.arrow_filesystem(manifest, storage_options)
     rows = sum(pq.ParquetFile(file, filesystem=filesystem).metadata.num_rows for file in _part_paths(manifest, storage_options))
     blocks = max(1, min(math.ceil(rows / 32), max(4 * pool.cpus, math.ceil(rows / ROWS_PER_BLOCK))))
-    out_filesystem, out_path = arrow(output, storage_options)
+    out_filesystem, out_path = storage.arrow_filesystem(output, storage_options)
     with data_context():
         ray.data.read_parquet(path, filesystem=filesystem, **IO_ARGS).repartition(blocks).map_batches(
             _Cropper,
@@ -91,7 +90,7 @@ def labelled_crops(table: pa.Table, *, preprocess: Preprocess, cache: str, stora
 
 
 def _read(table: pa.Table, folder: str, fingerprint: str, storage_options: Mapping[str, str]) -> Crops:
-    filesystem, path = arrow(folder, storage_options)
+    filesystem, path = storage.arrow_filesystem(folder, storage_options)
     crops = pq.read_table(path, filesystem=filesystem).sort_by("row_id")
     if len(crops) != len(table) or not crops["row_id"].equals(table["row_id"]):
         raise RuntimeError(f"{folder} has {len(crops):,} crops of {len(table):,} images. Delete it and run again.")
@@ -107,12 +106,4 @@ def _read(table: pa.Table, folder: str, fingerprint: str, storage_options: Mappi
 
 
 def _part_paths(folder: str, storage_options: Mapping[str, str]) -> list[str]:
-    return [arrow(uri, storage_options)[1] for uri in storage.list_files(folder, ".parquet", storage_options)]
-
-
-def arrow(uri: str, storage_options: Mapping[str, str]) -> tuple[pyarrow.fs.FileSystem, str]:
-    """The file system and path of `uri` as pyarrow and Ray Data take them."""
-    if storage.is_local(uri):
-        return pyarrow.fs.LocalFileSystem(), storage.local_path(uri)
-    filesystem, path = storage.filesystem(uri, storage_options)
-    return pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(filesystem)), path
+    return [storage.arrow_filesystem(uri, storage_options)[1] for uri in storage.list_files(folder, ".parquet", storage_options)]

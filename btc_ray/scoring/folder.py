@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.fs
 import pyarrow.parquet as pq
 
 from btc_ray.archive import storage
@@ -91,12 +90,9 @@ class RunFolder:
                 with suppress(OSError):  # not empty: there is something to continue from
                     work.rmdir()
 
-    def arrow(self, uri: str) -> tuple[pyarrow.fs.FileSystem, str]:
+    def arrow(self, uri: str) -> tuple[Any, str]:
         """The file system and path of `uri` as pyarrow takes them."""
-        if storage.is_local(uri):
-            return pyarrow.fs.LocalFileSystem(), storage.local_path(uri)
-        filesystem, path = storage.filesystem(uri, self.storage_options)
-        return pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(filesystem)), path
+        return storage.arrow_filesystem(uri, self.storage_options)
 
     def parts(self, *folders: str) -> list[str]:
         """URIs of the Parquet files in `folders`, in order of folder and name."""
@@ -111,7 +107,7 @@ class RunFolder:
 
     def manifest_row(self, row_id: int) -> dict[str, Any]:
         """One row of the manifest."""
-        part = self.path("manifest", f"part-{row_id // ROWS_PER_PART:05d}.parquet")
+        part = storage.join(self.manifest, f"part-{row_id // ROWS_PER_PART:05d}.parquet")
         filesystem, path = self.arrow(part)
         place = row_id % ROWS_PER_PART
         with pq.ParquetFile(path, filesystem=filesystem) as file:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from btc_ray.archive import storage
-from btc_ray.dataset.crops import Crops, arrow
+from btc_ray.dataset.crops import Crops
 from btc_ray.images.batch import pixels_of
 from btc_ray.model.bundle import IMAGENET_MEAN, IMAGENET_STD
 from btc_ray.model.folded import FoldedResNet18
@@ -79,7 +79,7 @@ def _compute(
     pool = Pool.of_cluster(use_gpus=True)
     row_ids = np.asarray(crops.rows["row_id"])
     features = np.empty((len(row_ids), len(variants), FEATURES), np.float32)
-    filesystem, path = arrow(crops.folder, storage_options)
+    filesystem, path = storage.arrow_filesystem(crops.folder, storage_options)
     blocks = max(4 * pool.cpus, math.ceil(len(row_ids) / 512))
     with data_context(), Progress(f"Features under {len(variants)} flips", len(row_ids)) as progress:
         dataset = (

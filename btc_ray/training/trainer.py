@@ -24,7 +24,7 @@ from ray.train.torch import TorchTrainer
 from torch import nn
 
 from btc_ray.archive import storage
-from btc_ray.dataset.crops import Crops, arrow, labelled_crops
+from btc_ray.dataset.crops import Crops, labelled_crops
 from btc_ray.dataset.split import SPLITS, assign_splits
 from btc_ray.dataset.table import class_names, read_labelled
 from btc_ray.images.prepare import Preprocess
@@ -79,6 +79,9 @@ def retrain(settings: Retrain, *, ray_session: Callable[[], AbstractContextManag
     network.fc.load_state_dict(best["head"])
     results = {name: evaluate(network.fc, examples[name], classes=len(classes)) for name in SPLITS}
     fold_standardisation(network.fc, mean, deviation)
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist(history), sink)
+    storage.write_bytes(storage.join(settings.output, "metrics.parquet"), sink.getvalue().to_pybytes(), options)
     bundle = write_bundle(
         settings.output,
         state=network.state_dict(),
@@ -92,9 +95,6 @@ def retrain(settings: Retrain, *, ray_session: Callable[[], AbstractContextManag
         },
         storage_options=options,
     )
-    sink = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pylist(history), sink)
-    storage.write_bytes(storage.join(settings.output, "metrics.parquet"), sink.getvalue().to_pybytes(), options)
     return Trained(bundle=bundle, history=history, confusion=results["test"].confusion)
 
 
@@ -147,7 +147,7 @@ def _fit(
         raise PoolError(
             f"--workers {settings.workers} asks for more than the {cpus:.0f} CPUs of this Ray; give at most {int(cpus)}."
         )
-    filesystem, path = arrow(storage.join(cache, "train"), settings.storage())
+    filesystem, path = storage.arrow_filesystem(storage.join(cache, "train"), settings.storage())
     if storage.is_local(cache):
         Path(path).mkdir(parents=True, exist_ok=True)
     # Ray Train looks for reports every 2 s, and a report waits for the look: an epoch of a head takes a tenth of that.
