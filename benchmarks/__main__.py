@@ -31,7 +31,11 @@ def main() -> int:
         f"{processor()}, {available_cpus()} cores; "
         + ", ".join(f"{name} {number}" for name, number in library_versions().items())
     )
-    commands = [["benchmarks.crops", "--data", chosen.data]]
+    commands = [
+        ["benchmarks.crops", "--data", chosen.data],
+        ["benchmarks.copies", "--data", chosen.data],
+        ["benchmarks.training"],
+    ]
     if chosen.model:
         commands.append(["benchmarks.main_job", "--data", chosen.data, "--model", chosen.model])
     codes = []

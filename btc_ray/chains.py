@@ -33,7 +33,7 @@ def score(chosen: settings.Score) -> int:
 
     # Ray sets RAY_ADDRESS for a submitted job, whose driver stands on a head that is not there to work.
     chosen = replace(chosen, address=chosen.address or os.environ.get("RAY_ADDRESS") or None)
-    state = run(chosen, cpus=chosen.cpus or available_cpus(), ray_session=_ray_session(chosen))
+    state = run(chosen, cpus=chosen.cpus or available_cpus(), ray_session=ray_session(chosen))
     page = storage.join(chosen.output, "summary.html")
     if not storage.exists(page, chosen.storage()):
         _summarise(chosen, state, page)
@@ -52,18 +52,6 @@ def score(chosen: settings.Score) -> int:
     return COMPLETE
 
 
-def retrain(chosen: settings.Retrain) -> int:
-    """Train, then draw the bundle's figures."""
-    from btc_ray.training.trainer import retrain as run
-
-    trained = run(chosen, ray_session=_ray_session(chosen))
-    _draw_figures(chosen, trained.history, trained.confusion, trained.bundle.classes)
-    for split, metrics in trained.bundle.metrics.items():
-        print(f"{split:<12} accuracy {metrics['accuracy']:.4f}   loss {metrics['loss']:.4f}   {metrics['images']:,} images")
-    print(f"model        {chosen.output}")
-    return COMPLETE
-
-
 def crop(chosen: settings.Crop) -> int:
     """Crop an archive into Parquet, then draw the crops that a person should look at first."""
     from btc_ray.archive.manifest import write_manifest
@@ -78,7 +66,7 @@ def crop(chosen: settings.Crop) -> int:
         chosen.input, manifest, skipped_uri=storage.join(chosen.output, "skipped.parquet"), storage_options=options
     )
     say(f"{summary.rows:,} images to crop, {sum(tally.count for tally in summary.skipped.values()):,} other files skipped.")
-    with _ray_session(chosen)():
+    with ray_session(chosen)():
         crop_in_parallel(manifest, crops, preprocess=preprocess, storage_options=options)
     _draw_doubtful(chosen, crops)
     print(f"crops        {crops}")
@@ -93,7 +81,7 @@ def _check_free(output: str, storage_options: Mapping[str, str]) -> None:
         raise OutputError(f"{output} is not empty. Give --output a new folder.")
 
 
-def _ray_session(chosen: settings.Job) -> Callable[[], AbstractContextManager[None]]:
+def ray_session(chosen: settings.Job) -> Callable[[], AbstractContextManager[None]]:
     """What joins or starts Ray when a room needs it."""
     return functools.partial(joined, chosen.address, cpus=chosen.cpus, debug=chosen.debug)
 
@@ -156,13 +144,6 @@ def _summarise(chosen: settings.Score, state: Mapping[str, Any], page: str) -> N
         read_image=lambda row: reader.read(folder.manifest_row(row["row_id"])),
     )
     storage.write_bytes(page, html.encode("utf-8", "replace"), chosen.storage())
-
-
-def _draw_figures(chosen: settings.Retrain, history: list[dict[str, Any]], confusion: Any, classes: tuple[str, ...]) -> None:
-    from btc_ray.review.figures import confusion_matrix, learning_curve
-
-    for name, picture in (("learning_curve", learning_curve(history)), ("confusion_test", confusion_matrix(confusion, classes))):
-        storage.write_bytes(storage.join(chosen.output, "figures", f"{name}.png"), picture, chosen.storage())
 
 
 def _draw_doubtful(chosen: settings.Crop, crops: str) -> None:

@@ -1,6 +1,7 @@
 """`btc-ray JOB …`: settings in, job out; no logic of its own. Exit codes are those of the design.
 
-0 complete · 1 anything else · 2 unusable arguments · 3 complete, but too many images are not ok · 4 refused, the folder is another run's.
+0 complete · 1 anything else · 2 unusable arguments · 3 complete, but too many images are not ok · 4 refused, the folder is another run's ·
+5 complete, and the champion stays.
 """
 
 import os
@@ -10,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from btc_ray import NOT_FOR_DIAGNOSIS, __version__, settings
+from btc_ray.command_line import parse
 from btc_ray.progress import say
 
 COMPLETE, FAILED, UNUSABLE, TOO_MANY_BAD, INTERRUPTED = 0, 1, 2, 3, 130
@@ -36,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return UNUSABLE
     debug = "--debug" in rest
     try:
-        return COMMANDS[name].run(settings.parse(COMMANDS[name].settings, rest, program=f"btc-ray {name}"))
+        return COMMANDS[name].run(parse(COMMANDS[name].settings, rest, program=f"btc-ray {name}"))
     except KeyboardInterrupt:
         say("\nInterrupted. Running the same command again continues where it stopped.")
         return INTERRUPTED
@@ -57,7 +59,7 @@ def _explain(error: Exception, *, debug: bool) -> int:
 
 
 def _usage() -> str:
-    jobs = "\n".join(f"  {name:<9} {(command.settings.__doc__ or '').splitlines()[0]}" for name, command in COMMANDS.items())
+    jobs = "\n".join(f"  {name:<11} {(command.settings.__doc__ or '').splitlines()[0]}" for name, command in COMMANDS.items())
     return (
         f"btc-ray {__version__}: score archives of brain MRI images and retrain the model that does it, on Ray.\n"
         f"{NOT_FOR_DIAGNOSIS}\n\nJobs:\n{jobs}\n\n"
@@ -81,9 +83,21 @@ def _crop(chosen: settings.Crop) -> int:
 
 
 def _retrain(chosen: settings.Retrain) -> int:
-    from btc_ray.chains import retrain
+    from btc_ray.retraining import retrain
 
     return retrain(chosen)
+
+
+def _experiments(chosen: settings.Experiments) -> int:
+    from btc_ray.experimenting import experiments
+
+    return experiments(chosen)
+
+
+def _evaluate(chosen: settings.Evaluate) -> int:
+    from btc_ray.evaluation import evaluate
+
+    return evaluate(chosen)
 
 
 def _score(chosen: settings.Score) -> int:
@@ -102,6 +116,8 @@ COMMANDS = {
     "demo": Command(settings=settings.Demo, run=_demo),
     "crop": Command(settings=settings.Crop, run=_crop),
     "retrain": Command(settings=settings.Retrain, run=_retrain),
+    "experiments": Command(settings=settings.Experiments, run=_experiments),
+    "evaluate": Command(settings=settings.Evaluate, run=_evaluate),
     "score": Command(settings=settings.Score, run=_score),
     "info": Command(settings=settings.Info, run=_info),
 }

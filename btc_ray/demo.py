@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from btc_ray import chains, settings
+from btc_ray import chains, retraining, settings
 from btc_ray.archive import storage
 from btc_ray.images.phantom import write_phantoms
 from btc_ray.progress import say
@@ -39,9 +39,16 @@ def demo(chosen: settings.Demo) -> int:
     write_phantoms(data, per_class=max(1, chosen.images_per_class // 4), seed=2, splits=("Testing",))
     say("2. Training a head on a frozen backbone of random weights")
     job: dict[str, Any] = {"address": chosen.address, "cpus": chosen.cpus, "debug": chosen.debug}
-    chains.retrain(
+    retraining.retrain(
         settings.Retrain(
-            data=str(data), output=str(model), weights="none", epochs=chosen.epochs, learning_rate=0.01, step_epochs=15, **job
+            data=str(data),
+            output=str(model),
+            weights="none",
+            train="head",
+            epochs=chosen.epochs,
+            learning_rate=0.01,
+            step_epochs=15,
+            **job,
         )
     )
     say(f"3. An archive to score in {archive}: a folder, a zip, and files that are broken")

@@ -16,6 +16,14 @@ def _shared(relative: str) -> Path:
     return path
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread_a_test() -> None:
+    """Small networks gain nothing from threads, and on a busy machine every parallel region would wait for the slowest."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="session")
 def real_images() -> Path:
     """The Kaggle layout of real MRI images (224 × 224)."""

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from btc_ray.settings import Info, Retrain, Score, SettingsError, parse, to_dict
+from btc_ray.command_line import parse
+from btc_ray.settings import Info, Retrain, Score, SettingsError, to_dict
 
 NEEDED = ["--model", "m", "--input", "a", "b.zip", "--output", "run"]
 

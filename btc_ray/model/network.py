@@ -14,3 +14,18 @@ def build_network(num_classes: int) -> ResNet:
     network = resnet18(weights=None)
     network.fc = nn.Linear(FEATURES, num_classes)
     return network
+
+
+LEARNING = {"head": ("fc",), "layer4": ("layer4", "fc"), "all": ("conv1", "bn1", "layer1", "layer2", "layer3", "layer4", "fc")}
+"""The parts of a ResNet18 that learn."""
+
+
+def learn(network: ResNet, train: str) -> None:
+    """Put the parts that learn in training mode with gradients, the others in evaluation mode without, in place.
+
+    A frozen part's BatchNorm stays in evaluation mode: statistics that move would make another backbone of it.
+    """
+    for name, child in network.named_children():
+        learning = name in LEARNING[train]
+        child.train(learning)
+        child.requires_grad_(learning)

@@ -132,8 +132,8 @@ def learning_curve(history: Sequence[Mapping[str, Any]]) -> bytes:
             values = [math.nan if row[name] is None or not math.isfinite(row[name]) else row[name] for row in rows]
             # The marker tells the splits apart where colour does not, and shows a history of one epoch at all.
             axes.plot(
-                [row["epoch"] for row in rows], values, color=_LINES[index % len(_LINES)], marker="osD^v"[index % 5],
-                markersize=3.5, linewidth=1.6, label=_plain(split),
+                [row["epoch"] for row in rows], values, color=LINES[index % len(LINES)], marker="osD^v"[index % 5],
+                markersize=3.5, linewidth=1.6, label=plain(split),
             )  # fmt: skip
         axes.set(xlabel="epoch", title=name)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
@@ -143,7 +143,7 @@ def learning_curve(history: Sequence[Mapping[str, Any]]) -> bytes:
             axes.legend(frameon=False)
         else:
             axes.text(0.5, 0.5, "no epochs", transform=axes.transAxes, ha="center", va="center")
-    return _png(figure)
+    return png(figure)
 
 
 def confusion_matrix(counts: np.ndarray, classes: Sequence[str]) -> bytes:
@@ -167,7 +167,7 @@ def confusion_matrix(counts: np.ndarray, classes: Sequence[str]) -> bytes:
     figure = Figure(figsize=(side, side * 0.92), dpi=150, layout="constrained")
     axes = figure.subplots()
     axes.imshow(shares, cmap="cividis", vmin=0, vmax=1)  # even in lightness, and the same to the colour-blind
-    names = [_plain(name) for name in classes]
+    names = [plain(name) for name in classes]
     axes.set_xticks(range(len(names)), names, rotation=35, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(names)), [f"{name} ({total:,})" for name, total in zip(names, totals[:, 0], strict=True)])
     axes.set(xlabel="predicted", ylabel="true (images)")
@@ -175,20 +175,20 @@ def confusion_matrix(counts: np.ndarray, classes: Sequence[str]) -> bytes:
         share = f"{shares[row, column]:.1%}" if totals[row, 0] else "–"
         ink = "black" if shares[row, column] > 0.5 else "white"
         axes.text(column, row, f"{counts[row, column]:,}\n{share}", ha="center", va="center", color=ink, fontsize=9)
-    return _png(figure)
+    return png(figure)
 
 
 # Okabe and Ito's colours that stand out on white.
-_LINES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+LINES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 
 
-def _png(figure: Any) -> bytes:
+def png(figure: Any) -> bytes:
     sink = io.BytesIO()
     figure.savefig(sink, format="png")  # a Figure of its own draws with Agg; no display is asked for
     return sink.getvalue()
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     return text.replace("$", r"\$")  # between two of them matplotlib reads mathematics
 
 

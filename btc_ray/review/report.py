@@ -3,7 +3,6 @@
 The table is read once, batch by batch; memory and page hold counts and the few rows that are shown, however many rows there are.
 """
 
-import base64
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -11,14 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import jinja2
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from btc_ray import NOT_FOR_DIAGNOSIS
-from btc_ray.images.decode import decode
-from btc_ray.review.figures import Box, jpeg, thumbnail
+from btc_ray.review.figures import Box
+from btc_ray.review.page import PALETTE, ReadImage, file_name, picture, render
 
 if TYPE_CHECKING:
     import pyarrow.dataset as pads  # half a second, and a run of 100 images needs none of it
@@ -28,7 +26,6 @@ SHOWN_PER_CLASS, SHOWN_AT_ALL = 12, 480  # thumbnails of about 5 kB: 2.5 MB at m
 EXAMPLES = 5  # per error cause and per reason to skip
 CAUSES_SHOWN, CAUSES_HELD = 20, 500  # error causes on the page; told apart in memory
 
-ReadImage: TypeAlias = Callable[[Mapping[str, Any]], bytes]
 Scores: TypeAlias = "pa.Table | pads.Dataset | str | Path | Iterable[pa.RecordBatch]"
 
 _COLUMNS = (
@@ -56,34 +53,30 @@ def write_summary(*, scores: Scores, run: Mapping[str, Any], read_image: ReadIma
     recorded = [str(name) for name in run.get("classes") or found.classes]
     classes = recorded + sorted(set(found.labels) - set(recorded))
     images = sum(found.status.values())
-    return (
-        _environment()
-        .get_template("summary.html.j2")
-        .render(
-            notice=NOT_FOR_DIAGNOSIS,
-            verdict=verdict(images, found.status["ok"]),
-            trouble=found.status["ok"] < images or images == 0,
-            complete=run.get("complete", True),
-            images=images,
-            status=_ordered(found.status, ("ok", "unreadable", "unsupported", "failed")),
-            classes=[(name, found.labels[name]) for name in classes],
-            histogram=_histogram(found, classes),
-            median=_median(found),
-            crops=found.crops.most_common(CAUSES_SHOWN),
-            facts=_facts(run, found),
-            versions=dict(run.get("versions") or {}),
-            settings=dict(run.get("settings") or {}),
-            skipped=[(reason, tally["count"], list(tally["examples"])[:EXAMPLES]) for reason, tally in _skipped(run)],
-            causes=found.causes.most_common(CAUSES_SHOWN),
-            causes_beyond=found.causes.most_common()[CAUSES_SHOWN:],
-            examples=found.examples,
-            sheets=_sheets(found, classes, read_image),
-            pictures=read_image is not None,
-            colours=len(_PALETTE),
-            palette=_PALETTE,
-        )
-        .encode("utf-8", "replace")  # a file name may hold bytes that are not UTF-8
-        .decode("utf-8")
+    return render(
+        "summary.html.j2",
+        filters={"share": lambda part, whole: f"{part / whole:.1%}" if whole else "–"},
+        notice=NOT_FOR_DIAGNOSIS,
+        verdict=verdict(images, found.status["ok"]),
+        trouble=found.status["ok"] < images or images == 0,
+        complete=run.get("complete", True),
+        images=images,
+        status=_ordered(found.status, ("ok", "unreadable", "unsupported", "failed")),
+        classes=[(name, found.labels[name]) for name in classes],
+        histogram=_histogram(found, classes),
+        median=_median(found),
+        crops=found.crops.most_common(CAUSES_SHOWN),
+        facts=_facts(run, found),
+        versions=dict(run.get("versions") or {}),
+        settings=dict(run.get("settings") or {}),
+        skipped=[(reason, tally["count"], list(tally["examples"])[:EXAMPLES]) for reason, tally in _skipped(run)],
+        causes=found.causes.most_common(CAUSES_SHOWN),
+        causes_beyond=found.causes.most_common()[CAUSES_SHOWN:],
+        examples=found.examples,
+        sheets=_sheets(found, classes, read_image),
+        pictures=read_image is not None,
+        colours=len(PALETTE),
+        palette=PALETTE,
     )
 
 
@@ -204,9 +197,6 @@ def _promising(rows: pa.Table) -> pa.Table:
 
 # --- what the page shows -------------------------------------------------------------------------------------------------------------
 
-# Okabe and Ito's colours, told apart by the colour-blind; from the ninth class on they come round again, beside the class's name.
-_PALETTE = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8c8c8c", "#f0e442")
-
 
 def _chosen(rows: pa.Table, most: int) -> list[tuple[str, dict[str, Any]]]:
     """(why, row): a third each of the highest and the lowest confidence and of the others at random, no row twice."""
@@ -235,24 +225,14 @@ def _sheets(found: _Findings, classes: Sequence[str], read_image: ReadImage | No
             {
                 "why": why,
                 "uri": row["uri"],
-                "name": re.split(r"::|[/\\]", row["uri"])[-1] or row["uri"],
+                "name": file_name(row["uri"]),
                 "confidence": row["confidence"],
             }
-            | (_picture(row, read_image) if read_image is not None else {})
+            | (picture(row, read_image, box=_box(row)) if read_image is not None else {})
             for why, row in _chosen(found.candidates[name], most)
         ]
         sheets.append({"name": name, "index": index, "count": found.labels[name], "cards": cards})
     return sheets
-
-
-def _picture(row: Mapping[str, Any], read_image: ReadImage) -> dict[str, Any]:
-    try:
-        pixels = decode(read_image(row))
-    except Exception as error:  # noqa: BLE001 — whatever a file system raises, a picture must not cost the page
-        return {"problem": str(error) or type(error).__name__}
-    small = thumbnail(pixels, box=_box(row))
-    source = "data:image/jpeg;base64," + base64.b64encode(jpeg(small)).decode("ascii")
-    return {"source": source, "width": small.shape[1], "height": small.shape[0]}
 
 
 def _box(row: Mapping[str, Any]) -> Box | None:
@@ -325,16 +305,3 @@ def _skipped(run: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
 
 def _ordered(counts: Counter[str], first: Sequence[str]) -> list[tuple[str, int]]:
     return [(name, counts[name]) for name in (*first, *sorted(set(counts) - set(first)))]
-
-
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("btc_ray.review"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["number"] = lambda value: f"{value:,}"
-    environment.filters["share"] = lambda part, whole: f"{part / whole:.1%}" if whole else "–"
-    return environment

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import ray
 import torch
 from torch import Tensor
@@ -22,8 +21,7 @@ from btc_ray.model.folded import FoldedResNet18
 from btc_ray.model.network import FEATURES
 from btc_ray.pool import IO_ARGS, Pool, data_context
 from btc_ray.progress import Progress, say
-
-FLIPS = ((), (-1,), (-2,), (-1, -2))  # axes of (…, H, W): none, left-right, up-down, both
+from btc_ray.training.augment import FLIPS
 
 
 def frozen_features(
@@ -36,7 +34,7 @@ def frozen_features(
     if storage.exists(uri, storage_options):
         say(f"Features are cached in {uri}.")
         return np.frombuffer(storage.read_bytes(uri, storage_options), np.float32).reshape(-1, len(variants), FEATURES)
-    features = _compute(crops, backbone, variants, storage_options)
+    features = backbone_features(crops, backbone, variants=variants, storage_options=storage_options)
     storage.write_bytes(uri, features.tobytes(), storage_options)
     return features
 
@@ -51,15 +49,15 @@ def backbone_id(backbone: Mapping[str, Tensor]) -> str:
 
 
 class _FeatureActor:
-    def __init__(self, backbone: Mapping[str, Tensor], variants: tuple[tuple[int, ...], ...]) -> None:
+    def __init__(self, backbone: Mapping[str, Tensor], variants: tuple[tuple[int, ...], ...], row_ids: np.ndarray) -> None:
         torch.set_num_threads(1)
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         no_head = {"fc.weight": torch.empty(0, FEATURES), "fc.bias": torch.empty(0)}
         self._network = FoldedResNet18({**backbone, **no_head}, mean=IMAGENET_MEAN, std=IMAGENET_STD, device=self._device)
-        self._variants = variants
+        self._variants, self._row_ids = variants, row_ids
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        batch = batch.filter(pc.is_valid(batch["pixels"]))
+        batch = batch.filter(pa.array(np.isin(np.asarray(batch["row_id"]), self._row_ids)))
         features = np.empty((len(batch), len(self._variants), FEATURES), np.float32)
         if len(batch):
             with torch.inference_mode():
@@ -73,11 +71,18 @@ class _FeatureActor:
         return pa.table({"row_id": batch["row_id"], "features": packed})
 
 
-def _compute(
-    crops: Crops, backbone: Mapping[str, Tensor], variants: tuple[tuple[int, ...], ...], storage_options: Mapping[str, str]
+def backbone_features(
+    crops: Crops,
+    backbone: Mapping[str, Tensor],
+    *,
+    storage_options: Mapping[str, str],
+    variants: tuple[tuple[int, ...], ...] = FLIPS[:1],
+    positions: np.ndarray | None = None,
 ) -> np.ndarray:
+    """What the last layer sees of the crops, or of those at `positions` (rising): float32 (N, V, 512). Needs a Ray that is joined."""
     pool = Pool.of_cluster(use_gpus=True)
     row_ids = np.asarray(crops.rows["row_id"])
+    row_ids = row_ids if positions is None else row_ids[positions]
     features = np.empty((len(row_ids), len(variants), FEATURES), np.float32)
     filesystem, path = storage.arrow_filesystem(crops.folder, storage_options)
     blocks = max(4 * pool.cpus, math.ceil(len(row_ids) / 512))
@@ -87,7 +92,7 @@ def _compute(
             .repartition(blocks)
             .map_batches(
                 _FeatureActor,
-                fn_constructor_args=(dict(backbone), variants),
+                fn_constructor_args=(dict(backbone), variants, row_ids),
                 batch_size=256 if pool.gpus else 16,
                 batch_format="pyarrow",
                 **(pool.gpu_workers() if pool.gpus else pool.cpu_workers()),

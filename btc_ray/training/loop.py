@@ -1,4 +1,4 @@
-"""The training loop that every Ray Train worker runs: the head on the features of a frozen backbone.
+"""The training loop that every worker runs: one epoch, one evaluation.
 
 Exact with any number of workers: each takes its share of every global batch, and metrics are summed over all rows.
 """
@@ -12,24 +12,27 @@ import numpy as np
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from btc_ray.settings import Retrain
+from btc_ray.training.augment import draw
+from btc_ray.training.learner import Learner
 
-CHECKPOINT = "state.pt"
+MEASURED_TOGETHER = 64  # images of one forward pass without gradients
 
 
 @dataclass(frozen=True, kw_only=True)
 class Examples:
-    """What a split is: `features` float32 (N, V, 512), one per flip; `labels` int64 (N,)."""
+    """What a split is: `inputs` uint8 (N, S, S) crops, or float32 (N, V, 512) features, one per flip; `labels` int64 (N,);
+    `copies` int64 (N,), the group of copies of each."""
 
-    features: np.ndarray
+    inputs: np.ndarray
     labels: np.ndarray
+    copies: np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """Loss (mean cross-entropy without smoothing) and confusion counts, int64 (classes, classes): rows true, columns predicted."""
+    """Loss (mean cross-entropy, neither smoothed nor weighted) and confusion counts, int64 (classes, classes): rows true."""
 
     loss: float
     confusion: np.ndarray
@@ -39,58 +42,89 @@ class Result:
         return float(np.trace(self.confusion) / max(self.confusion.sum(), 1))
 
 
-def make_optimizer(parameters: list[nn.Parameter], settings: Retrain) -> torch.optim.Optimizer:
-    if settings.optimizer == "sgd":
-        return torch.optim.SGD(parameters, lr=settings.learning_rate, momentum=settings.momentum)
-    return torch.optim.NAdam(parameters, lr=settings.learning_rate)
+def steps_per_epoch(examples: Examples, *, batch_size: int, one_per_group: bool) -> int:
+    """Batches of an epoch; they are of equal size within one image, so that none is too small for its statistics."""
+    shown = len(np.unique(examples.copies)) if one_per_group else len(examples.labels)
+    return -(-shown // batch_size)
 
 
-def make_schedule(optimizer: torch.optim.Optimizer, settings: Retrain) -> torch.optim.lr_scheduler.LRScheduler:
-    """Step schedule, a step an epoch; constant where `step_epochs` is 0."""
-    return torch.optim.lr_scheduler.StepLR(optimizer, settings.step_epochs or settings.epochs + 1, settings.step_factor)
+def train_epoch(learner: Learner, train: Examples, *, classes: int, seed: int, epoch: int) -> Result:
+    """One pass in an order that depends on seed and epoch alone; the result is that of the images as they were shown.
 
-
-def train_epoch(head: nn.Module, optimizer: torch.optim.Optimizer, train: Examples, settings: Retrain, *, epoch: int) -> float:
-    """One pass in an order that depends on seed and epoch alone; returns the mean training loss.
-
-    Every worker draws the same order and the same flips, takes rows rank::workers of each global batch, and the sum of their
+    Every worker draws the same order and the same changes and takes rows rank::workers of each global batch; the mean of their
     gradients is the gradient of the global batch, whatever the number of workers.
     """
-    rank, workers = place()
-    random = np.random.default_rng([settings.seed, epoch])
+    recipe, (rank, workers) = learner.recipe, place()
+    random = np.random.default_rng([seed, epoch])
     order = random.permutation(len(train.labels))
-    flips = random.integers(train.features.shape[1], size=len(order))
-    total = torch.zeros((), dtype=torch.float64)
-    for start in range(0, len(order), settings.batch_size):
-        batch = order[start : start + settings.batch_size]
-        mine = batch[rank::workers]
-        inputs = torch.from_numpy(train.features[mine, flips[mine]])
-        targets = torch.from_numpy(train.labels[mine])
-        loss = F.cross_entropy(head(inputs), targets, label_smoothing=settings.label_smoothing, reduction="sum")
-        optimizer.zero_grad(set_to_none=True)
-        (loss / len(batch)).backward()
-        for parameter in head.parameters():
-            if parameter.grad is not None:
-                _sum(parameter.grad)
-        optimizer.step()
-        total += loss.detach().double()
-    return float(_sum(total) / len(order))
+    if recipe.one_per_group:
+        order = order[np.sort(np.unique(train.copies[order], return_index=True)[1])]  # the first of each group in this order
+    changes = draw(recipe, len(order), random)
+    weights = _class_weights(train.labels, classes).to(learner.device) if recipe.class_weights else None
+    tally = _Tally(classes, learner.device)
+    learner.train()
+    steps = steps_per_epoch(train, batch_size=recipe.batch_size, one_per_group=recipe.one_per_group)
+    for places in np.array_split(np.arange(len(order)), steps):
+        mine = places[rank::workers]
+        inputs = learner.training_inputs(train.inputs, order[mine], changes, mine, epoch=epoch)
+        targets = torch.from_numpy(train.labels[order[mine]]).to(learner.device)
+        with torch.autocast(learner.device.type, torch.bfloat16, enabled=learner.bf16):
+            logits = learner.wrapped(inputs)
+        loss = F.cross_entropy(logits.float(), targets, weights, label_smoothing=recipe.label_smoothing, reduction="none").sum()
+        learner.step(loss * workers / len(places))
+        tally.add(logits.detach(), targets)
+    return tally.result()
 
 
-def evaluate(head: nn.Module, examples: Examples, *, classes: int) -> Result:
+def evaluate(learner: Learner, examples: Examples, *, classes: int) -> Result:
     """Loss and confusion over every row, each counted once, whatever the number of workers."""
+    tally = _Tally(classes, learner.device)
     rank, workers = place()
-    confusion = torch.zeros(classes, classes, dtype=torch.int64)
-    loss = torch.zeros((), dtype=torch.float64)
     mine = np.arange(rank, len(examples.labels), workers)
-    with torch.inference_mode():
-        for start in range(0, len(mine), 4096):
-            rows = mine[start : start + 4096]
-            targets = torch.from_numpy(examples.labels[rows])
-            logits = head(torch.from_numpy(np.ascontiguousarray(examples.features[rows, 0])))
-            loss += F.cross_entropy(logits, targets, reduction="sum").double()
-            confusion += torch.bincount(targets * classes + logits.argmax(1), minlength=classes**2).view(classes, classes)
-    return Result(loss=float(_sum(loss)) / max(len(examples.labels), 1), confusion=_sum(confusion).numpy())
+    for rows, found in _forward(learner, examples.inputs, mine):
+        tally.add(found, torch.from_numpy(examples.labels[rows]).to(learner.device))
+    return tally.result()
+
+
+def logits(learner: Learner, inputs: np.ndarray) -> np.ndarray:
+    """float32 (N, classes), by this worker alone."""
+    found = [part.float().cpu().numpy() for _, part in _forward(learner, inputs, np.arange(len(inputs)))]
+    return np.concatenate(found)
+
+
+def _forward(learner: Learner, inputs: np.ndarray, rows: np.ndarray) -> Any:
+    """(rows, logits) of batch after batch, in evaluation mode."""
+    model = learner.model.eval()
+    for start in range(0, len(rows), MEASURED_TOGETHER):
+        part = rows[start : start + MEASURED_TOGETHER]
+        with torch.inference_mode(), torch.autocast(learner.device.type, torch.bfloat16, enabled=learner.bf16):
+            yield part, model(learner.inputs(inputs, part))
+
+
+class _Tally:
+    """Sums over the rows of all workers."""
+
+    def __init__(self, classes: int, device: torch.device) -> None:
+        self._classes = classes
+        self._loss = torch.zeros((), dtype=torch.float64, device=device)
+        self._confusion = torch.zeros(classes, classes, dtype=torch.int64, device=device)
+
+    def add(self, found: Tensor, targets: Tensor) -> None:
+        self._loss += F.cross_entropy(found.float(), targets, reduction="sum").double()
+        pairs = targets * self._classes + found.argmax(1)
+        self._confusion += torch.bincount(pairs, minlength=self._classes**2).view(self._classes, self._classes)
+
+    def result(self) -> Result:
+        if dist.is_initialized():
+            dist.all_reduce(self._loss)
+            dist.all_reduce(self._confusion)
+        return Result(loss=float(self._loss) / max(int(self._confusion.sum()), 1), confusion=self._confusion.cpu().numpy())
+
+
+def _class_weights(labels: np.ndarray, classes: int) -> Tensor:
+    """float32 (classes,): inversely as many as there are of each, 1 on average over the images."""
+    counts = np.maximum(np.bincount(labels, minlength=classes), 1)
+    return torch.from_numpy((len(labels) / (classes * counts)).astype(np.float32))
 
 
 def place() -> tuple[int, int]:
@@ -106,10 +140,4 @@ def pack(state: Mapping[str, Any]) -> bytes:
 
 
 def unpack(data: bytes) -> dict[str, Any]:
-    return torch.load(io.BytesIO(data), weights_only=True)
-
-
-def _sum(tensor: Tensor) -> Tensor:
-    if dist.is_initialized():
-        dist.all_reduce(tensor)
-    return tensor
+    return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)

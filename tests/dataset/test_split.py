@@ -3,14 +3,19 @@
 import numpy as np
 import pytest
 
-from btc_ray.dataset.split import SplitError, assign_splits
+from btc_ray.dataset.split import SplitError, split_as_published, split_by_group
 
 LABELS = ["a"] * 200 + ["b"] * 100
+ALONE = np.arange(300)
+GIVEN: list[str | None] = ["train", "train", "test"] * 100
 
 
-def split(given: list[str | None] | None = None, groups: list[str | None] | None = None, seed: int = 0) -> np.ndarray:
-    given = given or [None] * len(LABELS)
-    return assign_splits(LABELS, given, groups or [None] * len(LABELS), validation=0.1, test=0.2, seed=seed)
+def split(groups: np.ndarray = ALONE, seed: int = 0, held: list[str | None] | None = None) -> np.ndarray:
+    return split_by_group(LABELS, groups, validation=0.1, test=0.2, seed=seed, held=held)
+
+
+def published(copies: np.ndarray = ALONE, groups: np.ndarray = ALONE, given: list[str | None] = GIVEN) -> np.ndarray:
+    return split_as_published(LABELS, given, copies, groups, validation=0.1, seed=0)
 
 
 def test_each_class_has_its_share_in_every_split() -> None:
@@ -26,24 +31,51 @@ def test_the_same_seed_gives_the_same_split_and_another_another() -> None:
     assert not np.array_equal(split(), split(seed=1))
 
 
-def test_published_test_images_stay_test_and_no_others_join_them() -> None:
-    given: list[str | None] = ["train", "test"] * 150
-    assert np.array_equal(split(given) == "test", np.array(given) == "test")
-
-
 def test_a_group_is_never_cut() -> None:
-    groups = [f"patient {index // 7}" for index in range(len(LABELS))]
-    found = split(groups=groups)
-    for patient in set(groups):
-        assert len(set(found[np.array(groups) == patient])) == 1
+    groups = np.arange(300) // 7
+    found = split(groups)
+    for group in set(groups.tolist()):
+        assert len(set(found[groups == group])) == 1
 
 
-def test_a_group_with_a_published_test_image_does_not_train() -> None:
-    given: list[str | None] = ["test"] + ["train"] * 299
-    groups: list[str | None] = ["same patient"] * 3 + [None] * 297
-    assert set(split(given, groups)[:3]) == {"test"}
+def test_an_image_without_a_group_is_left_out() -> None:
+    assert (split(np.where(ALONE % 10 == 3, -1, ALONE)) == "left_out").sum() == 30
+
+
+def test_a_group_that_another_model_learned_from_never_measures_and_one_that_measured_it_measures_again() -> None:
+    before = split(seed=1)
+    held: list[str | None] = [name if number % 2 else None for number, name in enumerate(before.tolist())]
+    found = split(ALONE // 2, held=held)
+    assert set(found[np.repeat(before[1::2] == "train", 2)]) <= {"train"}
+    assert set(found[np.repeat(before[1::2] == "test", 2)]) == {"test"}
+
+
+def test_a_group_with_images_on_both_sides_of_another_models_split_does_not_measure() -> None:
+    held: list[str | None] = ["test", "train", *[None] * 298]
+    assert set(split(ALONE // 2, held=held)[:2]) == {"train"}
+
+
+def test_published_test_images_stay_test_and_no_others_join_them() -> None:
+    assert np.array_equal(published() == "test", np.array(GIVEN) == "test")
+
+
+def test_validation_is_taken_from_the_published_training_images_by_group_of_copies() -> None:
+    copies = ALONE // 4
+    found = published(copies)
+    assert (found == "validation").sum() == pytest.approx(20, abs=4)
+    learned = copies[found == "train"]
+    assert not np.isin(copies[found == "validation"], learned).any()
+
+
+def test_a_patient_with_a_published_test_image_does_not_train() -> None:
+    assert published(groups=np.where(ALONE < 3, 0, ALONE)).tolist()[:3] == ["left_out", "left_out", "test"]
+
+
+def test_the_published_split_needs_published_test_images() -> None:
+    with pytest.raises(SplitError, match="--split group"):
+        published(given=[None] * 300)
 
 
 def test_too_few_images_of_a_class_are_refused_by_name() -> None:
     with pytest.raises(SplitError, match="class b"):
-        assign_splits(["a"] * 50 + ["b"], [None] * 51, [None] * 51, validation=0.1, test=0.2, seed=0)
+        split_by_group(["a"] * 50 + ["b"], np.arange(51), validation=0.1, test=0.2, seed=0)

@@ -1,4 +1,9 @@
-"""The head learns, on features as it would the slow way, and the same for the same seed whatever the number of workers."""
+"""The network learns, on features as it would the slow way, and the same for the same seed whatever the number of workers."""
+
+import pickle
+import socket
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,134 +16,219 @@ from torch import nn
 
 from btc_ray.model.bundle import IMAGENET_MEAN, IMAGENET_STD
 from btc_ray.model.network import build_network
-from btc_ray.settings import Retrain
-from btc_ray.training.features import FLIPS, _FeatureActor
-from btc_ray.training.loop import Examples, evaluate, make_optimizer, make_schedule, pack, train_epoch, unpack
-from btc_ray.training.trainer import fold_standardisation, moments
+from btc_ray.recipe import RECIPES, Recipe
+from btc_ray.training.augment import FLIPS
+from btc_ray.training.features import _FeatureActor
+from btc_ray.training.learner import Learner, make_optimizer
+from btc_ray.training.loop import Examples, Result, evaluate, pack, steps_per_epoch, train_epoch, unpack
+from btc_ray.training.retrain import fold_standardisation, moments
 
-SETTINGS = Retrain(data="-", output="-", batch_size=16, learning_rate=0.01)
+HEAD = RECIPES["head"].changed(batch_size=16, learning_rate=0.01, standardise=False)
+CPU = torch.device("cpu")
 
 
-def examples(count: int = 101) -> Examples:
+def features(count: int = 101) -> Examples:
     """A prime number of examples in three classes that a line can tell apart."""
     random = np.random.default_rng(0)
     labels = random.integers(3, size=count)
-    features = random.normal(size=(count, 4, 512)).astype(np.float32)
-    features[np.arange(count), :, labels] += 3
-    return Examples(features=features, labels=labels)
+    inputs = random.normal(size=(count, 4, 512)).astype(np.float32)
+    inputs[np.arange(count), :, labels] += 3
+    return Examples(inputs=inputs, labels=labels, copies=np.arange(count))
 
 
-def trained(data: Examples, settings: Retrain = SETTINGS, epochs: int = 3) -> tuple[nn.Linear, list[float]]:
+def images(count: int = 31, side: int = 32) -> Examples:
+    """A prime number of pictures, the class being where they are bright."""
+    random = np.random.default_rng(0)
+    labels = random.integers(3, size=count)
+    inputs = random.integers(0, 100, (count, side, side), dtype=np.uint8)
+    for number, label in enumerate(labels):
+        inputs[number, 10 : 10 + 8 * (label == 1), :] += 100
+        inputs[number, :, 10 : 10 + 8 * (label == 2)] += 100
+    return Examples(inputs=inputs, labels=labels, copies=np.arange(count))
+
+
+def network(recipe: Recipe) -> nn.Module:
     torch.manual_seed(0)
-    head = nn.Linear(512, 3)
-    optimizer = make_optimizer(list(head.parameters()), settings)
-    losses = [train_epoch(head, optimizer, data, settings, epoch=epoch) for epoch in range(epochs)]
-    return head, losses
+    return nn.Linear(512, 3) if recipe.train == "head" else build_network(3)
+
+
+def trained(data: Examples, recipe: Recipe = HEAD, *, epochs: int = 3, seed: int = 0) -> tuple[Learner, list[Result]]:
+    steps = steps_per_epoch(data, batch_size=recipe.batch_size, one_per_group=recipe.one_per_group)
+    learner = Learner(network(recipe), recipe, steps=steps, device=CPU)
+    results = [train_epoch(learner, data, classes=3, seed=seed, epoch=epoch) for epoch in range(1, epochs + 1)]
+    return learner, results
 
 
 def test_the_head_learns() -> None:
-    data = examples()
-    head, losses = trained(data, epochs=10)
-    assert losses[-1] < losses[0] / 2
-    assert evaluate(head, data, classes=3).accuracy > 0.95
+    data = features()
+    learner, results = trained(data, epochs=10)
+    assert results[-1].loss < results[0].loss / 2
+    assert evaluate(learner, data, classes=3).accuracy > 0.95
+
+
+@pytest.mark.parametrize("train", ["layer4", "all"])
+def test_the_network_learns(train: str) -> None:
+    data = images()
+    recipe = RECIPES[train].changed(epochs=12, batch_size=8, ema=0.5, resolutions=(32,), frozen_statistics=False)
+    learner, results = trained(data, recipe, epochs=12)
+    assert evaluate(learner, data, classes=3).accuracy > 0.8
+    assert results[-1].loss < results[0].loss
+
+
+@pytest.mark.parametrize("statistics", ["frozen", "moving"])
+@pytest.mark.parametrize(("train", "still"), [("layer4", ("conv1", "bn1", "layer1", "layer2", "layer3")), ("all", ())])
+def test_what_is_frozen_does_not_change_its_statistics_included(train: str, still: tuple[str, ...], statistics: str) -> None:
+    recipe = RECIPES[train].changed(epochs=2, batch_size=8, resolutions=(32,), frozen_statistics=statistics == "frozen")
+    before = {name: tensor.clone() for name, tensor in network(recipe).state_dict().items()}
+    after = trained(images(), recipe, epochs=2)[0].network.state_dict()
+    for name, tensor in before.items():
+        statistic = "running_" in name or "num_batches" in name
+        frozen = name.partition(".")[0] in still or (statistic and recipe.frozen_statistics)
+        assert torch.equal(tensor, after[name]) == frozen, name
 
 
 def test_every_row_is_counted_once() -> None:
-    data = examples(101)
-    result = evaluate(nn.Linear(512, 3), data, classes=3)
-    assert result.confusion.sum() == 101
-    assert result.confusion.sum(axis=1).tolist() == np.bincount(data.labels).tolist()
+    data = features(101)
+    learner, results = trained(data, epochs=1)
+    for result in (evaluate(learner, data, classes=3), results[0]):
+        assert result.confusion.sum() == 101
+        assert result.confusion.sum(axis=1).tolist() == np.bincount(data.labels).tolist()
 
 
-def test_the_same_seed_gives_the_same_head() -> None:
-    first, second = trained(examples())[0], trained(examples())[0]
+def test_the_same_seed_gives_the_same_network() -> None:
+    first, second = trained(features())[0].network, trained(features())[0].network
     assert torch.equal(first.weight, second.weight)
-    other, _ = trained(examples(), Retrain(data="-", output="-", batch_size=16, learning_rate=0.01, seed=1))
+    other = trained(features(), seed=1)[0].network
     assert not torch.equal(first.weight, other.weight)
+
+
+def test_an_epoch_shows_one_image_of_each_group_of_copies() -> None:
+    data = features(100)
+    grouped = Examples(inputs=data.inputs, labels=data.labels, copies=np.arange(100) // 4)
+    learner, results = trained(grouped, HEAD.changed(one_per_group=True), epochs=2)
+    assert [result.confusion.sum() for result in results] == [25, 25]
+    assert learner.schedule.last_epoch == 2 * 2  # 25 images in batches of at most 16
 
 
 def test_training_on_features_is_the_same_mathematics_as_the_slow_way() -> None:
     random = np.random.default_rng(0)
     pixels, labels = random.integers(0, 256, (12, 32, 32), dtype=np.uint8), random.integers(3, size=12)
     torch.manual_seed(0)
-    network = build_network(3).eval().requires_grad_(False)
-    actor = _FeatureActor(network.state_dict(), FLIPS)
+    backbone = build_network(3).eval().requires_grad_(False)
+    actor = _FeatureActor(backbone.state_dict(), FLIPS, np.arange(12))
     rows = pa.table({"row_id": range(12), "pixels": pa.array([image.tobytes() for image in pixels], pa.binary(32 * 32))})
-    features = np.frombuffer(b"".join(actor(rows)["features"].to_pylist()), np.float32).reshape(12, 4, 512)
-    data = Examples(features=features, labels=labels)
-    settings = Retrain(data="-", output="-", batch_size=5, learning_rate=0.1, optimizer="sgd")
-    head = nn.Linear(512, 3)
-    slow = nn.Linear(512, 3)
-    slow.load_state_dict(head.state_dict())
-    train_epoch(head, make_optimizer(list(head.parameters()), settings), data, settings, epoch=1)
+    inputs = np.frombuffer(b"".join(actor(rows)["features"].to_pylist()), np.float32).reshape(12, 4, 512)
+    recipe = HEAD.changed(batch_size=6, learning_rate=0.1, optimizer="sgd")
+    fast, slow = nn.Linear(512, 3), nn.Linear(512, 3)
+    slow.load_state_dict(fast.state_dict())
+    learner = Learner(fast, recipe, steps=2, device=CPU)
+    train_epoch(learner, Examples(inputs=inputs, labels=labels, copies=np.arange(12)), classes=3, seed=0, epoch=1)
 
-    network.fc = slow.requires_grad_(True)
-    optimizer = make_optimizer(list(slow.parameters()), settings)
+    backbone.fc = slow.requires_grad_(True)
+    optimizer = make_optimizer(list(slow.parameters()), recipe)
     grey = torch.from_numpy(pixels).unsqueeze(1).float() / 255
-    images = (grey - torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1)) / torch.tensor(IMAGENET_STD).view(1, 3, 1, 1)
-    random = np.random.default_rng([settings.seed, 1])  # the same order and the same flips
+    normalised = (grey - torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1)) / torch.tensor(IMAGENET_STD).view(1, 3, 1, 1)
+    random = np.random.default_rng([0, 1])  # the same order and the same flips
     order, flips = random.permutation(12), random.integers(4, size=12)
-    for start in range(0, 12, 5):
-        batch = order[start : start + 5]
-        flipped = torch.stack([torch.flip(images[index], FLIPS[flips[index]]) for index in batch])
+    for start in (0, 6):
+        batch = range(start, start + 6)
+        flipped = torch.stack([torch.flip(normalised[order[place]], FLIPS[flips[place]]) for place in batch])
         optimizer.zero_grad()
-        F.cross_entropy(network(flipped), torch.from_numpy(labels[batch])).backward()
+        F.cross_entropy(backbone(flipped), torch.from_numpy(labels[order[start : start + 6]])).backward()
         optimizer.step()
-    torch.testing.assert_close(head.weight, slow.weight, atol=1e-5, rtol=1e-3)
+    torch.testing.assert_close(fast.weight, slow.weight, atol=1e-5, rtol=1e-3)
 
 
 def test_a_head_trained_on_standardised_features_is_folded_into_one_of_plain_features() -> None:
-    features = np.random.default_rng(0).normal(5, 3, size=(50, 4, 512)).astype(np.float32)
-    features[:, :, 7] = 2.0  # a feature that never changes
-    mean, deviation = moments(features)
+    inputs = np.random.default_rng(0).normal(5, 3, size=(50, 4, 512)).astype(np.float32)
+    inputs[:, :, 7] = 2.0  # a feature that never changes
+    mean, deviation = moments(inputs)
     head = nn.Linear(512, 3)
     with torch.no_grad():
-        expected = head(torch.from_numpy((features - mean) / deviation))
+        expected = head(torch.from_numpy((inputs - mean) / deviation))
         fold_standardisation(head, mean, deviation)
-        torch.testing.assert_close(head(torch.from_numpy(features)), expected, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(head(torch.from_numpy(inputs)), expected, atol=1e-4, rtol=1e-4)
+
+
+def rates(**changes: Any) -> list[float]:
+    recipe = RECIPES["head"].changed(learning_rate=1.0, epochs=6, **changes)
+    learner = Learner(nn.Linear(512, 3), recipe, steps=2, device=CPU)
+    found = []
+    for _ in range(12):
+        found.append(learner.optimizer.param_groups[0]["lr"])
+        learner.step(learner.network(torch.zeros(1, 512)).sum())
+    return found
 
 
 def test_the_step_schedule_steps() -> None:
-    settings = Retrain(data="-", output="-", step_epochs=2, step_factor=0.1, learning_rate=1.0)
-    optimizer = make_optimizer([nn.Parameter(torch.zeros(1))], settings)
-    schedule = make_schedule(optimizer, settings)
-    rates = []
-    for _ in range(5):
-        rates.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        schedule.step()
-    assert rates == pytest.approx([1, 1, 0.1, 0.1, 0.01])
+    assert rates(step_epochs=2, step_factor=0.1) == pytest.approx([1] * 4 + [0.1] * 4 + [0.01] * 4)
+    assert rates(step_epochs=0) == pytest.approx([1] * 12)
 
 
-def test_a_checkpoint_is_read_without_executing_code() -> None:
-    head, _ = trained(examples(), epochs=1)
-    state = unpack(pack({"epoch": 3, "head": head.state_dict()}))
-    assert state["epoch"] == 3
-    assert torch.equal(state["head"]["weight"], head.weight)
+@pytest.mark.parametrize("schedule", ["cosine", "one-cycle"])
+def test_other_schedules_warm_up_and_fall_to_almost_nothing(schedule: str) -> None:
+    found = rates(schedule=schedule, warmup=0.25)
+    assert found.index(max(found)) in (2, 3)
+    assert max(found) == pytest.approx(1, abs=0.1)
+    assert found[-1] < 0.1
 
 
-def _worker(rank: int, workers: int, port: int, results: "multiprocessing.SimpleQueue[tuple[np.ndarray, float, int]]") -> None:
+def test_class_weights_make_classes_count_the_same() -> None:
+    data = features(100)
+    few = np.concatenate([np.flatnonzero(data.labels == 0), np.flatnonzero(data.labels == 1)[:4]])
+    skewed = Examples(inputs=data.inputs[few] * 0.1, labels=data.labels[few], copies=few)
+    plain = evaluate(trained(skewed, epochs=4)[0], skewed, classes=3).confusion
+    weighted = evaluate(trained(skewed, HEAD.changed(class_weights=True), epochs=4)[0], skewed, classes=3).confusion
+    assert weighted[1, 1] > plain[1, 1]
+
+
+def test_a_checkpoint_is_read_without_executing_code_and_training_goes_on_exactly_there() -> None:
+    recipe = RECIPES["all"].changed(epochs=3, batch_size=8, resolutions=(24, 32))
+    whole = trained(images(), recipe, epochs=3)[0]
+    state = unpack(pack(trained(images(), recipe, epochs=2)[0].state()))
+    resumed = Learner(network(recipe), recipe, steps=4, device=CPU)
+    resumed.load(state)
+    train_epoch(resumed, images(), classes=3, seed=0, epoch=3)
+    for name, tensor in whole.model.state_dict().items():
+        assert torch.equal(tensor, resumed.model.state_dict()[name]), name
+
+
+def _work(data: Examples, recipe: Recipe) -> tuple[dict[str, np.ndarray], list[float], int]:
+    learner, results = trained(data, recipe, epochs=2)
+    found = evaluate(learner, data, classes=3)
+    weights = {name: tensor.detach().numpy() for name, tensor in learner.model.state_dict().items()}
+    return weights, [result.loss for result in results] + [found.loss], int(found.confusion.sum())
+
+
+def _worker(rank: int, workers: int, port: int, kind: str, results: Path) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=workers)
-    head, losses = trained(examples())
-    result = evaluate(head, examples(), classes=3)
+    found = _work(*CASES[kind])
     if rank == 0:
-        results.put((head.weight.detach().numpy(), losses[-1], int(result.confusion.sum())))
+        results.write_bytes(pickle.dumps(found))
     dist.destroy_process_group()
 
 
-@pytest.mark.parametrize("workers", [2, 3])
-def test_the_number_of_workers_changes_nothing_but_rounding(workers: int) -> None:
-    import socket
+SMALL_STEPS = RECIPES["all"].changed(epochs=2, optimizer="sgd", learning_rate=0.001, ema=0.9)
+CASES = {
+    "head": (features(), HEAD),
+    # Batches of five over three workers: unequal shares.
+    "frozen": (images(), SMALL_STEPS.changed(batch_size=5, resolutions=(24, 32))),
+    # Variances of few small numbers would make rounding large: more images, and larger ones.
+    "moving": (images(47, side=64), SMALL_STEPS.changed(batch_size=16, resolutions=(64,), frozen_statistics=False)),
+}
 
+
+@pytest.mark.parametrize(("kind", "workers"), [("head", 2), ("head", 3), ("frozen", 3), ("moving", 2), ("moving", 3)])
+def test_the_number_of_workers_changes_nothing_but_rounding(kind: str, workers: int, tmp_path: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    context = multiprocessing.get_context("spawn")
-    results = context.SimpleQueue()
-    multiprocessing.spawn(_worker, args=(workers, port, results), nprocs=workers)  # type: ignore[attr-defined]
-    weight, loss, counted = results.get()
-    alone, losses = trained(examples())
-    np.testing.assert_allclose(weight, alone.weight.detach().numpy(), atol=1e-5)
-    assert loss == pytest.approx(losses[-1], abs=1e-5)
-    assert counted == 101
+    results = tmp_path / "results"
+    multiprocessing.spawn(_worker, args=(workers, port, kind, results), nprocs=workers)  # type: ignore[attr-defined]
+    weights, losses, counted = pickle.loads(results.read_bytes())
+    expected, alone, rows = _work(*CASES[kind])
+    assert counted == rows == len(CASES[kind][0].labels)
+    assert losses == pytest.approx(alone, rel=1e-3)
+    for name, value in expected.items():
+        np.testing.assert_allclose(weights[name], value, atol=1e-5 if kind == "head" else 2e-3, err_msg=name)

@@ -1,0 +1,173 @@
+"""A labelled data set ready to learn from or to measure with: crops, groups of copies, and who is on which side.
+
+Only jobs that use Ray load this module.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from btc_ray.archive import storage
+from btc_ray.dataset.copies import Copies, contradicting, find_copies, join_groups
+from btc_ray.dataset.crops import Crops, labelled_crops
+from btc_ray.dataset.split import LEFT_OUT, SPLITS, split_as_published, split_by_group
+from btc_ray.dataset.table import class_names
+from btc_ray.images.prepare import Preprocess
+from btc_ray.progress import say
+
+METHOD = 1  # raise it when `find_copies` finds others: what is cached then stays aside
+COMPARED = Preprocess(crop="robust", size=224)  # copies are looked for in these crops, whatever the model is trained on
+
+SPLIT_SCHEMA = pa.schema(
+    [
+        pa.field("uri", pa.string(), nullable=False),
+        pa.field("content_sha256", pa.string()),
+        pa.field("label", pa.string(), nullable=False),
+        pa.field("split", pa.string(), nullable=False),  # train, validation, test, left_out
+        pa.field("group", pa.int64(), nullable=False),
+        pa.field("reason", pa.string()),  # why it is left out
+    ]
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledImages:
+    """All images that could be cropped, in the order of the listing.
+
+    `labels` int64 (N,): positions in `classes`; `copies` int64 (N,): groups of copies; `groups` int64 (N,): those joined with the
+    groups that the data names (patients); `split` `<U10` (N,): train, validation, test or left_out, with `reasons` for the latter.
+    """
+
+    crops: Crops
+    classes: tuple[str, ...]
+    labels: np.ndarray
+    copies: np.ndarray
+    groups: np.ndarray
+    split: np.ndarray
+    reasons: tuple[str | None, ...]
+
+    def rows(self, split: str) -> np.ndarray:
+        """Positions of the images of a split."""
+        return np.flatnonzero(self.split == split)
+
+    def table(self) -> pa.Table:
+        """Who was on which side, and why not: SPLIT_SCHEMA."""
+        rows = self.crops.rows
+        return pa.table(
+            [rows["uri"], rows["content_sha256"], rows["label"], self.split.tolist(), self.groups, list(self.reasons)],
+            schema=SPLIT_SCHEMA,
+        )
+
+    def counts(self) -> dict[str, Any]:
+        """Images of each class in each split, and of each reason to leave one out."""
+        found: dict[str, Any] = {
+            name: {which: int((self.labels[self.rows(name)] == number).sum()) for number, which in enumerate(self.classes)}
+            for name in SPLITS
+        }
+        left_out = dict(self.crops.skipped)
+        for reason in self.reasons:
+            if reason is not None:
+                left_out[reason] = left_out.get(reason, 0) + 1
+        return found | {"left_out": left_out}
+
+
+def load_labelled(
+    table: pa.Table,
+    *,
+    preprocess: Preprocess,
+    method: str,
+    validation: float,
+    test: float,
+    seed: int,
+    doubt: float | None = None,
+    held: Mapping[str, str] | None = None,
+    cache: str,
+    storage_options: Mapping[str, str],
+) -> LabelledImages:
+    """Crop, find copies and split. Needs a Ray that is joined. Raises SplitError.
+
+    Args:
+        table: as `read_labelled` gives it.
+        method: `group` or `folders`.
+        doubt: leave out images whose crop has at least this doubt; never those of a published test set.
+        held: content_sha256 → split of the images that a model to be compared with knew.
+    """
+    classes = class_names(table)
+    crops = labelled_crops(table, preprocess=preprocess, cache=cache, storage_options=storage_options)
+    copies = copies_of(table, crops, preprocess=preprocess, cache=cache, storage_options=storage_options).groups
+    labels = np.searchsorted(classes, crops.rows["label"].to_pylist())
+    given_groups = crops.rows["group"].to_pylist()
+    groups = join_groups(copies.tolist(), given_groups)
+    published = np.array([name == "test" for name in crops.rows["split"].to_pylist()])
+    reasons = np.full(len(labels), None, dtype=object)
+    reasons[contradicting(copies, labels)] = "copies of this image have another label"
+    if doubt is not None:
+        reasons[np.asarray(crops.rows["doubt"]) >= doubt] = f"its crop's doubt is {doubt:g} or more"
+    names = crops.rows["label"].to_pylist()
+    out = np.array([reason is not None for reason in reasons])
+    if method == "folders":
+        split = split_as_published(
+            names,
+            crops.rows["split"].to_pylist(),
+            np.where(out, -1, copies),
+            join_groups(given_groups),
+            validation=validation,
+            seed=seed,
+        )
+        reasons[published] = None  # the published test set is what it is
+        reasons[(split == LEFT_OUT) & ~out] = "its group has an image in the published test set"
+    else:
+        known = None if held is None else [held.get(sha) for sha in crops.rows["content_sha256"].to_pylist()]
+        split = split_by_group(names, np.where(out, -1, groups), validation=validation, test=test, seed=seed, held=known)
+    left_out = sum(reason is not None for reason in reasons)
+    say(
+        f"{len(labels):,} images in {copies.max(initial=-1) + 1:,} groups of copies; "
+        + ", ".join(f"{(split == name).sum():,} {name}" for name in SPLITS)
+        + f", {left_out:,} left out."
+    )
+    return LabelledImages(
+        crops=crops, classes=classes, labels=labels, copies=copies, groups=groups, split=split, reasons=tuple(reasons)
+    )
+
+
+def copies_of(table: pa.Table, crops: Crops, *, preprocess: Preprocess, cache: str, storage_options: Mapping[str, str]) -> Copies:
+    """The groups of copies among `crops`, from `cache` where they were found before. Needs a Ray that is joined."""
+    compared = (
+        crops
+        if preprocess == COMPARED
+        else labelled_crops(table, preprocess=COMPARED, cache=cache, storage_options=storage_options)
+    )
+    assert compared.rows["row_id"].equals(crops.rows["row_id"]), "what can be decoded does not depend on the crop"
+    folder = storage.join(cache, f"copies-{compared.fingerprint}-{METHOD}")
+    groups_uri, pairs_uri = storage.join(folder, "groups.parquet"), storage.join(folder, "pairs.parquet")
+    if storage.exists(groups_uri, storage_options):
+        groups = _read_table(groups_uri, storage_options)["group"].to_numpy()
+        return Copies(groups=groups, pairs=_read_table(pairs_uri, storage_options))
+    say(f"Looking for copies among {len(compared.pixels):,} images …")
+    found = find_copies(compared.pixels, compared.rows["content_sha256"].to_pylist())
+    write_table(pairs_uri, found.pairs, storage_options)
+    write_table(
+        groups_uri, pa.table({"row_id": compared.rows["row_id"], "group": found.groups}), storage_options
+    )  # last: the mark
+    return found
+
+
+def write_table(uri: str, table: pa.Table, storage_options: Mapping[str, str]) -> None:
+    """A small table as one Parquet file."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    storage.write_bytes(uri, sink.getvalue().to_pybytes(), storage_options)
+
+
+def _read_table(uri: str, storage_options: Mapping[str, str]) -> pa.Table:
+    return pq.read_table(pa.BufferReader(storage.read_bytes(uri, storage_options)))
+
+
+def kept_splits(table: pa.Table) -> dict[str, str]:
+    """content_sha256 → split of a `split.parquet`, without the images that were left out."""
+    pairs: Sequence[tuple[str | None, str]] = zip(table["content_sha256"].to_pylist(), table["split"].to_pylist(), strict=True)  # type: ignore[assignment]
+    return {sha: split for sha, split in pairs if sha is not None and split != LEFT_OUT}
