@@ -167,7 +167,7 @@ class Retrain(Training):
     """Arithmetic of the network; auto takes bf16 where the hardware has it."""
 
     mlflow: str | None = None
-    """Tracking URI of an MLflow server, or a folder, that gets the same figures as TensorBoard. Needs btc-ray[mlflow]."""
+    """Tracking URI of an MLflow server that gets the same figures as TensorBoard. Needs btc-ray[mlflow]."""
 
     epochs: int | None = None
     """Passes over the training images. Default: the recipe's."""
