@@ -1,6 +1,6 @@
 """The speed of an epoch: `btc-ray retrain`'s loop on Ray Train beside a bare PyTorch loop doing the same work, in one run.
 
-The same network, images, batches, flips and optimizer; the bare loop has no metrics, no moving average, no checkpoints. The two
+The same network in fp32, images, batches, flips and optimizer; the bare loop has no metrics, no moving average, no checkpoints. The two
 take turns, so that a machine that slows down slows both.
 """
 
@@ -35,7 +35,14 @@ def main() -> None:
     data = _phantoms(chosen.images, chosen.size)
     state = build_network(len(LABELS)).state_dict()
     recipe = RECIPES["all"].changed(
-        epochs=EPOCHS, resolutions=(chosen.size,), rotate=0.0, scale=0.0, shift=0.0, intensity=0.0, one_per_group=False
+        epochs=EPOCHS,
+        resolutions=(chosen.size,),
+        rotate=0.0,
+        scale=0.0,
+        shift=0.0,
+        intensity=0.0,
+        one_per_group=False,
+        frozen_statistics=False,
     )
     bare: list[float] = []
     ours: list[float] = []
@@ -53,6 +60,7 @@ def main() -> None:
                     name=f"benchmark-{turn}",
                     folder=folder,
                     storage_options={},
+                    precision="fp32",
                 )
             ours += [row["seconds"] for row in fitted.history if row["split"] == "train"]
     print(f"{chosen.images} images of {chosen.size} × {chosen.size}, {EPOCHS} epochs, {chosen.turns} turns each")
@@ -73,7 +81,7 @@ def _bare(data: Examples, state: dict[str, torch.Tensor], batch_size: int) -> li
     network = build_network(len(LABELS)).to(memory_format=torch.channels_last)
     network.load_state_dict(state)
     network.train()
-    optimizer = torch.optim.SGD(network.parameters(), 0.01, momentum=0.9, weight_decay=5e-4)
+    optimizer = torch.optim.AdamW(network.parameters(), 3e-4, weight_decay=0.05)
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
     pixels, labels = torch.from_numpy(data.inputs), torch.from_numpy(data.labels)
     seconds = []
