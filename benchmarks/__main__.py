@@ -1,6 +1,7 @@
 """All benchmarks in one run: `python -m benchmarks --data DATA [--model BUNDLE]`. RESULTS.md holds what they printed here.
 
-DATA has the Kaggle layout; with BUNDLE, made by `btc-ray retrain --data DATA`, the main job is run as well.
+DATA has the Kaggle layout; with BUNDLE, made by `btc-ray retrain --data DATA`, the main job is run as well. benchmarks.experiments,
+which needs initial weights, is run by itself.
 """
 
 import argparse

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pyarrow as pa
 
 from btc_ray.cluster import available_cpus
 from btc_ray.dataset.copies import contradicting, find_copies
@@ -22,6 +23,7 @@ from btc_ray.dataset.likeness import TRANSFORMS
 from btc_ray.images.crop import robust_crop
 from btc_ray.images.decode import ImageError, decode
 from btc_ray.images.phantom import LABELS, make_phantom
+from btc_ray.review.figures import contact_sheet
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
 Edit = Callable[[np.ndarray, np.random.Generator], np.ndarray]
@@ -136,7 +138,16 @@ def phantoms(count: int, *, seed: int) -> list[np.ndarray]:
     return [make_phantom(LABELS[number % 4], seed=seed + number).pixels for number in range(count)]
 
 
-def real(folder: Path) -> None:
+def sheet(pixels: np.ndarray, pairs: pa.Table, file: Path) -> None:
+    """A picture of the 100 confirmed pairs of least likeness, the second image laid as it was taken for a copy of the first."""
+    least = pairs.sort_by("correlation").slice(0, 100).to_pylist()
+    laid = [np.hstack([pixels[pair["first"]], TRANSFORMS[pair["transform"]](pixels[pair["second"]])]) for pair in least]
+    captions = [f"{pair['correlation']:.3f} {pair['transform']}" for pair in least]
+    cv2.imwrite(str(file), contact_sheet(laid, captions))
+    print(f"the {len(least)} pairs of least likeness, {least[0]['correlation']:.3f} to {least[-1]['correlation']:.3f}: {file}")
+
+
+def real(folder: Path, sheet_file: Path | None) -> None:
     """The groups of a real data set, and constructed copies of 300 of its images, each from a group of its own."""
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
     greys, kept = [], []
@@ -161,6 +172,8 @@ def real(folder: Path) -> None:
         f"groups across Training and Testing {len(np.unique(groups[both])):,}; test images with a copy in training {both.sum():,}"
     )
     print(f"groups with contradicting labels {len(np.unique(groups[wrong])):,}, images in them {wrong.sum():,}")
+    if sheet_file:
+        sheet(pixels, found.pairs, sheet_file)
     _, firsts = np.unique(groups, return_index=True)
     chosen = np.random.default_rng(0).choice(firsts, min(300, len(firsts)), replace=False)
     constructed([greys[row] for row in chosen], "real images")
@@ -195,11 +208,12 @@ def growth(counts: list[int]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="a folder in the Kaggle layout")
+    parser.add_argument("--sheet", type=Path, help="PNG of the doubtful pairs of --data, to be looked at")
     parser.add_argument("--growth", type=int, nargs="*", default=[10_000, 30_000], help="sizes of sets to time")
     chosen = parser.parse_args()
     constructed(phantoms(100, seed=0), "phantoms")
     if chosen.data:
-        real(chosen.data)
+        real(chosen.data, chosen.sheet)
     if chosen.growth:
         growth(chosen.growth)
 

@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from fnmatch import fnmatch
 from typing import Any
 
 from btc_ray import settings
@@ -60,7 +61,7 @@ def crop(chosen: settings.Crop) -> int:
 
     options = chosen.storage()
     manifest, crops = storage.join(chosen.output, "manifest"), storage.join(chosen.output, "crops")
-    _check_free(chosen.output, options)
+    check_output(chosen.output, options)
     preprocess = Preprocess(crop=chosen.crop, size=chosen.size)
     summary = write_manifest(
         chosen.input, manifest, skipped_uri=storage.join(chosen.output, "skipped.parquet"), storage_options=options
@@ -74,11 +75,16 @@ def crop(chosen: settings.Crop) -> int:
     return COMPLETE
 
 
-def _check_free(output: str, storage_options: Mapping[str, str]) -> None:
-    """A job that does not continue writes into a new or empty folder only: nothing of a user's is replaced."""
+def check_output(output: str, storage_options: Mapping[str, str], *, ours: tuple[str, ...] = ()) -> None:
+    """A new or empty folder, or one with nothing but the files `ours` (patterns) of a job that goes on or is made anew in its place:
+    nothing of a user's is replaced. Raises OutputError."""
     filesystem, path = storage.filesystem(output, storage_options)
-    if filesystem.exists(path) and (not filesystem.isdir(path) or filesystem.ls(path, detail=False)):
-        raise OutputError(f"{output} is not empty. Give --output a new folder.")
+    if not filesystem.exists(path):
+        return
+    found = filesystem.ls(path, detail=False) if filesystem.isdir(path) else [path]
+    names = sorted(str(entry).rstrip("/").rpartition("/")[2] for entry in found)
+    if foreign := [name for name in names if not any(fnmatch(name, pattern) for pattern in ours)]:
+        raise OutputError(f"{output} is not empty (it holds {foreign[0]}). Give --output a new folder.")
 
 
 def ray_session(chosen: settings.Job) -> Callable[[], AbstractContextManager[None]]:

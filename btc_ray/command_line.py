@@ -31,7 +31,7 @@ def parse(kind: type[JobSettings], arguments: Sequence[str], *, program: str) ->
 
 def _switches(kind: type[Job], arguments: Sequence[str]) -> list[str]:
     """`--flips` and `--no-flips` for settings that may also be left to the recipe, as for those that may not."""
-    switches = {f"--{item.name.replace('_', '-')}" for item in fields(kind) if item.type in (bool | None, "bool | None")}
+    switches = {f"--{item.name.replace('_', '-')}" for item in fields(kind) if item.type == bool | None}
     written: list[str] = []
     for position, argument in enumerate(arguments):
         following = arguments[position + 1] if position + 1 < len(arguments) else ""

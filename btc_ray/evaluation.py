@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from btc_ray import NOT_FOR_DIAGNOSIS, settings
 from btc_ray.archive import storage
 from btc_ray.archive.reader import ByteReader
-from btc_ray.chains import COMPLETE, TOO_MANY_BAD, OutputError, ray_session
+from btc_ray.archive.tables import read_table, write_table
+from btc_ray.chains import COMPLETE, TOO_MANY_BAD, check_output, ray_session
 from btc_ray.cluster import available_cpus
 from btc_ray.dataset.table import fingerprint, read_labelled
 from btc_ray.model.bundle import Bundle, library_versions, read_bundle
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from btc_ray.scoring.folder import RunFolder
 
 PAGE, RECORD, ERRORS, INPUTS = "evaluation.html", "evaluation.json", "errors.parquet", "inputs"
-_OURS = (PAGE, RECORD, ERRORS, INPUTS, "figures", "run")
+OURS = (PAGE, RECORD, ERRORS, INPUTS, "figures", "run", "run-*", ".*")
 
 
 class EvaluationError(ValueError):
@@ -57,7 +57,7 @@ def evaluate(chosen: settings.Evaluate) -> int:
     from btc_ray.review.sets import choose_sets, recall
 
     options = chosen.storage()
-    _check_output(chosen.output, options)
+    check_output(chosen.output, options, ours=OURS)
     models = _models(chosen)
     table = read_labelled(chosen.data, options)
     for model in models:
@@ -101,16 +101,6 @@ def evaluate(chosen: settings.Evaluate) -> int:
     return TOO_MANY_BAD if worst > settings.Score.max_bad_fraction else COMPLETE
 
 
-def _check_output(output: str, options: Mapping[str, str]) -> None:
-    """A new or empty folder, or that of an evaluation, which is continued or made anew."""
-    filesystem, path = storage.filesystem(output, options)
-    found = filesystem.ls(path, detail=False) if filesystem.isdir(path) else []
-    names = [str(entry).rstrip("/").rpartition("/")[2] for entry in found]
-    foreign = [name for name in names if not name.startswith((".", "run-")) and name not in _OURS]
-    if foreign:
-        raise OutputError(f"{output} is not empty and no evaluation (it holds {foreign[0]}). Give --output a new folder.")
-
-
 def _models(chosen: settings.Evaluate) -> list[_Model]:
     """The bundles, each by the shortest end of its path that tells it from the others."""
     options = chosen.storage()
@@ -124,7 +114,7 @@ def _models(chosen: settings.Evaluate) -> list[_Model]:
         split_uri = storage.join(uri, "split.parquet")
         split = None
         if storage.exists(split_uri, options):
-            split = pq.read_table(pa.BufferReader(storage.read_bytes(split_uri, options)))
+            split = read_table(split_uri, options)
             if lacking := {"uri", "content_sha256", "split", "group"} - set(split.column_names):
                 raise EvaluationError(f"{split_uri} has no column {' and '.join(sorted(lacking))}; train the bundle again.")
         name = f"{name} ({number})" if names.count(name) > 1 else name
@@ -136,19 +126,14 @@ def _truth(chosen: settings.Evaluate, table: pa.Table) -> "Truth":
     """Labels, groups and hashes of all rows of `table`; a file that could not be read is a group of its own."""
     from btc_ray.dataset.copies import contradicting, join_groups
     from btc_ray.dataset.crops import labelled_crops
-    from btc_ray.dataset.labelled import COMPARED, copies_of
+    from btc_ray.dataset.labelled import COMPARED, copy_groups
     from btc_ray.review.sets import Truth
 
     cache, options = chosen.cache_uri(), chosen.storage()
-    crops = labelled_crops(table, preprocess=COMPARED, cache=cache, storage_options=options)
-    found = copies_of(table, crops, preprocess=COMPARED, cache=cache, storage_options=options)
-    places = np.searchsorted(table["row_id"].to_numpy(), crops.rows["row_id"].to_numpy())
-    copies: list[int | None] = [None] * len(table)
+    copies = copy_groups(table, cache=cache, storage_options=options)
+    crops = labelled_crops(table, preprocess=COMPARED, cache=cache, storage_options=options).rows
     contents = np.full(len(table), None, object)
-    for place, group, content in zip(
-        places.tolist(), found.groups.tolist(), crops.rows["content_sha256"].to_pylist(), strict=True
-    ):
-        copies[place], contents[place] = group, content
+    contents[np.searchsorted(table["row_id"].to_numpy(), crops["row_id"].to_numpy())] = crops["content_sha256"].to_pylist()
     labels = table["label"].to_pylist()
     return Truth(
         uri=np.array(table["uri"].to_pylist(), object),
@@ -156,7 +141,7 @@ def _truth(chosen: settings.Evaluate, table: pa.Table) -> "Truth":
         content_sha256=contents,
         group=join_groups(copies, table["group"].to_pylist()),
         published_test=np.array([split == "test" for split in table["split"].to_pylist()], bool),
-        contradicting=contradicting(join_groups(copies), np.array(labels)),
+        contradicting=contradicting(copies, np.array(labels)),
     )
 
 
@@ -170,7 +155,7 @@ def _score(chosen: settings.Evaluate, model: _Model, rows: pa.Table) -> tuple["R
     text = repr(rows.select(["uri", "size", "modified"]).to_pylist())
     name = f"{hashlib.sha256(text.encode('utf-8', 'surrogateescape')).hexdigest()[:16]}.parquet"
     inputs = storage.join(storage.absolute(chosen.output), INPUTS, name)
-    _write_table(inputs, pa.table({"uri": pc.unique(rows["uri"])}), chosen.storage())
+    write_table(inputs, pa.table({"uri": pc.unique(rows["uri"])}), chosen.storage())
     say(f"Scoring {len(rows):,} images with {model.name} …")
     job = settings.Score(
         model=model.uri,
@@ -227,7 +212,7 @@ def _write(
     say("Writing the page …")
     storage.remove_tree(storage.join(output, PAGE), options)  # it told of the numbers before
     storage.remove_tree(storage.join(output, "figures"), options)
-    _write_table(storage.join(output, ERRORS), errors, options)
+    write_table(storage.join(output, ERRORS), errors, options)
     for name, picture in evaluation_figures(record).items():
         storage.write_bytes(storage.join(output, "figures", name), picture, options)
     text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
@@ -238,12 +223,6 @@ def _write(
     }
     page = write_evaluation(record, errors.to_pylist(), readers)
     storage.write_bytes(storage.join(output, PAGE), page.encode(), options)
-
-
-def _write_table(uri: str, table: pa.Table, options: Mapping[str, str]) -> None:
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink)
-    storage.write_bytes(uri, sink.getvalue().to_pybytes(), options)
 
 
 def _print(record: Mapping[str, Any], output: str) -> None:

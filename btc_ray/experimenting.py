@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from btc_ray import NOT_FOR_DIAGNOSIS, settings
 from btc_ray.archive import storage
-from btc_ray.chains import COMPLETE, OutputError, ray_session
+from btc_ray.archive.tables import write_table
+from btc_ray.chains import COMPLETE, check_output, ray_session
 from btc_ray.progress import duration, say
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def experiments(chosen: settings.Experiments) -> int:
     holds something else.
     """
     grid = _grid(chosen)
-    _check_output(chosen.output, chosen.storage())
+    check_output(chosen.output, chosen.storage(), ours=(ROWS, SUMMARY, PAGE, FIGURES, ".*"))
     from btc_ray.training.experiments import compare
 
     compared = compare(chosen, grid, ray_session=ray_session(chosen))
@@ -52,16 +53,6 @@ def _grid(chosen: settings.Experiments) -> "list[Experiment]":
     except OSError as error:
         raise GridError(f"--grid {storage.redact(chosen.grid)} cannot be read: {error.strerror or error}.") from error
     return read_grid(content, f"--grid {storage.redact(chosen.grid)}", most=chosen.max_experiments)
-
-
-def _check_output(output: str, options: Mapping[str, str]) -> None:
-    """A new or empty folder, or that of experiments, which are continued or made anew."""
-    filesystem, path = storage.filesystem(output, options)
-    found = filesystem.ls(path, detail=False) if filesystem.isdir(path) else []
-    names = [str(entry).rstrip("/").rpartition("/")[2] for entry in found]
-    foreign = [name for name in names if not name.startswith(".") and name not in (ROWS, SUMMARY, PAGE, FIGURES)]
-    if foreign:
-        raise OutputError(f"{output} is not empty and no experiments' (it holds {foreign[0]}). Give --output a new folder.")
 
 
 def _record(chosen: settings.Experiments, grid: "list[Experiment]", compared: "Compared") -> dict[str, Any]:
@@ -103,7 +94,6 @@ def _record(chosen: settings.Experiments, grid: "list[Experiment]", compared: "C
 
 def _write(chosen: settings.Experiments, record: Mapping[str, Any], compared: "Compared") -> None:
     """The files of a grid; the page, which tells of all others, comes last."""
-    from btc_ray.dataset.labelled import write_table
     from btc_ray.review.experiments import experiment_figures, write_experiments
 
     say("Drawing the figures …")

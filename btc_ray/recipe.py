@@ -32,7 +32,7 @@ class Recipe:
         head_first: the head is fitted to the frozen backbone's features before anything else learns, so that a random head does
             not spoil what the backbone knows (Kumar et al., ICLR 2022).
         frozen_statistics: BatchNorm keeps the means and variances of the initial weights, and learns its scales and offsets alone.
-            Without that the statistics of small batches of MRI replace ImageNet's at the first step, and the features are lost.
+            Otherwise the statistics of small batches of MRI take the place of ImageNet's, which the features were made with.
         standardise: a head learns from features of mean 0 and deviation 1, which is folded into its weights afterwards.
         one_per_group: an epoch shows one image, drawn at random, of each group of copies.
     """

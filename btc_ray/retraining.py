@@ -3,8 +3,6 @@
 import json
 from typing import Any
 
-import numpy as np
-
 from btc_ray import settings
 from btc_ray.archive import storage
 from btc_ray.chains import COMPLETE, ray_session
@@ -16,13 +14,12 @@ CHAMPION_STAYS = 5
 def retrain(chosen: settings.Retrain) -> int:
     """Train, draw the bundle's figures, and compare with the champion; 5 where there is one and it stays."""
     from btc_ray.review.figures import confusion_matrix, learning_curve
+    from btc_ray.review.metrics import confusion_counts
     from btc_ray.training.retrain import retrain as run
 
     trained = run(chosen, ray_session=ray_session(chosen))
     bundle = trained.bundle
-    classes = len(bundle.classes)
-    pairs = trained.labels * classes + trained.probabilities.argmax(axis=1)
-    confusion = np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+    confusion = confusion_counts(trained.labels, trained.probabilities.argmax(axis=1), len(bundle.classes))
     for name, picture in (
         ("learning_curve", learning_curve(trained.history)),
         ("confusion_test", confusion_matrix(confusion, bundle.classes)),

@@ -131,7 +131,7 @@ class Training(Labelled):
     """How the head is found: robust, kaggle (the data set author's method), or none (whole frame)."""
 
     drop_doubtful_crops: float | None = None
-    """Leave out images whose crop has at least this doubt (0 to 1; 0.5 is a good start); split.parquet lists them."""
+    """Leave out images whose crop has at least this doubt (0 to 1); split.parquet lists them."""
 
     seed: int = 0
     """Seed of everything random."""

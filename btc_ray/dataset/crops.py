@@ -17,6 +17,7 @@ import ray
 
 from btc_ray.archive import storage
 from btc_ray.archive.reader import ByteReader
+from btc_ray.archive.tables import write_table
 from btc_ray.dataset import table as labelled
 from btc_ray.images.batch import pixels_of, prepare_batch
 from btc_ray.images.prepare import Preprocess
@@ -78,9 +79,7 @@ def labelled_crops(table: pa.Table, *, preprocess: Preprocess, cache: str, stora
         say(f"Cropping {len(table):,} images …")
         storage.remove_tree(folder, storage_options)  # left by a job that was killed
         manifest = storage.join(folder, "manifest")
-        sink = pa.BufferOutputStream()
-        pq.write_table(table, sink)
-        storage.write_bytes(storage.join(manifest, "part-00000.parquet"), sink.getvalue().to_pybytes(), storage_options)
+        write_table(storage.join(manifest, "part-00000.parquet"), table, storage_options)
         crop_in_parallel(manifest, storage.join(folder, "crops"), preprocess=preprocess, storage_options=storage_options)
     crops = _read(table, storage.join(folder, "crops"), fingerprint, storage_options)
     if not crops.skipped.get("failed"):  # what could not be read today may be readable tomorrow

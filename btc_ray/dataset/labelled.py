@@ -3,19 +3,19 @@
 Only jobs that use Ray load this module.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from btc_ray.archive import storage
-from btc_ray.dataset.copies import Copies, contradicting, find_copies, join_groups
+from btc_ray.archive.tables import read_table, write_table
+from btc_ray.dataset.copies import contradicting, find_copies, join_groups
 from btc_ray.dataset.crops import Crops, labelled_crops
 from btc_ray.dataset.split import LEFT_OUT, SPLITS, split_as_published, split_by_group
-from btc_ray.dataset.table import class_names
+from btc_ray.dataset.table import class_names, fingerprint
 from btc_ray.images.prepare import Preprocess
 from btc_ray.progress import say
 
@@ -53,6 +53,10 @@ class LabelledImages:
     def rows(self, split: str) -> np.ndarray:
         """Positions of the images of a split."""
         return np.flatnonzero(self.split == split)
+
+    def row_ids(self, positions: np.ndarray) -> np.ndarray:
+        """int64: the row_id of the images at these positions."""
+        return self.crops.rows["row_id"].to_numpy()[positions]
 
     def table(self) -> pa.Table:
         """Who was on which side, and why not: SPLIT_SCHEMA."""
@@ -97,8 +101,9 @@ def load_labelled(
         held: content_sha256 → split of the images that a model to be compared with knew.
     """
     classes = class_names(table)
+    copies = copy_groups(table, cache=cache, storage_options=storage_options)
     crops = labelled_crops(table, preprocess=preprocess, cache=cache, storage_options=storage_options)
-    copies = copies_of(table, crops, preprocess=preprocess, cache=cache, storage_options=storage_options).groups
+    copies = copies[np.searchsorted(table["row_id"].to_numpy(), crops.rows["row_id"].to_numpy())]
     labels = np.searchsorted(classes, crops.rows["label"].to_pylist())
     given_groups = crops.rows["group"].to_pylist()
     groups = join_groups(copies.tolist(), given_groups)
@@ -125,7 +130,7 @@ def load_labelled(
         split = split_by_group(names, np.where(out, -1, groups), validation=validation, test=test, seed=seed, held=known)
     left_out = sum(reason is not None for reason in reasons)
     say(
-        f"{len(labels):,} images in {copies.max(initial=-1) + 1:,} groups of copies; "
+        f"{len(labels):,} images in {len(np.unique(copies)):,} groups of copies; "
         + ", ".join(f"{(split == name).sum():,} {name}" for name in SPLITS)
         + f", {left_out:,} left out."
     )
@@ -134,40 +139,25 @@ def load_labelled(
     )
 
 
-def copies_of(table: pa.Table, crops: Crops, *, preprocess: Preprocess, cache: str, storage_options: Mapping[str, str]) -> Copies:
-    """The groups of copies among `crops`, from `cache` where they were found before. Needs a Ray that is joined."""
-    compared = (
-        crops
-        if preprocess == COMPARED
-        else labelled_crops(table, preprocess=COMPARED, cache=cache, storage_options=storage_options)
-    )
-    assert compared.rows["row_id"].equals(crops.rows["row_id"]), "what can be decoded does not depend on the crop"
-    folder = storage.join(cache, f"copies-{compared.fingerprint}-{METHOD}")
-    groups_uri, pairs_uri = storage.join(folder, "groups.parquet"), storage.join(folder, "pairs.parquet")
-    if storage.exists(groups_uri, storage_options):
-        groups = _read_table(groups_uri, storage_options)["group"].to_numpy()
-        return Copies(groups=groups, pairs=_read_table(pairs_uri, storage_options))
-    say(f"Looking for copies among {len(compared.pixels):,} images …")
-    found = find_copies(compared.pixels, compared.rows["content_sha256"].to_pylist())
-    write_table(pairs_uri, found.pairs, storage_options)
-    write_table(
-        groups_uri, pa.table({"row_id": compared.rows["row_id"], "group": found.groups}), storage_options
-    )  # last: the mark
-    return found
+def copy_groups(table: pa.Table, *, cache: str, storage_options: Mapping[str, str]) -> np.ndarray:
+    """The group of copies of each row of a labelled table: int64 (N,), from `cache` where they were found before.
 
-
-def write_table(uri: str, table: pa.Table, storage_options: Mapping[str, str]) -> None:
-    """A small table as one Parquet file."""
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink)
-    storage.write_bytes(uri, sink.getvalue().to_pybytes(), storage_options)
-
-
-def _read_table(uri: str, storage_options: Mapping[str, str]) -> pa.Table:
-    return pq.read_table(pa.BufferReader(storage.read_bytes(uri, storage_options)))
+    What cannot be read is a group of its own. Needs a Ray that is joined.
+    """
+    uri = storage.join(cache, f"copies-{fingerprint(table)}-{COMPARED.preprocess_id}-{METHOD}.parquet")
+    if storage.exists(uri, storage_options):
+        return read_table(uri, storage_options)["group"].to_numpy()
+    crops = labelled_crops(table, preprocess=COMPARED, cache=cache, storage_options=storage_options)
+    say(f"Looking for copies among {len(crops.pixels):,} images …")
+    found = find_copies(crops.pixels, crops.rows["content_sha256"].to_pylist())
+    group_of = dict(zip(crops.rows["row_id"].to_pylist(), found.groups.tolist(), strict=True))
+    groups = join_groups([group_of.get(row) for row in table["row_id"].to_pylist()])
+    if not crops.skipped.get("failed"):  # what could not be read today may be readable tomorrow
+        write_table(uri, pa.table({"row_id": table["row_id"], "group": groups}), storage_options)
+    return groups
 
 
 def kept_splits(table: pa.Table) -> dict[str, str]:
     """content_sha256 → split of a `split.parquet`, without the images that were left out."""
-    pairs: Sequence[tuple[str | None, str]] = zip(table["content_sha256"].to_pylist(), table["split"].to_pylist(), strict=True)  # type: ignore[assignment]
+    pairs = zip(table["content_sha256"].to_pylist(), table["split"].to_pylist(), strict=True)
     return {sha: split for sha, split in pairs if sha is not None and split != LEFT_OUT}

@@ -113,9 +113,11 @@ def write_bundle(
     data: Mapping[str, Any],
     metrics: Mapping[str, Any],
     temperature: float = 1.0,
+    parts: Mapping[str, bytes] | None = None,
     storage_options: Mapping[str, str] | None = None,
 ) -> Bundle:
-    """Write weights, description and card; `bundle.json` comes last, so that a bundle which has one is whole."""
+    """Write weights, description, card and other `parts` (name → content); `bundle.json` comes last, so that a bundle which has one
+    is whole."""
     from safetensors.torch import save
 
     weights = save({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()})
@@ -134,6 +136,8 @@ def write_bundle(
     )
     _remove(posixpath.join(uri, "bundle.json"), storage_options)  # of an older bundle: it would not be whole from here on
     _write(posixpath.join(uri, "model.safetensors"), weights, storage_options)
+    for name, content in (parts or {}).items():
+        _write(posixpath.join(uri, name), content, storage_options)
     _write(posixpath.join(uri, "model_card.md"), model_card(bundle).encode(), storage_options)
     _write(posixpath.join(uri, "bundle.json"), (json.dumps(asdict(bundle), indent=2) + "\n").encode(), storage_options)
     return bundle

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from btc_ray.archive import storage
 from btc_ray.archive.manifest import ROWS_PER_PART
+from btc_ray.archive.tables import write_table
 
 STATE = "run.json"
 WORK = "_work"  # everything that is gone once the run is complete
@@ -120,9 +121,7 @@ class RunFolder:
 
     def write_part(self, uri: str, table: pa.Table) -> None:
         """Write one Parquet file so that it is never seen half-written."""
-        sink = pa.BufferOutputStream()
-        pq.write_table(table, sink, compression="zstd")
-        storage.write_bytes(uri, sink.getvalue().to_pybytes(), self.storage_options)
+        write_table(uri, table, self.storage_options)
 
     def publish(self, names: Sequence[str]) -> None:
         """Move the finished parts into `scores/` and remove what was there before. Running it again after a kill is harmless."""

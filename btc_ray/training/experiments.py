@@ -14,14 +14,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import ray
 import torch
 from ray import tune
 from torch import Tensor, nn
 
 from btc_ray.archive import storage
-from btc_ray.dataset.labelled import LabelledImages, load_labelled, write_table
+from btc_ray.archive.tables import read_table, write_table
+from btc_ray.dataset.labelled import LabelledImages
 from btc_ray.dataset.split import SPLITS
 from btc_ray.dataset.table import read_labelled
 from btc_ray.images.prepare import Preprocess
@@ -34,8 +34,8 @@ from btc_ray.settings import Experiments
 from btc_ray.training.features import backbone_id, frozen_features
 from btc_ray.training.grid import Experiment
 from btc_ray.training.learner import Learner
-from btc_ray.training.loop import Examples, evaluate, steps_per_epoch, train_epoch
-from btc_ray.training.retrain import examples, moments
+from btc_ray.training.loop import Examples, evaluate, patience_is_over, steps_per_epoch, train_epoch
+from btc_ray.training.retrain import examples, labelled_images, moments
 
 METHOD = 1  # raise it when the same recipe comes to learn otherwise: runs kept from before then stay aside
 CPUS_EACH = 0.9  # whole cores for all would leave none for what Ray runs beside them
@@ -82,17 +82,7 @@ def compare(
     options, cache = settings.storage(), storage.absolute(settings.cache_uri())
     table = read_labelled(settings.data, options)
     with ray_session():
-        images = load_labelled(
-            table,
-            preprocess=Preprocess(crop=settings.crop, size=settings.size),
-            method=settings.split,
-            validation=settings.validation,
-            test=settings.test,
-            seed=settings.seed,
-            doubt=settings.drop_doubtful_crops,
-            cache=cache,
-            storage_options=options,
-        )
+        images = labelled_images(settings, table, Preprocess(crop=settings.crop, size=settings.size))
         network = initial_network(settings.weights, len(images.classes), seed=settings.seed, storage_options=options)
         state = dict(network.state_dict())
         flips = any(experiment.recipe.flips for experiment in grid)
@@ -161,7 +151,7 @@ def train_head(
             for split, found in results.items()
         ]
         losses.append(results["validation"].loss)
-        if recipe.patience and len(losses) - 1 - int(np.argmin(losses)) >= recipe.patience:
+        if patience_is_over(losses, recipe.patience):
             break
     return rows
 
@@ -281,7 +271,7 @@ def _name(images: LabelledImages, state: Mapping[str, Tensor]) -> str:
 
 
 def _history(experiment: Experiment, seed: int, folder: str, file: str, storage_options: Mapping[str, str]) -> pa.Table:
-    run = pq.read_table(pa.BufferReader(storage.read_bytes(storage.join(folder, file), storage_options)))
+    run = read_table(storage.join(folder, file), storage_options)
     count = len(run)
     return (
         run.add_column(0, pa.field("experiment", pa.string(), nullable=False), pa.array([experiment.name] * count, pa.string()))

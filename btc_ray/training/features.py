@@ -77,15 +77,15 @@ def backbone_features(
     *,
     storage_options: Mapping[str, str],
     variants: tuple[tuple[int, ...], ...] = FLIPS[:1],
-    positions: np.ndarray | None = None,
+    row_ids: np.ndarray | None = None,
 ) -> np.ndarray:
-    """What the last layer sees of the crops, or of those at `positions` (rising): float32 (N, V, 512). Needs a Ray that is joined."""
+    """What the last layer sees of the crops, or of those with `row_ids` (rising): float32 (N, V, 512). Needs a Ray that is joined."""
     pool = Pool.of_cluster(use_gpus=True)
-    row_ids = np.asarray(crops.rows["row_id"])
-    row_ids = row_ids if positions is None else row_ids[positions]
+    row_ids = np.asarray(crops.rows["row_id"]) if row_ids is None else row_ids
     features = np.empty((len(row_ids), len(variants), FEATURES), np.float32)
     filesystem, path = storage.arrow_filesystem(crops.folder, storage_options)
     blocks = max(4 * pool.cpus, math.ceil(len(row_ids) / 512))
+    done = 0
     with data_context(), Progress(f"Features under {len(variants)} flips", len(row_ids)) as progress:
         dataset = (
             ray.data.read_parquet(path, filesystem=filesystem, columns=["row_id", "pixels"], **IO_ARGS)
@@ -101,5 +101,8 @@ def backbone_features(
         for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
             found = np.frombuffer(b"".join(batch["features"].to_pylist()), np.float32).reshape(-1, len(variants), FEATURES)
             features[np.searchsorted(row_ids, np.asarray(batch["row_id"]))] = found
+            done += len(batch)
             progress.advance(len(batch))
+    if done < len(row_ids):
+        raise RuntimeError(f"{crops.folder} lacks {len(row_ids) - done:,} crops that were there before. Run again.")
     return features

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import ray
 
@@ -32,9 +32,11 @@ class MLflowMissingError(ValueError):
 def reading(*, epochs: int, folder: str | None, mlflow: str | None, name: str, parameters: Mapping[str, Any]) -> Iterator[Any]:
     """Gives the journal to write to, and says and records what is written until the block ends. Raises MLflowMissingError."""
     journal, done = Journal.remote(), threading.Event()  # type: ignore[attr-defined]
-    sinks = (
-        [_Lines(epochs)] + ([_TensorBoard(folder)] if folder else []) + ([_MLflow(mlflow, name, parameters)] if mlflow else [])
-    )
+    sinks: list[_Sink] = [_Lines(epochs)]
+    if folder:
+        sinks.append(_TensorBoard(folder))
+    if mlflow:
+        sinks.append(_MLflow(mlflow, name, parameters))
 
     def follow() -> None:
         seen = 0
@@ -60,6 +62,13 @@ def reading(*, epochs: int, folder: str | None, mlflow: str | None, name: str, p
         ray.kill(journal)
 
 
+class _Sink(Protocol):
+    """Where the rows of the history go."""
+
+    def write(self, row: Mapping[str, Any]) -> None: ...
+    def close(self) -> None: ...
+
+
 class _Lines:
     """`epoch 3/18  train loss 0.41, accuracy 0.94 · validation loss 0.35, accuracy 0.96`, on stderr."""
 
@@ -76,7 +85,7 @@ class _Lines:
     def close(self) -> None: ...
 
 
-class _TensorBoard(_Lines):
+class _TensorBoard:
     def __init__(self, folder: str) -> None:
         from tensorboardX import SummaryWriter
 
@@ -92,7 +101,7 @@ class _TensorBoard(_Lines):
         self._writer.close()
 
 
-class _MLflow(_Lines):
+class _MLflow:
     def __init__(self, uri: str, name: str, parameters: Mapping[str, Any]) -> None:
         try:
             import mlflow

@@ -26,7 +26,6 @@ class Learner:
 
     def __init__(self, network: nn.Module, recipe: Recipe, *, steps: int, device: torch.device, bf16: bool = False) -> None:
         self.recipe, self.device, self.bf16 = recipe, device, bf16
-        self._steps = steps
         self.network = network.to(device)
         if not self.on_features:
             self.network = self.network.to(memory_format=torch.channels_last)
@@ -137,7 +136,7 @@ class _Averaging:
 
 
 def make_optimizer(parameters: list[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
-    """SGD (with Nesterov's momentum where there is weight decay to go with it), NAdam (Dozat 2016) or AdamW."""
+    """SGD with momentum, NAdam (Dozat, 2016) or AdamW (Loshchilov and Hutter, 2019)."""
     match recipe.optimizer:
         case "sgd":
             return torch.optim.SGD(parameters, recipe.learning_rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay)

@@ -4,7 +4,7 @@ Exact with any number of workers: each takes its share of every global batch, an
 """
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,24 +81,18 @@ def evaluate(learner: Learner, examples: Examples, *, classes: int) -> Result:
     tally = _Tally(classes, learner.device)
     rank, workers = place()
     mine = np.arange(rank, len(examples.labels), workers)
-    for rows, found in _forward(learner, examples.inputs, mine):
-        tally.add(found, torch.from_numpy(examples.labels[rows]).to(learner.device))
+    model = learner.model.eval()
+    for start in range(0, len(mine), MEASURED_TOGETHER):
+        rows = mine[start : start + MEASURED_TOGETHER]
+        with torch.inference_mode(), torch.autocast(learner.device.type, torch.bfloat16, enabled=learner.bf16):
+            logits = model(learner.inputs(examples.inputs, rows))
+        tally.add(logits, torch.from_numpy(examples.labels[rows]).to(learner.device))
     return tally.result()
 
 
-def logits(learner: Learner, inputs: np.ndarray) -> np.ndarray:
-    """float32 (N, classes), by this worker alone."""
-    found = [part.float().cpu().numpy() for _, part in _forward(learner, inputs, np.arange(len(inputs)))]
-    return np.concatenate(found)
-
-
-def _forward(learner: Learner, inputs: np.ndarray, rows: np.ndarray) -> Any:
-    """(rows, logits) of batch after batch, in evaluation mode."""
-    model = learner.model.eval()
-    for start in range(0, len(rows), MEASURED_TOGETHER):
-        part = rows[start : start + MEASURED_TOGETHER]
-        with torch.inference_mode(), torch.autocast(learner.device.type, torch.bfloat16, enabled=learner.bf16):
-            yield part, model(learner.inputs(inputs, part))
+def patience_is_over(losses: Sequence[float], patience: int) -> bool:
+    """Whether so many epochs have passed since the best of these validation losses; never with a patience of 0."""
+    return bool(patience and losses) and len(losses) - 1 - int(np.argmin(losses)) >= patience
 
 
 class _Tally:

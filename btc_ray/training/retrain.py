@@ -9,21 +9,21 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
 from btc_ray.archive import storage
+from btc_ray.archive.tables import read_table, to_bytes
 from btc_ray.dataset.crops import labelled_crops
-from btc_ray.dataset.labelled import LabelledImages, kept_splits, load_labelled, write_table
+from btc_ray.dataset.labelled import LabelledImages, kept_splits, load_labelled
 from btc_ray.dataset.table import read_labelled
 from btc_ray.images.prepare import Preprocess
 from btc_ray.model.bundle import Bundle, read_bundle, read_weights, write_bundle
 from btc_ray.model.weights import initial_network
 from btc_ray.progress import say
-from btc_ray.settings import Retrain
+from btc_ray.settings import Retrain, Training
 from btc_ray.training.calibrate import cross_entropy, fit_temperature
 from btc_ray.training.features import backbone_features, backbone_id, frozen_features
 from btc_ray.training.gate import ChampionError
@@ -56,35 +56,24 @@ def retrain(settings: Retrain, *, ray_session: Callable[[], AbstractContextManag
     preprocess = Preprocess(crop=settings.crop, size=settings.image_size())
     champion, held = _champion(settings)
     with ray_session():
-        images = load_labelled(
-            table,
-            preprocess=preprocess,
-            method=settings.split,
-            validation=settings.validation,
-            test=settings.test,
-            seed=settings.seed,
-            doubt=settings.drop_doubtful_crops,
-            held=held,
-            cache=cache,
-            storage_options=options,
-        )
+        images = labelled_images(settings, table, preprocess, held=held)
         if champion is not None and champion.classes != images.classes:
             raise ChampionError(f"the champion tells {', '.join(champion.classes)} apart, the data {', '.join(images.classes)}.")
         network = initial_network(settings.weights, len(images.classes), seed=settings.seed, storage_options=options)
         name = run_name(settings, images, backbone_id(network.state_dict()))
-        mean, deviation = np.zeros(1, np.float32), np.ones(1, np.float32)
-        inputs, state = images.crops.pixels, dict(network.state_dict())
+        state = dict(network.state_dict())
         if recipe.train == "head":
-            inputs = frozen_features(images.crops, state, flips=recipe.flips, cache=cache, storage_options=options)
-            if recipe.standardise:
-                mean, deviation = moments(inputs[images.rows("train")])
-            inputs, state = (inputs - mean) / deviation, dict(network.fc.state_dict())
-        elif recipe.head_first:
-            say("Fitting the head to the frozen backbone's features …")
-            first = shown_once(images, images.rows("train"))
-            found = backbone_features(images.crops, state, positions=first, storage_options=options)[:, 0]
-            network.fc.load_state_dict(fit_head(found, images.labels[first]))
-            state = dict(network.state_dict())
+            features = frozen_features(images.crops, state, flips=recipe.flips, cache=cache, storage_options=options)
+            mean, deviation = moments(features[images.rows("train")]) if recipe.standardise else (np.float32(0), np.float32(1))
+            inputs, state = (features - mean) / deviation, dict(network.fc.state_dict())
+        else:
+            inputs = images.crops.pixels
+            if recipe.head_first:
+                say("Fitting the head to the frozen backbone's features …")
+                first = shown_once(images, images.rows("train"))
+                found = backbone_features(images.crops, state, row_ids=images.row_ids(first), storage_options=options)[:, 0]
+                network.fc.load_state_dict(fit_head(found, images.labels[first]))
+                state = dict(network.state_dict())
         say(f"Training on {len(images.rows('train')):,} images, {recipe.epochs} epochs …")
         fitted = fit(
             recipe,
@@ -100,22 +89,20 @@ def retrain(settings: Retrain, *, ray_session: Callable[[], AbstractContextManag
             tensorboard=_tensorboard(settings),
             mlflow=settings.mlflow,
         )
+        measured = np.flatnonzero(np.isin(images.split, ("validation", "test")))
         if recipe.train == "head":
             network.fc.load_state_dict(fitted.state)
             fold_standardisation(network.fc, mean, deviation)
+            found = features[measured, 0]
         else:
             network.load_state_dict(fitted.state)
-        measured = np.sort(np.concatenate([images.rows("validation"), images.rows("test")]))
+            row_ids = images.row_ids(measured)
+            found = backbone_features(images.crops, network.state_dict(), row_ids=row_ids, storage_options=options)[:, 0]
         logits = np.zeros((len(images.labels), len(images.classes)), np.float32)
-        logits[measured] = head_logits(
-            network.state_dict(),
-            backbone_features(images.crops, network.state_dict(), positions=measured, storage_options=options)[:, 0],
-        )
+        logits[measured] = head_logits(network.state_dict(), found)
         beaten = None if champion is None else _champion_probabilities(settings, champion, table, images, cache)
     validation, test = images.rows("validation"), images.rows("test")
     temperature = fit_temperature(logits[validation], images.labels[validation])
-    write_table(storage.join(settings.output, "metrics.parquet"), pa.Table.from_pylist(fitted.history), options)
-    write_table(storage.join(settings.output, "split.parquet"), images.table(), options)
     bundle = write_bundle(
         settings.output,
         state=network.state_dict(),
@@ -126,7 +113,7 @@ def retrain(settings: Retrain, *, ray_session: Callable[[], AbstractContextManag
             "source": settings.data.rstrip("/").rpartition("/")[2],
             "fingerprint": images.crops.fingerprint,
             "split": settings.split,
-            "groups_of_copies": int(images.copies.max()) + 1,
+            "groups_of_copies": len(np.unique(images.copies)),
             **images.counts(),
         },
         metrics={
@@ -139,6 +126,10 @@ def retrain(settings: Retrain, *, ray_session: Callable[[], AbstractContextManag
             for name, rows in (("validation", validation), ("test", test))
         },
         temperature=temperature,
+        parts={
+            "metrics.parquet": to_bytes(pa.Table.from_pylist(fitted.history)),
+            "split.parquet": to_bytes(images.table()),
+        },
         storage_options=options,
     )
     return Trained(
@@ -148,6 +139,24 @@ def retrain(settings: Retrain, *, ray_session: Callable[[], AbstractContextManag
         groups=images.groups[test],
         probabilities=softmax(logits[test] / temperature, axis=1),
         champion=beaten,
+    )
+
+
+def labelled_images(
+    settings: Training, table: pa.Table, preprocess: Preprocess, *, held: Mapping[str, str] | None = None
+) -> LabelledImages:
+    """The images of a job that trains, with their sides. Needs a Ray that is joined. Raises SplitError."""
+    return load_labelled(
+        table,
+        preprocess=preprocess,
+        method=settings.split,
+        validation=settings.validation,
+        test=settings.test,
+        seed=settings.seed,
+        doubt=settings.drop_doubtful_crops,
+        held=held,
+        cache=storage.absolute(settings.cache_uri()),
+        storage_options=settings.storage(),
     )
 
 
@@ -181,7 +190,7 @@ def moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean, np.where(deviation > 1e-6, deviation, 1).astype(np.float32)
 
 
-def fold_standardisation(head: nn.Linear, mean: np.ndarray, deviation: np.ndarray) -> None:
+def fold_standardisation(head: nn.Linear, mean: np.ndarray | np.float32, deviation: np.ndarray | np.float32) -> None:
     """Make a head of standardised features one of plain features, in place: W (x − m) / d + b = (W / d) x + (b − (W / d) m)."""
     with torch.no_grad():
         head.weight.div_(torch.as_tensor(deviation))
@@ -199,7 +208,7 @@ def run_name(settings: Retrain, images: LabelledImages, weights: str) -> str:
     Ray Train takes up whatever state it finds under a name, so the name has to say everything.
     """
     sides = hashlib.sha256(images.split.tobytes() + images.copies.tobytes()).hexdigest()
-    text = json.dumps([told(settings), asdict(settings.recipe()), images.crops.fingerprint, sides, weights], sort_keys=True)
+    text = json.dumps([told(settings), images.crops.fingerprint, sides, weights], sort_keys=True)
     return f"retrain-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
@@ -224,6 +233,8 @@ def _champion(settings: Retrain) -> tuple[Bundle | None, dict[str, str] | None]:
     """The bundle to beat and, by content_sha256, on which side the images stood that it knew. Raises ChampionError, BundleError."""
     if settings.champion is None:
         return None, None
+    if storage.absolute(settings.champion).rstrip("/") == storage.absolute(settings.output).rstrip("/"):
+        raise ChampionError("--champion and --output are the same folder: the champion would be replaced before it was beaten.")
     if settings.split != "group":
         raise ChampionError(
             "--champion needs --split group: the published test images have copies that both models learned from."
@@ -234,7 +245,7 @@ def _champion(settings: Retrain) -> tuple[Bundle | None, dict[str, str] | None]:
         raise ChampionError(
             f"{settings.champion} has no split.parquet, so nobody knows which images it learned from; train it again."
         )
-    return bundle, kept_splits(pq.read_table(pa.BufferReader(storage.read_bytes(uri, settings.storage()))))
+    return bundle, kept_splits(read_table(uri, settings.storage()))
 
 
 def _champion_probabilities(
@@ -245,5 +256,5 @@ def _champion_probabilities(
     options = settings.storage()
     crops = labelled_crops(table, preprocess=Preprocess.from_dict(champion.preprocess), cache=cache, storage_options=options)
     state = read_weights(settings.champion, champion, options)
-    features = backbone_features(crops, state, positions=images.rows("test"), storage_options=options)[:, 0]
+    features = backbone_features(crops, state, row_ids=images.row_ids(images.rows("test")), storage_options=options)[:, 0]
     return softmax(head_logits(state, features) / champion.temperature, axis=1)

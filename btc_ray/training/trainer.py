@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import ray
 import ray.train
 import torch
@@ -21,12 +20,13 @@ from ray.train.torch import TorchTrainer, get_device
 from torch import Tensor, nn
 
 from btc_ray.archive import storage
+from btc_ray.model.engine import choose_precision
 from btc_ray.model.network import FEATURES, build_network
 from btc_ray.pool import PoolError
 from btc_ray.recipe import Recipe
 from btc_ray.training.journal import reading
 from btc_ray.training.learner import Learner
-from btc_ray.training.loop import Examples, evaluate, pack, steps_per_epoch, train_epoch, unpack
+from btc_ray.training.loop import Examples, evaluate, pack, patience_is_over, steps_per_epoch, train_epoch, unpack
 
 CHECKPOINT = "state.pt"
 TRIES = 3  # workers or nodes that may be lost in one run
@@ -82,7 +82,7 @@ def fit(
                 "classes": classes,
                 "seed": seed,
                 "precision": precision,
-                "threads": max(1, math.ceil(scaling.resources_per_worker["CPU"])),
+                "threads": math.ceil(scaling.resources_per_worker["CPU"]),
                 "journal": journal,
             },
             scaling_config=scaling,
@@ -135,8 +135,9 @@ def _train_loop(config: dict[str, Any]) -> None:
         torch.use_deterministic_algorithms(True, warn_only=True)
     network: nn.Module = nn.Linear(FEATURES, classes) if recipe.train == "head" else build_network(classes)
     network.load_state_dict(config["state"])
+    bf16 = choose_precision(config["precision"], device.type) == "bf16"
     steps = steps_per_epoch(examples["train"], batch_size=recipe.batch_size, one_per_group=recipe.one_per_group)
-    learner = Learner(network, recipe, steps=steps, device=device, bf16=_bf16(config["precision"], device))
+    learner = Learner(network, recipe, steps=steps, device=device, bf16=bf16)
     history: list[dict[str, Any]] = []
     if (checkpoint := ray.train.get_checkpoint()) is not None:
         state = _read_checkpoint(checkpoint)
@@ -147,7 +148,7 @@ def _train_loop(config: dict[str, Any]) -> None:
     begun = time.monotonic()
     done = max((row["epoch"] for row in history), default=0)
     for epoch in range(done + 1, recipe.epochs + 1):
-        if _patience_is_over(history, recipe.patience):
+        if patience_is_over([row["loss"] for row in history if row["split"] == "validation"], recipe.patience):
             break
         rate = learner.optimizer.param_groups[0]["lr"]
         results = {
@@ -165,20 +166,6 @@ def _train_loop(config: dict[str, Any]) -> None:
         _report(learner, epoch=epoch, history=history, validation_loss=results["validation"].loss)
         if ray.train.get_context().get_world_rank() == 0:
             config["journal"].add.remote(rows)
-
-
-def _patience_is_over(history: list[dict[str, Any]], patience: int) -> bool:
-    losses = [row["loss"] for row in history if row["split"] == "validation"]
-    return bool(patience and losses) and len(losses) - 1 - int(np.argmin(losses)) >= patience
-
-
-def _bf16(precision: str, device: torch.device) -> bool:
-    """Where bf16 is emulated it is several times slower than fp32, so `auto` does not take it there."""
-    if precision != "auto":
-        return precision == "bf16"
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.cpu._is_avx512_bf16_supported()
 
 
 def _report(learner: Learner, *, epoch: int, history: list[dict[str, Any]], validation_loss: float) -> None:

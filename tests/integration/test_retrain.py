@@ -140,6 +140,11 @@ def test_a_model_no_better_than_the_champion_does_not_take_its_place(bundle: Pat
     assert set(held_out[0]["content_sha256"]) == set(held_out[1]["content_sha256"])
 
 
+def test_a_champion_is_not_replaced_before_it_is_beaten(bundle: Path, phantoms: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert retrain(phantoms, bundle, *HEAD, "--champion", str(bundle)) == 2
+    assert "same folder" in capsys.readouterr().err
+
+
 def test_a_champion_that_does_not_say_what_it_learned_from_is_refused(
     bundle: Path, phantoms: Path, model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
