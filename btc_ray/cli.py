@@ -9,8 +9,9 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from btc_ray import NOT_FOR_DIAGNOSIS, __version__, settings
+from btc_ray import NOT_FOR_DIAGNOSIS, __version__, cluster_settings, settings
 from btc_ray.command_line import parse
 from btc_ray.progress import say
 
@@ -19,8 +20,9 @@ COMPLETE, FAILED, UNUSABLE, TOO_MANY_BAD, INTERRUPTED = 0, 1, 2, 3, 130
 
 @dataclass(frozen=True, kw_only=True)
 class Command:
-    settings: type[settings.Job]
+    settings: type[Any]  # of Job, or what stands beside another job's flags
     run: Callable[..., int]  # settings in, exit code out
+    around_a_job: bool = False  # `run` takes the words as they are: they hold another job and its flags
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,7 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return UNUSABLE
     debug = "--debug" in rest
     try:
-        return COMMANDS[name].run(parse(COMMANDS[name].settings, rest, program=f"btc-ray {name}"))
+        command = COMMANDS[name]
+        return command.run(rest if command.around_a_job else parse(command.settings, rest, program=f"btc-ray {name}"))
     except KeyboardInterrupt:
         say("\nInterrupted. Running the same command again continues where it stopped.")
         return INTERRUPTED
@@ -106,6 +109,13 @@ def _score(chosen: settings.Score) -> int:
     return score(chosen)
 
 
+def _manifest(words: Sequence[str]) -> int:
+    from btc_ray.manifests import manifest
+
+    print(manifest(words, {name: COMMANDS[name].settings for name in COMMANDS if name in CLUSTER_JOBS}), end="")
+    return COMPLETE
+
+
 def _info(chosen: settings.Info) -> int:
     from btc_ray.info import info
 
@@ -119,8 +129,10 @@ COMMANDS = {
     "experiments": Command(settings=settings.Experiments, run=_experiments),
     "evaluate": Command(settings=settings.Evaluate, run=_evaluate),
     "score": Command(settings=settings.Score, run=_score),
+    "manifest": Command(settings=cluster_settings.Manifest, run=_manifest, around_a_job=True),
     "info": Command(settings=settings.Info, run=_info),
 }
+CLUSTER_JOBS = ("crop", "retrain", "experiments", "evaluate", "score")
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -8,17 +8,19 @@ from typing import Any, TypeVar
 from btc_ray.recipe import RECIPES
 from btc_ray.settings import Info, Job, Retrain, SettingsError
 
-JobSettings = TypeVar("JobSettings", bound=Job)
+Chosen = TypeVar("Chosen")
 
 
-def parse(kind: type[JobSettings], arguments: Sequence[str], *, program: str) -> JobSettings:
+def parse(kind: type[Chosen], arguments: Sequence[str], *, program: str) -> Chosen:
     """Settings from a command line. Exits with code 2, saying why, where they are unusable; with 0 after --help."""
     import tyro
 
     arguments = list(arguments)
     if kind is Info and arguments and not arguments[0].startswith("-"):
         arguments.insert(0, "--path")  # `btc-ray info DIR`
-    description = f"{kind.__doc__}\n\nEvery flag may stand in a YAML file given as --config FILE; flags win over the file."
+    description = f"{kind.__doc__}"
+    if issubclass(kind, Job):
+        description += "\n\nEvery flag may stand in a YAML file given as --config FILE; flags win over the file."
     if kind is Retrain:
         description += f"\n\n{_recipes()}"
     return tyro.cli(
@@ -29,7 +31,20 @@ def parse(kind: type[JobSettings], arguments: Sequence[str], *, program: str) ->
     )
 
 
-def _switches(kind: type[Job], arguments: Sequence[str]) -> list[str]:
+def divide(kind: type[Any], arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The words that belong to the flags of `kind`, and all others: another job's. A flag takes the words up to the next flag."""
+    names = {f"--{item.name.replace('_', '-')}" for item in fields(kind)}
+    own: list[str] = []
+    others: list[str] = []
+    words = others
+    for argument in arguments:
+        if argument.startswith("--"):
+            words = own if argument.partition("=")[0].replace("_", "-") in names else others
+        words.append(argument)
+    return own, others
+
+
+def _switches(kind: type[Any], arguments: Sequence[str]) -> list[str]:
     """`--flips` and `--no-flips` for settings that may also be left to the recipe, as for those that may not."""
     switches = {f"--{item.name.replace('_', '-')}" for item in fields(kind) if item.type == bool | None}
     written: list[str] = []
@@ -65,7 +80,7 @@ def _word(value: Any) -> str:
             return f"{value}"
 
 
-def _with_config(kind: type[Job], arguments: Sequence[str]) -> list[str]:
+def _with_config(kind: type[Any], arguments: Sequence[str]) -> list[str]:
     """Replace `--config FILE` by the file's entries as flags, put first so that the command line wins."""
     rest, from_file = [], []
     iterator = iter(arguments)
@@ -97,7 +112,7 @@ def _read_yaml(file: str) -> Mapping[str, Any]:
     return content
 
 
-def _flags(kind: type[Job], content: Mapping[str, Any], file: str) -> list[str]:
+def _flags(kind: type[Any], content: Mapping[str, Any], file: str) -> list[str]:
     known = {item.name for item in fields(kind)}
     flags = []
     for key, value in content.items():
