@@ -109,11 +109,22 @@ def _score(chosen: settings.Score) -> int:
     return score(chosen)
 
 
+def _submit(words: Sequence[str]) -> int:
+    from btc_ray.submission import submit
+
+    return submit(words, _cluster_jobs())
+
+
 def _manifest(words: Sequence[str]) -> int:
     from btc_ray.manifests import manifest
 
-    print(manifest(words, {name: COMMANDS[name].settings for name in COMMANDS if name in CLUSTER_JOBS}), end="")
+    print(manifest(words, _cluster_jobs()), end="")
     return COMPLETE
+
+
+def _cluster_jobs() -> dict[str, type[settings.Job]]:
+    """The jobs that a cluster can run, with their settings."""
+    return {name: command.settings for name, command in COMMANDS.items() if name in CLUSTER_JOBS}
 
 
 def _info(chosen: settings.Info) -> int:
@@ -129,6 +140,7 @@ COMMANDS = {
     "experiments": Command(settings=settings.Experiments, run=_experiments),
     "evaluate": Command(settings=settings.Evaluate, run=_evaluate),
     "score": Command(settings=settings.Score, run=_score),
+    "submit": Command(settings=cluster_settings.Submit, run=_submit, around_a_job=True),
     "manifest": Command(settings=cluster_settings.Manifest, run=_manifest, around_a_job=True),
     "info": Command(settings=settings.Info, run=_info),
 }

@@ -4,6 +4,7 @@ Only jobs that use Ray load this module.
 """
 
 import logging
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,9 +13,11 @@ from typing import Any
 
 import ray
 from ray.data import ActorPoolStrategy, DataContext
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-# Ray Data's reading and writing tasks wait for storage, and ask for little so that they find room beside a full pool.
-IO_ARGS: dict[str, Any] = {"num_cpus": 0.25}
+# Ray Data's reading and writing tasks wait for storage. They ask for nothing, so that no pool, however full, can starve them
+# (nor the loss of a node, whose workers then crowd the others), and `Pool.io_tasks` bounds how many run at once.
+IO_ARGS: dict[str, Any] = {"num_cpus": 0}
 
 
 class PoolError(ValueError):
@@ -44,21 +47,25 @@ class Pool:
             )
         return cls(cpus=cpus, gpus=int(resources.get("GPU", 0) / gpus_each) if use_gpus else 0, gpus_each=gpus_each)
 
-    def share(self) -> float:
-        """The CPUs that a worker asks for: all of them, less 1.5 kept free, divided by the number of workers.
-
-        A pool that asked for every core would wait for ever: Ray Data's checkpoint filter is an actor that asks for a whole
-        CPU of its own, and beside it two tasks of 0.25 read and write.
-        """
-        return round((self.cpus - 1.5) / self.cpus, 3)
+    @property
+    def io_tasks(self) -> int:
+        """Reading tasks at once, and as many writing ones: a block keeps its worker busy for a minute, and is read in a second."""
+        return max(2, math.ceil((self.gpus * 8 or self.cpus) / 8))
 
     def cpu_workers(self) -> dict[str, Any]:
-        """Arguments of `map_batches` for one actor a core, on all nodes alike."""
-        return {"num_cpus": self.share(), "compute": ActorPoolStrategy(size=self.cpus), "scheduling_strategy": "SPREAD"}
+        """Arguments of `map_batches` for one actor a core, on all nodes alike; nodes that join later get theirs."""
+        compute = ActorPoolStrategy(min_size=1, initial_size=self.cpus)
+        return {"num_cpus": 1, "compute": compute, "scheduling_strategy": "SPREAD"}
 
     def gpu_workers(self) -> dict[str, Any]:
         """Arguments of `map_batches` for the actors that hold a GPU."""
-        return {"num_cpus": 0, "num_gpus": self.gpus_each, "compute": ActorPoolStrategy(size=self.gpus)}
+        return {"num_cpus": 0, "num_gpus": self.gpus_each, "compute": ActorPoolStrategy(min_size=1, initial_size=self.gpus)}
+
+
+def beside_driver() -> dict[str, Any]:
+    """Options of a small actor that lives as long as the driver, on its node: another node may be lost, and the actor with it."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return {"num_cpus": 0, "scheduling_strategy": here}
 
 
 @contextmanager
@@ -80,6 +87,8 @@ def data_context() -> Iterator[DataContext]:
         with warnings.catch_warnings():
             # read_parquet passes num_cpus on to the older reader under the name it warns of.
             warnings.filterwarnings("ignore", message=r".*ray_remote_args.*deprecated")
+            # A job of one block needs no more than one task.
+            warnings.filterwarnings("ignore", message=r"The maximum number of concurrent tasks")
             yield context
     finally:
         for name, value in before.items():

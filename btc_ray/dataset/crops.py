@@ -4,7 +4,6 @@ Only jobs that use Ray load this module.
 """
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,7 @@ import pyarrow.parquet as pq
 import ray
 
 from btc_ray.archive import storage
+from btc_ray.archive.blocks import block_rows, write_blocks
 from btc_ray.archive.reader import ByteReader
 from btc_ray.archive.tables import write_table
 from btc_ray.dataset import table as labelled
@@ -25,6 +25,7 @@ from btc_ray.pool import IO_ARGS, Pool, data_context
 from btc_ray.progress import say
 
 DONE = "done.json"  # stands in a finished folder of crops, with its counts
+BATCH = 32
 ROWS_PER_BLOCK = 512  # 25 MB of 224 × 224 crops
 
 
@@ -55,18 +56,28 @@ class _Cropper:
 def crop_in_parallel(manifest: str, output: str, *, preprocess: Preprocess, storage_options: Mapping[str, str]) -> None:
     """Crop the images of a Parquet folder of manifest rows into `output`/*.parquet (`prepared_schema`). Needs a Ray that is joined."""
     pool = Pool.of_cluster(use_gpus=False)
-    filesystem, path = storage.arrow_filesystem(manifest, storage_options)
-    rows = sum(pq.ParquetFile(file, filesystem=filesystem).metadata.num_rows for file in _part_paths(manifest, storage_options))
-    blocks = max(1, min(math.ceil(rows / 32), max(4 * pool.cpus, math.ceil(rows / ROWS_PER_BLOCK))))
+    parts = storage.list_files(manifest, ".parquet", storage_options)
+    filesystem, _ = storage.arrow_filesystem(manifest, storage_options)
+    paths = [storage.arrow_filesystem(uri, storage_options)[1] for uri in parts]
+    rows = sum(pq.ParquetFile(path, filesystem=filesystem).metadata.num_rows for path in paths)
+    blocks = f"{output.rstrip('/')}-blocks"
+    rows_each = min(block_rows(rows, batch=BATCH, workers=pool.cpus), ROWS_PER_BLOCK)
+    count = write_blocks(parts, blocks, rows_each=rows_each, storage_options=storage_options)
+    filesystem, path = storage.arrow_filesystem(blocks, storage_options)
     out_filesystem, out_path = storage.arrow_filesystem(output, storage_options)
     with data_context():
-        ray.data.read_parquet(path, filesystem=filesystem, **IO_ARGS).repartition(blocks).map_batches(
+        ray.data.read_parquet(
+            path, filesystem=filesystem, override_num_blocks=count, concurrency=pool.io_tasks, **IO_ARGS
+        ).map_batches(
             _Cropper,
             fn_constructor_kwargs={"preprocess": preprocess, "storage_options": dict(storage_options)},
-            batch_size=32,
+            batch_size=BATCH,
             batch_format="pyarrow",
             **pool.cpu_workers(),
-        ).write_parquet(out_path, filesystem=out_filesystem, try_create_dir=True, ray_remote_args=IO_ARGS)
+        ).write_parquet(
+            out_path, filesystem=out_filesystem, try_create_dir=True, concurrency=pool.io_tasks, ray_remote_args=IO_ARGS
+        )
+    storage.remove_tree(blocks, storage_options)
 
 
 def labelled_crops(table: pa.Table, *, preprocess: Preprocess, cache: str, storage_options: Mapping[str, str]) -> Crops:
@@ -102,7 +113,3 @@ def _read(table: pa.Table, folder: str, fingerprint: str, storage_options: Mappi
     for row in bad.select(["uri", "error"]).slice(0, 10).to_pylist():
         say(f"left out: {row['uri']}: {row['error']}")
     return Crops(fingerprint=fingerprint, folder=folder, rows=pa.table(rows), pixels=pixels_of(kept), skipped=skipped)
-
-
-def _part_paths(folder: str, storage_options: Mapping[str, str]) -> list[str]:
-    return [storage.arrow_filesystem(uri, storage_options)[1] for uri in storage.list_files(folder, ".parquet", storage_options)]

@@ -1,26 +1,28 @@
-"""Scoring on Ray Data: read the manifest, map the scorer over a pool of actors, write Parquet under Ray Data's checkpointing.
+"""Scoring on Ray Data: read what is left, map the scorer over a pool of actors, write Parquet under Ray Data's checkpointing.
 
-A killed driver continues from the checkpoint; a killed worker is replaced by Ray. Only the Ray path loads this module.
+A killed driver continues from the checkpoint; a lost worker or node is replaced by Ray. Only the Ray path loads this module.
 """
 
-import math
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import ray
 from ray.actor import ActorHandle
 from ray.data import Dataset
 from ray.data.checkpoint import CheckpointConfig
+from ray.data.checkpoint.checkpoint_filter import CheckpointManager, IdColumnCheckpointManager
 
 from btc_ray.archive import storage
+from btc_ray.archive.blocks import block_rows, write_blocks
 from btc_ray.images.prepare import Preprocess
 from btc_ray.model.bundle import Bundle
 from btc_ray.model.engine import Device, Precision, open_engine
-from btc_ray.pool import IO_ARGS, Pool, data_context
+from btc_ray.pool import IO_ARGS, Pool, beside_driver, data_context
 from btc_ray.progress import Progress
 from btc_ray.scoring.folder import RunFolder
 from btc_ray.scoring.local import default_batch_size
@@ -38,32 +40,43 @@ class EngineSettings:
     storage_options: Mapping[str, str]
 
 
+def committed_ids(folder: RunFolder) -> np.ndarray:
+    """The row_ids in Ray Data's checkpoint, sorted int64; what a killed driver left half-committed is removed. Needs a joined Ray."""
+    with data_context() as context:
+        loader = IdColumnCheckpointManager(checkpoint_config=_checkpoint(folder), data_context=context)
+        filesystem, staged = folder.arrow(folder.staged_ray)
+        found, _ = loader.load_checkpoint(staged, filesystem)
+        return np.empty(0, np.int64) if found is None else np.asarray(ray.get(found), np.int64)
+
+
 def score_on_ray(
-    folder: RunFolder, manifest: str, *, engine: EngineSettings, pool: Pool, rows: int, batch_size: int | None, progress: Progress
+    folder: RunFolder,
+    manifest: Sequence[str],
+    *,
+    engine: EngineSettings,
+    pool: Pool,
+    rows: int,
+    done: np.ndarray,
+    batch_size: int | None,
+    progress: Progress,
 ) -> None:
-    """Score every row of the Parquet folder `manifest` into `folder.staged_ray`, those already in its checkpoint left out."""
+    """Score the `rows` rows of the `manifest` parts that are not in `done` (sorted int64 row_ids) into `folder.staged_ray`."""
     batch = batch_size or default_batch_size("cuda" if pool.gpus else "cpu")
-    filesystem, path = folder.arrow(manifest)
-    counter = ray.remote(num_cpus=0, max_restarts=-1)(_Counter).remote()
+    rows_each = block_rows(rows, batch=batch, workers=pool.gpus or pool.cpus)
+    blocks = write_blocks(manifest, folder.blocks, rows_each=rows_each, done=done, storage_options=folder.storage_options)
+    if not blocks:
+        return
+    counter = ray.remote(_Counter).options(**beside_driver()).remote()
     with data_context() as context, _watched(counter, progress):
         context.checkpoint_config = _checkpoint(folder)
-        blocks = block_count(rows, batch=batch, workers=pool.gpus or pool.cpus)
-        dataset = ray.data.read_parquet(path, filesystem=filesystem, **IO_ARGS)
-        # A small manifest is one block whatever is asked of the reader; only repartition makes work for every worker.
-        dataset = dataset.repartition(blocks)
+        filesystem, path = folder.arrow(folder.blocks)
+        dataset = ray.data.read_parquet(
+            path, filesystem=filesystem, override_num_blocks=blocks, concurrency=pool.io_tasks, **IO_ARGS
+        )
         staged_filesystem, staged = folder.arrow(folder.staged_ray)
         _scored(dataset, engine, pool, batch, counter).write_parquet(
-            staged, filesystem=staged_filesystem, try_create_dir=True, ray_remote_args=IO_ARGS
+            staged, filesystem=staged_filesystem, try_create_dir=True, concurrency=pool.io_tasks, ray_remote_args=IO_ARGS
         )
-
-
-def block_count(rows: int, *, batch: int, workers: int) -> int:
-    """Blocks of whole batches: about eight a worker, so that the last ones end together, and at most 4,096 rows each.
-
-    A block is also what a kill can cost and what one staged file holds.
-    """
-    per_block = min(max(math.ceil(rows / (8 * workers)), batch), 4096)
-    return max(1, math.ceil(rows / (math.ceil(per_block / batch) * batch)))
 
 
 def _scored(dataset: Dataset, engine: EngineSettings, pool: Pool, batch: int, counter: ActorHandle) -> Dataset:
@@ -177,5 +190,17 @@ def _checkpoint(folder: RunFolder) -> CheckpointConfig:
     if storage.is_local(folder.uri):
         filesystem.create_dir(path, recursive=True)
     return CheckpointConfig(
-        id_column="row_id", checkpoint_path=path, override_filesystem=filesystem, delete_checkpoint_on_success=False
+        id_column="row_id",
+        checkpoint_path=path,
+        override_filesystem=filesystem,
+        delete_checkpoint_on_success=False,
+        checkpoint_manager_cls=_AlreadyFiltered,
     )
+
+
+class _AlreadyFiltered(CheckpointManager):
+    """Nothing to filter: blocks hold only what is left. Ray Data's own filter is an actor that asks for a whole CPU for as long as
+    the job runs, and finds none where a pool has them all."""
+
+    def load_checkpoint(self, data_file_dir: str | None = None, data_file_filesystem: Any = None) -> tuple[None, int]:
+        return None, 0

@@ -38,6 +38,7 @@ class RunFolder:
         self.staged_here = self.path(WORK, "staged-here")  # parts of the in-process path
         self.staged_ray = self.path(WORK, "staged-ray")  # parts that Ray Data wrote
         self.checkpoint = self.path(WORK, "checkpoint")  # Ray Data's own record of what it wrote
+        self.blocks = self.path(WORK, "blocks")  # what is left to do, as Ray Data reads it
         self.todo = self.path(WORK, "todo")  # the rows to score again of --retry-failed
         self.finished = self.path(WORK, "finished")  # whole and in order, about to be published
 
@@ -143,7 +144,7 @@ class RunFolder:
 
     def clear_work(self) -> None:
         """Remove what a run stages; the lock stays while it is held."""
-        for uri in (self.staged_here, self.staged_ray, self.checkpoint, self.todo, self.finished):
+        for uri in (self.staged_here, self.staged_ray, self.checkpoint, self.blocks, self.todo, self.finished):
             storage.remove_tree(uri, self.storage_options)
 
 

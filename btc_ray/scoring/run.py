@@ -228,7 +228,7 @@ def _score_on_ray(
     folder: RunFolder, todo: str, settings: Score, bundle: Bundle, rows: int, progress: Progress
 ) -> dict[str, float]:
     from btc_ray.pool import Pool
-    from btc_ray.scoring.distributed import EngineSettings, score_on_ray
+    from btc_ray.scoring.distributed import EngineSettings, committed_ids, score_on_ray
 
     engine = EngineSettings(
         bundle=bundle,
@@ -240,7 +240,18 @@ def _score_on_ray(
     pool = Pool.of_cluster(
         use_gpus=settings.device in ("auto", "cuda"), need_gpus=settings.device == "cuda", gpus_each=settings.gpus
     )
-    score_on_ray(folder, todo, engine=engine, pool=pool, rows=rows, batch_size=settings.batch_size, progress=progress)
+    # Ray Data's own record of what it wrote, rather than the files: a kill between the two leaves a file that it takes back.
+    done = np.union1d(staged_ids(folder, folder.parts(folder.staged_here)), committed_ids(folder))
+    score_on_ray(
+        folder,
+        folder.parts(todo),
+        engine=engine,
+        pool=pool,
+        rows=rows - len(done),
+        done=done,
+        batch_size=settings.batch_size,
+        progress=progress,
+    )
     return {"CPU": pool.cpus, "GPU": pool.gpus * pool.gpus_each}
 
 

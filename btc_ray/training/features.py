@@ -4,7 +4,6 @@ A frozen backbone gives the same features in every epoch, so training on them is
 """
 
 import hashlib
-import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -84,19 +83,22 @@ def backbone_features(
     row_ids = np.asarray(crops.rows["row_id"]) if row_ids is None else row_ids
     features = np.empty((len(row_ids), len(variants), FEATURES), np.float32)
     filesystem, path = storage.arrow_filesystem(crops.folder, storage_options)
-    blocks = max(4 * pool.cpus, math.ceil(len(row_ids) / 512))
+    files = storage.list_files(crops.folder, ".parquet", storage_options)  # of a few hundred crops each: a block a file
     done = 0
     with data_context(), Progress(f"Features under {len(variants)} flips", len(row_ids)) as progress:
-        dataset = (
-            ray.data.read_parquet(path, filesystem=filesystem, columns=["row_id", "pixels"], **IO_ARGS)
-            .repartition(blocks)
-            .map_batches(
-                _FeatureActor,
-                fn_constructor_args=(dict(backbone), variants, row_ids),
-                batch_size=256 if pool.gpus else 16,
-                batch_format="pyarrow",
-                **(pool.gpu_workers() if pool.gpus else pool.cpu_workers()),
-            )
+        dataset = ray.data.read_parquet(
+            path,
+            filesystem=filesystem,
+            columns=["row_id", "pixels"],
+            override_num_blocks=len(files),
+            concurrency=pool.io_tasks,
+            **IO_ARGS,
+        ).map_batches(
+            _FeatureActor,
+            fn_constructor_args=(dict(backbone), variants, row_ids),
+            batch_size=256 if pool.gpus else 16,
+            batch_format="pyarrow",
+            **(pool.gpu_workers() if pool.gpus else pool.cpu_workers()),
         )
         for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
             found = np.frombuffer(b"".join(batch["features"].to_pylist()), np.float32).reshape(-1, len(variants), FEATURES)

@@ -7,10 +7,11 @@ from typing import Any, Protocol
 
 import ray
 
+from btc_ray.pool import beside_driver
 from btc_ray.progress import say
 
 
-@ray.remote(num_cpus=0)
+@ray.remote
 class Journal:
     """Holds the rows of the history while the run lasts."""
 
@@ -31,7 +32,7 @@ class MLflowMissingError(ValueError):
 @contextmanager
 def reading(*, epochs: int, folder: str | None, mlflow: str | None, name: str, parameters: Mapping[str, Any]) -> Iterator[Any]:
     """Gives the journal to write to, and says and records what is written until the block ends. Raises MLflowMissingError."""
-    journal, done = Journal.remote(), threading.Event()  # type: ignore[attr-defined]
+    journal, done = Journal.options(**beside_driver()).remote(), threading.Event()  # type: ignore[attr-defined]
     sinks: list[_Sink] = [_Lines(epochs)]
     if folder:
         sinks.append(_TensorBoard(folder))
