@@ -128,7 +128,7 @@ def _named(chosen: Manifest, kind: str, what: str) -> dict[str, Any]:
     metadata: dict[str, Any] = {"name": chosen.name or f"btc-ray-{what}"}
     if chosen.namespace:
         metadata["namespace"] = chosen.namespace
-    metadata["labels"] = {"app.kubernetes.io/name": "btc-ray", "app.kubernetes.io/component": what}
+    metadata["labels"] = {"btc-ray/job": what}  # not app.kubernetes.io/name, by which KubeRay knows its own
     return {"apiVersion": "ray.io/v1", "kind": kind, "metadata": metadata}
 
 
