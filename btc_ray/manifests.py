@@ -117,7 +117,8 @@ def _cluster(chosen: Manifest) -> dict[str, Any]:
         groups.append(worker_group(chosen, image, gpus=False))
     if chosen.gpu_workers[1]:
         groups.append(worker_group(chosen, image, gpus=True))
-    spec: dict[str, Any] = {"rayVersion": ray_version()}
+    # Who reaches a Ray without a token runs what he likes on it. KubeRay makes one for each cluster and keeps it in a Secret.
+    spec: dict[str, Any] = {"rayVersion": ray_version(), "authOptions": {"mode": "token"}}
     if any(group["minReplicas"] < group["maxReplicas"] for group in groups):
         spec["enableInTreeAutoscaling"] = True
         spec["autoscalerOptions"] = {"version": "v2", "idleTimeoutSeconds": chosen.idle} | AUTOSCALER

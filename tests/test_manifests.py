@@ -131,6 +131,10 @@ def test_nothing_works_on_the_head(example: Any) -> None:
     assert cluster_spec(example)["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
 
 
+def test_nobody_without_the_token_runs_code_on_the_cluster(example: Any) -> None:
+    assert cluster_spec(example)["authOptions"] == {"mode": "token"}
+
+
 def test_no_pod_is_root_or_has_rights(example: Any) -> None:
     for pod in pods(example):
         assert pod["securityContext"]["runAsNonRoot"] is True
