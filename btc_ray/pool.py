@@ -5,19 +5,27 @@ Only jobs that use Ray load this module.
 
 import logging
 import math
+import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
+import ray.autoscaler.sdk
 from ray.data import ActorPoolStrategy, DataContext
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from btc_ray.progress import duration, say
 
 # Ray Data's reading and writing tasks wait for storage. They ask for nothing, so that no pool, however full, can starve them
 # (nor the loss of a node, whose workers then crowd the others), and `Pool.io_tasks` bounds how many run at once.
 IO_ARGS: dict[str, Any] = {"num_cpus": 0}
+
+
+QUIET_S = 60.0  # a busy cluster frees a place every now and then; after a minute a person wants to know
+GIVE_UP_S = 15 * 60.0  # a cloud's node with a GPU takes five to ten minutes to start and pull its image
 
 
 class PoolError(ValueError):
@@ -34,18 +42,13 @@ class Pool:
 
     @classmethod
     def of_cluster(cls, *, use_gpus: bool, need_gpus: bool = False, gpus_each: float = 1.0) -> "Pool":
-        """The pool that fits the joined Ray as it is now. Raises PoolError."""
+        """The pool that fits the joined Ray as it is now, after waiting, aloud, for a free place in it. Raises PoolError."""
+        if need_gpus:
+            wait_for_room({"GPU": gpus_each})
+        wait_for_room({"CPU": 1})
         resources = ray.cluster_resources()
-        cpus = int(resources.get("CPU", 0))
-        if cpus < 2:
-            raise PoolError(
-                f"this Ray offers {cpus} CPUs for work; Ray Data needs at least 2. Start it with --num-cpus 2 or more."
-            )
-        if need_gpus and resources.get("GPU", 0) < gpus_each:
-            raise PoolError(
-                f"this Ray offers {resources.get('GPU', 0):g} GPUs, fewer than --gpus {gpus_each:g}. Give --device auto or cpu."
-            )
-        return cls(cpus=cpus, gpus=int(resources.get("GPU", 0) / gpus_each) if use_gpus else 0, gpus_each=gpus_each)
+        gpus = int(resources.get("GPU", 0) / gpus_each) if use_gpus else 0
+        return cls(cpus=int(resources["CPU"]), gpus=gpus, gpus_each=gpus_each)
 
     @property
     def io_tasks(self) -> int:
@@ -60,6 +63,40 @@ class Pool:
     def gpu_workers(self) -> dict[str, Any]:
         """Arguments of `map_batches` for the actors that hold a GPU."""
         return {"num_cpus": 0, "num_gpus": self.gpus_each, "compute": ActorPoolStrategy(min_size=1, initial_size=self.gpus)}
+
+
+def wait_for_room(wanted: Mapping[str, float], *, quiet_s: float = QUIET_S, give_up_s: float = GIVE_UP_S) -> None:
+    """Return when the cluster has so many CPUs or GPUs free, on any nodes; say what is missing where that takes longer.
+
+    What other jobs use is waited for without end, since they end. What no node offers is asked of the autoscaler, and waited for
+    as long as a node takes to start. Raises PoolError where none came.
+    """
+    began = said = time.monotonic()
+    asked = False
+    while True:
+        there, free = ray.cluster_resources(), ray.available_resources()
+        short = {name: amount for name, amount in wanted.items() if free.get(name, 0) < amount}
+        if not short:
+            return
+        now, ((name, amount), *_) = time.monotonic(), short.items()
+        offered = there.get(name, 0)
+        if offered < amount:
+            alone = len(nodes := [node for node in ray.nodes() if node["Alive"]]) == 1 and "CPU" in nodes[0]["Resources"]
+            if not asked and not alone:
+                say(f"This Ray offers {offered:g} {name}s for work, and {amount:g} are needed: waiting for nodes to join …")
+                ray.autoscaler.sdk.request_resources(bundles=[dict(wanted)])  # without an autoscaler nobody hears it
+                asked = True
+            if now - began > give_up_s or alone:  # one node that works itself is a machine, which no other node joins
+                raise PoolError(
+                    f"this Ray offers {offered:g} {name}s for work, {amount:g} are needed, and no other node "
+                    "has joined. Start a worker, or give --device cpu where it is GPUs that are missing."
+                )
+        elif now - said > quiet_s:
+            said = now
+            say(
+                f"All {offered:g} {name}s of this Ray are in use by other jobs: waiting since {duration(now - began)}. Ctrl-C ends it."
+            )
+        time.sleep(min(1.0, quiet_s))
 
 
 def beside_driver() -> dict[str, Any]:

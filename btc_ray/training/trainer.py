@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from btc_ray.archive import storage
 from btc_ray.model.engine import choose_precision
 from btc_ray.model.network import FEATURES, build_network
-from btc_ray.pool import PoolError
+from btc_ray.pool import PoolError, wait_for_room
 from btc_ray.recipe import Recipe
 from btc_ray.training.journal import reading
 from btc_ray.training.learner import Learner
@@ -106,6 +106,7 @@ def fit(
 
 def _scaling(workers: int | None) -> ScalingConfig:
     """One worker a GPU; without GPUs one worker with all cores of a node, or as many as asked for, sharing them. Raises PoolError."""
+    wait_for_room({"CPU": 1})
     resources = ray.cluster_resources()
     gpus = int(resources.get("GPU", 0))
     nodes = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]

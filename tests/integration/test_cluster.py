@@ -18,6 +18,8 @@ from tests.scoring.runs import rows, score, state
 
 pytestmark = pytest.mark.ray
 
+COPIES = 150  # times 20 phantoms
+
 TRAINING = ("--train", "all", "--size", "64", "--resolutions", "64", "--epochs", "12", "--batch-size", "8")
 
 
@@ -29,12 +31,12 @@ def nodes() -> Iterator[ThreeNodes]:
 
 @pytest.fixture(scope="module")
 def place(model: Path, phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that every node sees: a model, and an archive of 1,200 images."""
+    """A folder that every node sees: a model, and an archive of 3,000 images."""
     folder = tmp_path_factory.mktemp("shared")
     shutil.copytree(model, folder / "model")
     shutil.copytree(phantoms, folder / "phantoms")
     images = sorted((phantoms / "Testing").rglob("*.*"))
-    for copy in range(60):
+    for copy in range(COPIES):
         for image in images:
             target = folder / "archive" / f"{copy:03d}" / image.parent.name / image.name
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -72,10 +74,11 @@ def test_a_lost_node_costs_no_row_and_repeats_none(nodes: ThreeNodes, place: Pat
     staged = run / "_work" / "staged-ray"
     _until(lambda: staged.exists() and len(list(staged.glob("*.parquet"))) >= 2, process, log)
     nodes.kill_worker(nodes.workers[0])
+    joined = nodes.add_worker()  # as a spot node comes after another has gone
+    _until(lambda: bool(_running(joined, "_ScoringActor")), process, log)
     assert _end(process, log) == 0, log.read_text()
-    assert state(run)["sessions"][0]["images"] == 1200, "one session, and no second submission"
+    assert state(run)["sessions"][0]["images"] == 20 * COPIES, "one session, and no second submission"
     _equal(rows(run), rows(tmp_path / "here"))
-    nodes.add_worker()
     # The same command again: the job is found, its log and exit code are told, nothing runs.
     again = submit(nodes, place, *words, log=tmp_path / "again")
     assert _end(again, tmp_path / "again") == 0
@@ -103,8 +106,10 @@ def test_a_node_lost_in_the_middle_of_training_leaves_the_same_model(nodes: Thre
 
 
 def _node_that_trains(nodes: ThreeNodes) -> Any:
-    raylets = {node.all_processes["raylet"][0].process.pid: node for node in nodes.workers}
-    trains = [item for item in psutil.process_iter(["cmdline"]) if "RayTrainWorker" in " ".join(item.info["cmdline"] or ())]
-    found = [raylets[parent.pid] for item in trains for parent in item.parents() if parent.pid in raylets]
-    assert len(found) == 1, (raylets, [(item.info, item.parents()) for item in trains])
-    return found[0]
+    return next(node for node in nodes.workers if _running(node, "RayTrainWorker"))
+
+
+def _running(node: Any, name: str) -> list[psutil.Process]:
+    """The processes of a node with `name` in their title."""
+    children = psutil.Process(node.all_processes["raylet"][0].process.pid).children(recursive=True)
+    return [child for child in children if name in " ".join(child.cmdline())]
