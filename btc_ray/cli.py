@@ -4,6 +4,7 @@
 5 complete, and the champion stays.
 """
 
+import errno
 import os
 import sys
 import traceback
@@ -16,6 +17,7 @@ from btc_ray.command_line import parse
 from btc_ray.progress import say
 
 COMPLETE, FAILED, UNUSABLE, TOO_MANY_BAD, INTERRUPTED = 0, 1, 2, 3, 130
+FULL = ". Make room where --output is and run the same command again: it continues"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,11 +56,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _explain(error: Exception, *, debug: bool) -> int:
     """Say what was wrong. What a user caused is a ValueError of one of our rooms and needs no traceback."""
+    if type(error).__module__.startswith("ray."):
+        return _explain_worker(error, debug=debug)
     ours = isinstance(error, ValueError) and type(error).__module__.startswith("btc_ray.")
     if debug or not (ours or isinstance(error, OSError) or type(error).__module__.startswith("btc_ray.")):
         traceback.print_exception(error)
-    say(f"btc-ray: {error}" if ours or str(error) else f"btc-ray: {type(error).__name__}")
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    say(f"btc-ray: {error}{FULL if full else ''}" if ours or str(error) else f"btc-ray: {type(error).__name__}")
     return int(getattr(error, "exit_code", UNUSABLE if ours else FAILED))
+
+
+def _explain_worker(error: Exception, *, debug: bool) -> int:
+    """What Ray passes on from a worker ends with the worker's own error, under the traceback of both sides."""
+    if debug:
+        traceback.print_exception(error)
+    last = next((line.strip() for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
+    kind, colon, message = last.partition(": ")
+    ours = bool(colon) and kind.startswith("btc_ray.") and kind.endswith("Error")
+    say(f"btc-ray: {message if ours else last}{FULL if 'No space left' in last else ''}")
+    if not ours:
+        say("This is what a worker ended with; --debug shows its traceback. Running the same command again continues.")
+    return UNUSABLE if ours else FAILED
 
 
 def _usage() -> str:

@@ -118,8 +118,10 @@ def data_context() -> Iterator[DataContext]:
     context.use_datasource_v2 = False
     # Its advice is about the `memory` of workers that a person would have to guess; ours hold a model and one batch.
     context.issue_detectors_config = replace(context.issue_detectors_config, detectors=[])
-    # Ray Data sets up its own logging when it is imported; here it talks as much as the rest of Ray was told to.
-    logging.getLogger("ray.data").setLevel(logging.getLogger("ray").getEffectiveLevel())
+    # Ray Data sets up its own logging when it is imported; here it talks as much as the rest of Ray was told to. An error that ends
+    # the job is raised as well, and told once, in our words.
+    level = logging.getLogger("ray").getEffectiveLevel()
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL if level >= logging.ERROR else level)
     try:
         with warnings.catch_warnings():
             # read_parquet passes num_cpus on to the older reader under the name it warns of.

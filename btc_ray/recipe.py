@@ -112,9 +112,9 @@ RECIPES: dict[str, Recipe] = {
         one_per_group=True,
     ),
     "all": Recipe(
-        train="all", epochs=12, batch_size=32, optimizer="adamw", learning_rate=3e-4, weight_decay=0.05, schedule="one-cycle",
-        warmup=0.2, label_smoothing=0.05, clip=5, ema=0.98, resolutions=(160,), head_first=True, frozen_statistics=True,
-        one_per_group=True,
+        train="all", epochs=36, batch_size=32, optimizer="adamw", learning_rate=6e-4, weight_decay=0.05, schedule="one-cycle",
+        warmup=0.2, label_smoothing=0.05, rotate=25, scale=0.2, shift=0.08, intensity=0.3, erase=0.4, clip=5, ema=0.99,
+        resolutions=(160,), head_first=True, frozen_statistics=True, one_per_group=True,
     ),
 }  # fmt: skip
 """The recipe of each `--train`; benchmarks/RESULTS.md has what they come to."""
