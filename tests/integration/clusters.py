@@ -1,73 +1,89 @@
-"""A Ray cluster of three nodes on this machine, each a raylet of its own, and jobs sent to it from outside."""
+"""A Ray cluster of three nodes on this machine, each started by `ray start` as an operator would, and jobs sent to it from outside."""
 
 import os
 import socket
 import subprocess
 import sys
+import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+import psutil
 
 STORE = 100 << 20  # bytes of each node's object store
+TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "a-token-of-at-least-thirty-two-characters"}  # as the manifests ask for
+BIN = Path(sys.executable).parent
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """One node: everything in the session of its `ray start --block`."""
+
+    process: subprocess.Popen[bytes]
+
+    def running(self, name: str) -> list[psutil.Process]:
+        """Its processes with `name` in their title."""
+        return [item for item in self._all() if name in _title(item)]
+
+    def kill(self) -> None:
+        """SIGKILL all of it at once, as when a machine is taken away."""
+        members = self._all()
+        for member in members:
+            with suppress(psutil.NoSuchProcess):
+                member.kill()
+        psutil.wait_procs(members, timeout=10)
+        self.process.wait(timeout=10)
+
+    def _all(self) -> list[psutil.Process]:
+        return [item for item in psutil.process_iter() if _session(item) == self.process.pid]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ThreeNodes:
     """A head without CPUs for work, and workers of two CPUs each."""
 
-    cluster: Any
+    address: str
     endpoint: str
-    workers: list[Any]
+    head: Node
+    workers: list[Node]
+    log: Path
 
-    def kill_worker(self, node: Any) -> None:
-        """SIGKILL a node: its raylet, and with it whatever it ran."""
-        self.cluster.remove_node(node, allow_graceful=False)
-        self.workers.remove(node)
-
-    def add_worker(self, **named: Any) -> Any:
-        node = self.cluster.add_node(num_cpus=2, object_store_memory=STORE, include_dashboard=False, **named)
+    def add_worker(self) -> Node:
+        node = _start("--address", self.address, "--num-cpus", 2, log=self.log)
         self.workers.append(node)
         return node
 
+    def kill_worker(self, node: Node) -> None:
+        self.workers.remove(node)
+        node.kill()
+
 
 @contextmanager
-def three_nodes() -> Iterator[ThreeNodes]:
-    """The cluster, gone at the end."""
-    from ray.cluster_utils import Cluster
-
-    # Jobs are started as `python`, which on a cluster is that of its image.
-    before, os.environ["PATH"] = os.environ["PATH"], f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    port = free_port()
-    head = {
-        "num_cpus": 0,
-        "include_dashboard": True,
-        "dashboard_host": "127.0.0.1",
-        "dashboard_port": port,
-        "object_store_memory": STORE,
-    }
-    cluster = Cluster(initialize_head=True, head_node_args=head)
+def three_nodes(log: Path) -> Iterator[ThreeNodes]:
+    """The cluster, gone at the end, killed by id."""
+    port, dashboard = free_port(), free_port()
+    head = _start("--head", "--port", port, "--num-cpus", 0, "--dashboard-port", dashboard, log=log)
+    nodes = ThreeNodes(address=f"{_address()}:{port}", endpoint=f"http://127.0.0.1:{dashboard}", head=head, workers=[], log=log)
     try:
-        nodes = ThreeNodes(cluster=cluster, endpoint=f"http://127.0.0.1:{port}", workers=[])
+        _wait_for(nodes)
         nodes.add_worker()
         nodes.add_worker()
-        cluster.wait_for_nodes()
         yield nodes
     finally:
-        cluster.shutdown()
-        os.environ["PATH"] = before
+        for node in (*nodes.workers, head):
+            node.kill()
 
 
-def submit(nodes: ThreeNodes, shared: Path, *words: object, log: Path) -> subprocess.Popen[bytes]:
-    """`btc-ray submit …` as a process that knows nothing of the cluster but its endpoint."""
-    environment = {
-        name: value for name, value in os.environ.items() if not name.startswith("RAY_") or name.startswith("RAY_AUTH")
-    }
+def submit(nodes: ThreeNodes, shared: Path, *words: object, log: Path, token: dict[str, str] = TOKEN) -> subprocess.Popen[bytes]:
+    """`btc-ray submit …` as a process that knows nothing of the cluster but its endpoint and its token."""
     command = [sys.executable, "-m", "btc_ray.cli", "submit", *map(str, words), "--address", nodes.endpoint]
     with log.open("ab") as sink:
         return subprocess.Popen(
-            [*command, "--shared", str(shared)], stdout=sink, stderr=sink, env=environment, start_new_session=True
+            [*command, "--shared", str(shared)], stdout=sink, stderr=sink, env=_environment() | token, start_new_session=True
         )
 
 
@@ -75,3 +91,53 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def _start(*flags: object, log: Path) -> Node:
+    # Jobs are started as `python`, which on a cluster is that of its image.
+    environment = _environment() | TOKEN | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+    command = [str(BIN / "ray"), "start", "--block", "--object-store-memory", str(STORE), "--disable-usage-stats"]
+    with log.open("ab") as sink:
+        process = subprocess.Popen(
+            [*command, *map(str, flags)], stdout=sink, stderr=sink, env=environment, start_new_session=True
+        )
+    return Node(process=process)
+
+
+def _wait_for(nodes: ThreeNodes, seconds: float = 60) -> None:
+    """Until the dashboard answers, if only that it wants a token."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        assert nodes.head.process.poll() is None, nodes.log.read_text()
+        try:
+            urllib.request.urlopen(f"{nodes.endpoint}/api/version", timeout=5).close()
+            return
+        except urllib.error.HTTPError:
+            return
+        except OSError:
+            time.sleep(0.2)
+    raise AssertionError(nodes.log.read_text())
+
+
+def _environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+
+
+def _address() -> str:
+    import ray.util
+
+    return ray.util.get_node_ip_address()
+
+
+def _title(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
+def _session(process: psutil.Process) -> int | None:
+    try:
+        return os.getsid(process.pid)
+    except (ProcessLookupError, PermissionError):
+        return None

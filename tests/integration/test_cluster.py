@@ -1,11 +1,12 @@
 """Jobs submitted from outside to a real cluster of three nodes, one of which is killed in the middle."""
 
+import re
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import psutil
@@ -24,8 +25,8 @@ TRAINING = ("--train", "all", "--size", "64", "--resolutions", "64", "--epochs",
 
 
 @pytest.fixture(scope="module")
-def nodes() -> Iterator[ThreeNodes]:
-    with three_nodes() as cluster:
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ThreeNodes]:
+    with three_nodes(tmp_path_factory.mktemp("nodes") / "log") as cluster:
         yield cluster
 
 
@@ -75,7 +76,7 @@ def test_a_lost_node_costs_no_row_and_repeats_none(nodes: ThreeNodes, place: Pat
     _until(lambda: staged.exists() and len(list(staged.glob("*.parquet"))) >= 2, process, log)
     nodes.kill_worker(nodes.workers[0])
     joined = nodes.add_worker()  # as a spot node comes after another has gone
-    _until(lambda: bool(_running(joined, "_ScoringActor")), process, log)
+    _until(lambda: bool(joined.running("_ScoringActor")), process, log)
     assert _end(process, log) == 0, log.read_text()
     assert state(run)["sessions"][0]["images"] == 20 * COPIES, "one session, and no second submission"
     _equal(rows(run), rows(tmp_path / "here"))
@@ -95,7 +96,7 @@ def test_a_node_lost_in_the_middle_of_training_leaves_the_same_model(nodes: Thre
     disturbed = submit(nodes, place, *words, "--output", place / "disturbed" / "model", log=log)
     begun = log.read_text().count("epoch 2/12")
     _until(lambda: log.read_text().count("epoch 2/12") > begun, disturbed, log)
-    nodes.kill_worker(_node_that_trains(nodes))
+    nodes.kill_worker(next(node for node in nodes.workers if node.running("RayTrainWorker")))
     assert _end(disturbed, log) == 0, log.read_text()
     for name in ("undisturbed", "disturbed"):
         metrics[name] = pq.read_table(place / name / "model" / "metrics.parquet").to_pylist()
@@ -105,11 +106,50 @@ def test_a_node_lost_in_the_middle_of_training_leaves_the_same_model(nodes: Thre
     nodes.add_worker()
 
 
-def _node_that_trains(nodes: ThreeNodes) -> Any:
-    return next(node for node in nodes.workers if _running(node, "RayTrainWorker"))
+def test_a_detached_job_is_found_again_and_a_worker_that_hangs_holds_up_nobody_else(
+    nodes: ThreeNodes, place: Path, tmp_path: Path
+) -> None:
+    first, log, run = tmp_path / "first", tmp_path / "log", place / "run-hanging"
+    words = ("score", "--model", place / "model", "--input", place / "archive", "--output", run, "--local-rows", 0)
+    process = submit(nodes, place, *words, log=first)
+    _until(lambda: "Running entrypoint" in first.read_text(), process, first)
+    process.send_signal(signal.SIGINT)  # Ctrl-C
+    assert _end(process, first) == 130
+    assert "Detached; the job goes on." in first.read_text()
+    submission = re.search(r"--attach (\S+)", first.read_text())
+    assert submission is not None
+    process = submit(nodes, place, "--attach", submission[1], log=log)
+    staged = run / "_work" / "staged-ray"
+    _until(lambda: staged.exists() and len(list(staged.glob("*.parquet"))) >= 1, process, log)
+    hanging = nodes.workers[0].running("_ScoringActor")[0]
+    hanging.suspend()
+    before = len(list(staged.glob("*.parquet")))
+    _until(lambda: len(list(staged.glob("*.parquet"))) >= before + 4, process, log)
+    assert hanging.status() == psutil.STATUS_STOPPED
+    hanging.resume()
+    assert _end(process, log) == 0, log.read_text()
+    assert rows(run)["row_id"].tolist() == list(range(20 * COPIES))
 
 
-def _running(node: Any, name: str) -> list[psutil.Process]:
-    """The processes of a node with `name` in their title."""
-    children = psutil.Process(node.all_processes["raylet"][0].process.pid).children(recursive=True)
-    return [child for child in children if name in " ".join(child.cmdline())]
+def test_a_job_that_fails_returns_its_code_and_says_why(nodes: ThreeNodes, place: Path, tmp_path: Path) -> None:
+    (place / "taken").mkdir()
+    (place / "taken" / "thesis.docx").write_bytes(b"years of work")
+    words = ("score", "--model", place / "model", "--input", place / "archive", "--output", place / "taken")
+    process = submit(nodes, place, *words, "--detach", log=tmp_path / "sent")
+    assert _end(process, tmp_path / "sent") == 0
+    submission = re.search(r"submitted +(\S+)", (tmp_path / "sent").read_text())
+    assert submission is not None
+    process = submit(nodes, place, "--attach", submission[1], log=tmp_path / "log")
+    assert _end(process, tmp_path / "log") == 4
+    told = (tmp_path / "log").read_text()
+    assert "is not empty and not a run folder (it holds thesis.docx)" in told
+    assert f"{submission[1]} failed: Job entrypoint command failed with exit code 4" in told
+
+
+def test_a_cluster_does_not_take_jobs_from_strangers(nodes: ThreeNodes, place: Path, tmp_path: Path) -> None:
+    process = submit(nodes, place, "--attach", "anything", log=tmp_path / "log", token={})
+    assert _end(process, tmp_path / "log") == 2
+    assert "RAY_AUTH_MODE=token" in (tmp_path / "log").read_text()
+    process = submit(nodes, place, "--attach", "btc-ray-nothing", log=tmp_path / "known")
+    assert _end(process, tmp_path / "known") == 2
+    assert "this cluster has no submission btc-ray-nothing" in (tmp_path / "known").read_text()
