@@ -9,7 +9,7 @@ STAMP  := $(VENV)/.installed
 $(STAMP): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "btc-ray needs Python 3.11 or newer; run make PYTHON=/path/to/python3.11")'
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet --upgrade-strategy only-if-needed -e '.[s3,dev]'
+	$(VENV)/bin/pip install --quiet --upgrade-strategy only-if-needed -e '.[cpu,s3,dev]'
 	touch $@
 
 demo: $(STAMP)

@@ -96,6 +96,7 @@ def _dry_run(chosen: settings.Score) -> int:
     """Say what would be scored, what would be skipped and why, and how long it would take; write nothing."""
     from btc_ray.archive.manifest import summarise
     from btc_ray.model.bundle import read_bundle
+    from btc_ray.model.engine import choose
     from btc_ray.scoring.estimate import images_per_second
 
     bundle = read_bundle(chosen.model, chosen.storage())
@@ -124,8 +125,7 @@ def _dry_run(chosen: settings.Score) -> int:
             sample,
             bundle=bundle,
             model=chosen.model,
-            device=chosen.device,
-            precision=chosen.precision,
+            choice=choose(engine=chosen.engine, device=chosen.device, precision=chosen.precision),
             storage_options=chosen.storage(),
         )
         workers = chosen.cpus or available_cpus()

@@ -163,6 +163,7 @@ def _score(chosen: settings.Evaluate, model: _Model, rows: pa.Table) -> tuple["R
         output=storage.join(chosen.output, model.run),
         address=chosen.address or os.environ.get("RAY_ADDRESS") or None,
         cpus=chosen.cpus,
+        engine=chosen.engine,
         device=chosen.device,
         precision=chosen.precision,
         storage_options=chosen.storage_options,

@@ -10,6 +10,7 @@ from btc_ray.recipe import RECIPES, Optimizer, Recipe, Schedule, Train
 
 CropMethod = Literal["robust", "kaggle", "none"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
+Engine = Literal["auto", "torch", "openvino"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Split = Literal["group", "folders"]
 
@@ -300,6 +301,10 @@ class Evaluate(Labelled):
     model: tuple[str, ...]
     """Model bundles: one trained with --split folders, one with --split group, or both, side by side."""
 
+    engine: Engine = "auto"
+    """What computes: torch, or openvino (x86 CPUs; pip install 'btc-ray[cpu]'); auto takes openvino where it is installed and no
+    GPU is used. A run that is continued goes on with what it was begun with."""
+
     device: Device = "auto"
     """Where the model runs; auto takes a GPU where there is one."""
 
@@ -333,6 +338,10 @@ class Score(Job):
 
     max_bad_fraction: float = 0.5
     """Exit with code 3 when more than this share of the images is not ok."""
+
+    engine: Engine = "auto"
+    """What computes: torch, or openvino (x86 CPUs; pip install 'btc-ray[cpu]'); auto takes openvino where it is installed and no
+    GPU is used. A run that is continued goes on with what it was begun with."""
 
     device: Device = "auto"
     """Where the model runs; auto takes a GPU where there is one."""

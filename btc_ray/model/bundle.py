@@ -9,6 +9,7 @@ import platform
 import posixpath
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import fsspec
+import numpy as np
 
 from btc_ray.images.prepare import Preprocess
 from btc_ray.model.card import model_card
@@ -87,8 +89,15 @@ def read_bundle(uri: str, storage_options: Mapping[str, str] | None = None) -> B
 
 def read_weights(uri: str, bundle: Bundle, storage_options: Mapping[str, str] | None = None) -> "dict[str, Tensor]":
     """The tensors of `model.safetensors`, checked against `model_id`. Raises BundleError."""
+    import torch
+
+    return {name: torch.from_numpy(array) for name, array in read_arrays(uri, bundle, storage_options).items()}
+
+
+def read_arrays(uri: str, bundle: Bundle, storage_options: Mapping[str, str] | None = None) -> dict[str, np.ndarray]:
+    """The same as numpy arrays, without torch. Raises BundleError."""
     from safetensors import SafetensorError
-    from safetensors.torch import load
+    from safetensors.numpy import load
 
     name = posixpath.join(uri, "model.safetensors")
     try:
@@ -156,6 +165,8 @@ def library_versions() -> dict[str, str]:
             versions[name] = version(name)
         except PackageNotFoundError:
             versions[name] = "unknown"
+    with suppress(PackageNotFoundError):  # optional
+        versions["openvino"] = version("openvino")
     return versions
 
 

@@ -1,119 +1,100 @@
-"""The engine: uint8 grey crops in, class probabilities out, on CPU, CUDA or Apple's MPS.
+"""The engine: uint8 grey crops in, class probabilities out; which one computes, where, and in what arithmetic.
 
-BatchNorm and normalisation are folded, memory is channels_last, and images cross to a GPU as uint8.
+Torch is imported only where it computes: on a CPU with OpenVINO a run never waits for it.
 """
 
+import platform
+import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Literal, Protocol
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from btc_ray.model.bundle import Bundle, BundleError, read_bundle, read_weights
-from btc_ray.model.folded import FoldedResNet18
+from btc_ray.model.bundle import read_arrays, read_bundle
 
+EngineName = Literal["auto", "torch", "openvino"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+GPU_FILES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")  # drivers of NVIDIA, of Windows below WSL, and of AMD
 
 
-class DeviceError(ValueError):
-    """A device or precision that this machine does not have."""
+class EngineError(ValueError):
+    """An engine, device or precision that this machine or this bundle does not have."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What computes. Nothing in it is `auto`: two runs of equal choice on equal bundles may share a table."""
+
+    engine: str
+    device: str
+    precision: str
 
 
 class Engine(Protocol):
     """What a scorer needs of a model."""
+
+    choice: Choice
 
     def probabilities(self, pixels: np.ndarray) -> np.ndarray:
         """uint8 (N, H, W) grey crops in, float32 (N, classes) probabilities out, in the bundle's class order."""
         ...
 
 
-def choose_device(device: Device) -> str:
-    """The device that `auto` stands for here: CUDA, then MPS, then the CPU. Raises DeviceError."""
-    have = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if device == "auto":
-        return next(name for name in ("cuda", "mps", "cpu") if have[name])
-    if not have[device]:
-        raise DeviceError(
-            f"--device {device} is not available on this machine; available: {', '.join(n for n in have if have[n])}."
-        )
-    return device
+def choose(*, engine: EngineName = "auto", device: Device = "auto", precision: Precision = "auto") -> Choice:
+    """What `auto` stands for on this machine: OpenVINO on x86 CPUs where it is installed, else torch; the fastest precision whose
+    results are nearly those of fp32 (never int8). Raises EngineError."""
+    if engine == "openvino" and find_spec("openvino") is None:
+        raise EngineError("--engine openvino is not installed here: pip install 'btc-ray[cpu]', or give --engine torch.")
+    if engine == "openvino" or (engine == "auto" and _openvino_suits(device, precision)):
+        from btc_ray.model.openvino_engine import choose_precision
 
+        if device not in ("auto", "cpu"):
+            raise EngineError(f"--engine openvino computes on CPUs; for --device {device} give --engine torch.")
+        return Choice(engine="openvino", device="cpu", precision=choose_precision(precision))
+    from btc_ray.model import torch_engine
 
-def choose_precision(precision: Precision, device: str) -> str:
-    """The precision that `auto` stands for: half where the hardware has it, fp32 elsewhere. Raises DeviceError.
-
-    On a CPU without bf16 instructions bf16 is emulated and several times slower than fp32, so it is never chosen there.
-    """
-    if precision == "fp16" and device == "cpu":
-        raise DeviceError("--precision fp16 needs a GPU; on a CPU use fp32 or bf16.")
-    if precision != "auto":
-        return precision
-    if device == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-    if device == "cpu" and torch.cpu._is_avx512_bf16_supported():
-        return "bf16"
-    return "fp32"
-
-
-class TorchEngine:
-    """ResNet18 in eager PyTorch. Safe to call from several threads.
-
-    On a CPU `threads` is the number of threads of one call (`torch.set_num_threads`, which holds for the process): one thread
-    a call and as many calls as cores is the fastest arrangement, since small convolutions do not share well.
-    """
-
-    def __init__(
-        self,
-        bundle: Bundle,
-        state: Mapping[str, Tensor],
-        *,
-        device: Device = "auto",
-        precision: Precision = "auto",
-        threads: int | None = None,
-    ) -> None:
-        self.device = choose_device(device)
-        self.precision = choose_precision(precision, self.device)
-        if threads is not None and self.device == "cpu":
-            torch.set_num_threads(threads)
-        try:
-            self._network = FoldedResNet18(state, mean=bundle.mean, std=bundle.std, device=self.device)
-        except KeyError as error:
-            raise BundleError(f"the weights are not those of a {bundle.architecture}: {error.args[0]} is missing.") from error
-        if self._network.classes != len(bundle.classes):
-            raise BundleError(f"the weights tell {self._network.classes} classes apart, bundle.json names {len(bundle.classes)}.")
-        self._temperature = bundle.temperature
-
-    def probabilities(self, pixels: np.ndarray) -> np.ndarray:
-        """uint8 (N, H, W) grey crops in, float32 (N, classes) probabilities out; temperature applied."""
-        if len(pixels) == 0:
-            return np.empty((0, self._network.classes), np.float32)
-        with torch.inference_mode():
-            logits = self._logits(torch.from_numpy(np.ascontiguousarray(pixels)))
-            return torch.softmax(logits.float() / self._temperature, dim=1).cpu().numpy()
-
-    def _logits(self, pixels: Tensor) -> Tensor:
-        if self.device == "cuda":  # from pinned memory the copy runs beside the kernels of the batch before
-            pixels = pixels.pin_memory()
-        pixels = pixels.to(self.device, non_blocking=True)
-        if self.precision == "fp32":
-            return self._network(pixels)
-        with torch.autocast(self.device, dtype=_DTYPES[self.precision]):
-            return self._network(pixels)
+    if engine == "auto" and precision == "int8":
+        raise EngineError("--precision int8 needs an x86 CPU and OpenVINO: pip install 'btc-ray[cpu]', and give --device cpu.")
+    chosen = torch_engine.choose_device(device)
+    return Choice(engine="torch", device=chosen, precision=torch_engine.choose_precision(precision, chosen))
 
 
 def open_engine(
     uri: str,
+    choice: Choice | None = None,
     *,
-    device: Device = "auto",
-    precision: Precision = "auto",
     threads: int | None = None,
+    calls: int = 1,
     storage_options: Mapping[str, str] | None = None,
-) -> TorchEngine:
-    """Load a bundle's model. Raises BundleError or DeviceError."""
+) -> Engine:
+    """Load a bundle's model, computed as `choice` says (None: as `choose()` does). On a CPU each of `calls` calls at a time has
+    `threads` threads. Raises BundleError or EngineError."""
+    choice = choice or choose()
     bundle = read_bundle(uri, storage_options)
-    state = read_weights(uri, bundle, storage_options)
-    return TorchEngine(bundle, state, device=device, precision=precision, threads=threads)
+    state = read_arrays(uri, bundle, storage_options)
+    if choice.engine == "openvino":
+        from btc_ray.model.openvino_engine import OpenVINOEngine
+
+        return OpenVINOEngine(bundle, state, choice, threads=threads, calls=calls)
+    from btc_ray.model.torch_engine import TorchEngine
+
+    return TorchEngine(bundle, state, choice, threads=threads)
+
+
+def _openvino_suits(device: Device, precision: Precision) -> bool:
+    if platform.machine().lower() not in ("x86_64", "amd64") or device not in ("auto", "cpu") or find_spec("openvino") is None:
+        return False
+    if device == "cpu" or precision == "int8":
+        return True
+    if precision == "fp16":
+        return False
+    if sys.platform == "linux" and not any(Path(name).exists() for name in GPU_FILES):
+        return True  # no driver, no GPU: torch need not be imported to ask it
+    from btc_ray.model.torch_engine import choose_device
+
+    return choose_device(device) == "cpu"

@@ -288,6 +288,7 @@ def _facts(run: Mapping[str, Any], found: _Findings) -> list[tuple[str, str | li
         ("Hardware", list(dict.fromkeys(machines)) or "not recorded"),
         ("Model", str(fingerprint.get("model_id") or found.constants.get("model_id") or "not recorded")),
         ("Preprocessing", str(fingerprint.get("preprocess_id") or found.constants.get("preprocess_id") or "not recorded")),
+        ("Engine", str(fingerprint.get("engine") or "not recorded")),
         ("Precision", str(fingerprint.get("precision") or "not recorded")),
     ]
 

@@ -21,7 +21,7 @@ from btc_ray.archive import storage
 from btc_ray.archive.blocks import block_rows, write_blocks
 from btc_ray.images.prepare import Preprocess
 from btc_ray.model.bundle import Bundle
-from btc_ray.model.engine import Device, Precision, open_engine
+from btc_ray.model.engine import Choice, EngineError, choose, open_engine
 from btc_ray.pool import IO_ARGS, Pool, beside_driver, data_context
 from btc_ray.progress import Progress
 from btc_ray.scoring.folder import RunFolder
@@ -35,8 +35,7 @@ class EngineSettings:
 
     bundle: Bundle
     model: str
-    device: Device
-    precision: Precision
+    choice: Choice
     storage_options: Mapping[str, str]
 
 
@@ -77,6 +76,17 @@ def score_on_ray(
         _scored(dataset, engine, pool, batch, counter).write_parquet(
             staged, filesystem=staged_filesystem, try_create_dir=True, concurrency=pool.io_tasks, ray_remote_args=IO_ARGS
         )
+
+
+def choose_on_worker(pool: Pool, **asked: Any) -> Choice:
+    """What `auto` stands for where the model will run, which need not be the driver's machine. Raises EngineError."""
+    on_worker = ray.remote(num_cpus=0 if pool.gpus else 1, num_gpus=pool.gpus_each if pool.gpus else 0)(choose)
+    try:
+        return ray.get(on_worker.remote(**asked))
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, EngineError):
+            raise error.cause from None
+        raise
 
 
 def _scored(dataset: Dataset, engine: EngineSettings, pool: Pool, batch: int, counter: ActorHandle) -> Dataset:
@@ -130,9 +140,7 @@ class _PredictingActor:
 
 
 def _open(settings: EngineSettings) -> Any:
-    return open_engine(
-        settings.model, device=settings.device, precision=settings.precision, threads=1, storage_options=settings.storage_options
-    )
+    return open_engine(settings.model, settings.choice, threads=1, storage_options=settings.storage_options)
 
 
 def _counted(table: pa.Table, counter: ActorHandle) -> pa.Table:

@@ -9,7 +9,7 @@ import pyarrow as pa
 from btc_ray.archive.entries import Entry
 from btc_ray.archive.manifest import SCHEMA
 from btc_ray.model.bundle import Bundle
-from btc_ray.model.engine import Device, Precision, open_engine
+from btc_ray.model.engine import Choice, open_engine
 from btc_ray.scoring.scorer import Scorer
 
 
@@ -18,12 +18,11 @@ def images_per_second(
     *,
     bundle: Bundle,
     model: str,
-    device: Device,
-    precision: Precision,
+    choice: Choice,
     storage_options: Mapping[str, str],
 ) -> float:
     """Images per second of one worker on this machine, reading included, measured on `entries` (at least one) after a warm-up."""
-    engine = open_engine(model, device=device, precision=precision, threads=1, storage_options=storage_options)
+    engine = open_engine(model, choice, threads=1, storage_options=storage_options)
     scorer = Scorer(bundle, engine, storage_options)
     rows = pa.Table.from_pylist([{"row_id": number, **asdict(entry)} for number, entry in enumerate(entries)], schema=SCHEMA)
     scorer(rows.slice(0, min(4, len(rows))))

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from btc_ray.archive import storage
 from btc_ray.model.bundle import Bundle
-from btc_ray.model.engine import Device, Precision, open_engine
+from btc_ray.model.engine import Choice, open_engine
 from btc_ray.progress import Progress
 from btc_ray.scoring.folder import RunFolder
 from btc_ray.scoring.scorer import Scorer
@@ -25,17 +25,16 @@ def score_here(
     *,
     bundle: Bundle,
     model: str,
-    device: Device,
-    precision: Precision,
+    choice: Choice,
     batch_size: int | None,
     cpus: int,
     done: np.ndarray,
     progress: Progress,
 ) -> None:
     """Score the rows of the `manifest` parts that are not in `done` (sorted int64 row_ids) into `folder.staged_here`."""
-    engine = open_engine(model, device=device, precision=precision, threads=1, storage_options=folder.storage_options)
+    engine = open_engine(model, choice, threads=1, calls=cpus, storage_options=folder.storage_options)
     scorer = Scorer(bundle, engine, folder.storage_options)
-    batches = _batches(folder, manifest, batch_size or default_batch_size(engine.device), done)
+    batches = _batches(folder, manifest, batch_size or default_batch_size(choice.device), done)
     waiting: list[pa.Table] = []
     staged_at = time.monotonic()
     try:

@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,11 +16,15 @@ from btc_ray import NOT_FOR_DIAGNOSIS
 from btc_ray.archive import storage
 from btc_ray.archive.manifest import write_manifest
 from btc_ray.model.bundle import Bundle, library_versions, read_bundle
+from btc_ray.model.engine import Choice, EngineError, choose
 from btc_ray.progress import Progress, say
 from btc_ray.scoring.finish import staged_ids, write_finished
 from btc_ray.scoring.folder import RefusedError, RunFolder, same_inputs
 from btc_ray.scoring.table import scores_schema
 from btc_ray.settings import Score, to_dict
+
+if TYPE_CHECKING:
+    from btc_ray.pool import Pool
 
 State = dict[str, Any]
 RaySession = Callable[[], AbstractContextManager[None]]
@@ -70,11 +75,15 @@ def _check_belongs(state: State, settings: Score, bundle: Bundle) -> None:
         "model_id": "another model",
         "preprocess_id": "another preprocessing",
         "precision": "another precision",
+        "engine": "another engine",
     }
     for key, words in names.items():
-        if state["fingerprint"][key] != now[key]:
+        there = state["fingerprint"].get(key, "torch")  # runs of before there was a choice have no engine
+        if key in ("engine", "precision") and "auto" in (there, now[key]):
+            continue  # auto goes on with what the run was begun with
+        if there != now[key]:
             raise RefusedError(
-                f"{settings.output} belongs to {words}: {key} is {_short(state['fingerprint'][key])} there and {_short(now[key])} now. "
+                f"{settings.output} belongs to {words}: {key} is {_short(there)} there and {_short(now[key])} now. "
                 "Use another --output, or run the command it was begun with."
             )
 
@@ -97,6 +106,7 @@ def _fingerprint(settings: Score, bundle: Bundle) -> dict[str, Any]:
         "inputs": same_inputs(settings.input),
         "model_id": bundle.model_id,
         "preprocess_id": bundle.preprocess_id,
+        "engine": settings.engine,
         "precision": settings.precision,
     }
 
@@ -187,11 +197,16 @@ def _execute(
         progress = Progress("Scoring", rows, done=len(done))
         if on_ray:
             with ray_session(), progress:
-                session["resources"] = _score_on_ray(folder, todo, settings, bundle, rows, progress)
+                pool, choice = _pool(settings, state)
+                state = _computed_with(folder, state, choice)
+                _score_on_ray(folder, todo, settings, bundle, pool, choice, rows, progress)
+            session |= asdict(choice) | {"resources": {"CPU": pool.cpus, "GPU": pool.gpus * pool.gpus_each}}
         else:
-            session["resources"] = {"CPU": cpus}
+            choice = _choice(settings, state, choose)
+            state = _computed_with(folder, state, choice)
             with progress:
-                _score_here(folder, todo, settings, bundle, cpus, done, progress)
+                _score_here(folder, todo, settings, bundle, choice, cpus, done, progress)
+            session |= asdict(choice) | {"resources": {"CPU": cpus}}
     session |= {"seconds": round(time.monotonic() - began, 3), "images": rows - len(done)}
     sources = [*folder.parts(*staged), *(folder.parts(folder.scores) if state["generation"] else [])]
     names, counts = write_finished(folder, scores_schema(bundle), sources, generation=state["generation"])
@@ -205,8 +220,38 @@ def _execute(
     return state
 
 
+def _choice(settings: Score, state: State, choose: Callable[..., Choice]) -> Choice:
+    """What computes: what the run was begun with, else what the settings ask for. Raises RefusedError where that is not here."""
+    begun = {key: state["fingerprint"].get(key, "torch") for key in ("engine", "precision")}
+    asked = {key: getattr(settings, key) if begun[key] == "auto" else begun[key] for key in begun}
+    try:
+        return choose(device=settings.device, **asked)
+    except EngineError as error:
+        if all(getattr(settings, key) == asked[key] for key in asked):
+            raise
+        raise RefusedError(
+            f"{settings.output} was begun with {begun['engine']} in {begun['precision']}, which is not to be had here: {error} "
+            "Continue it where it was begun, or use another --output."
+        ) from error
+
+
+def _computed_with(folder: RunFolder, state: State, choice: Choice) -> State:
+    """Write down what `auto` stood for, before the first row: a run that goes on elsewhere does not change its arithmetic."""
+    fingerprint = state["fingerprint"] | {"engine": choice.engine, "precision": choice.precision}
+    state = {**state, "fingerprint": fingerprint}
+    folder.write_state(state)
+    return state
+
+
 def _score_here(
-    folder: RunFolder, todo: str, settings: Score, bundle: Bundle, cpus: int, done: np.ndarray, progress: Progress
+    folder: RunFolder,
+    todo: str,
+    settings: Score,
+    bundle: Bundle,
+    choice: Choice,
+    cpus: int,
+    done: np.ndarray,
+    progress: Progress,
 ) -> None:
     from btc_ray.scoring.local import score_here
 
@@ -215,8 +260,7 @@ def _score_here(
         folder.parts(todo),
         bundle=bundle,
         model=settings.model,
-        device=settings.device,
-        precision=settings.precision,
+        choice=choice,
         batch_size=settings.batch_size,
         cpus=cpus,
         done=done,
@@ -224,35 +268,44 @@ def _score_here(
     )
 
 
-def _score_on_ray(
-    folder: RunFolder, todo: str, settings: Score, bundle: Bundle, rows: int, progress: Progress
-) -> dict[str, float]:
+def _pool(settings: Score, state: State) -> "tuple[Pool, Choice]":
+    """The workers of the joined Ray, and what computes on one of them."""
     from btc_ray.pool import Pool
+    from btc_ray.scoring.distributed import choose_on_worker
+
+    on_cpus = settings.engine == "openvino" or settings.precision == "int8" or state["fingerprint"].get("engine") == "openvino"
+    pool = Pool.of_cluster(
+        use_gpus=settings.device in ("auto", "cuda") and not on_cpus,
+        need_gpus=settings.device == "cuda",
+        gpus_each=settings.gpus,
+    )
+    return pool, _choice(settings, state, partial(choose_on_worker, pool))
+
+
+def _score_on_ray(
+    folder: RunFolder,
+    todo: str,
+    settings: Score,
+    bundle: Bundle,
+    pool: "Pool",
+    choice: Choice,
+    rows: int,
+    progress: Progress,
+) -> None:
     from btc_ray.scoring.distributed import EngineSettings, committed_ids, score_on_ray
 
-    engine = EngineSettings(
-        bundle=bundle,
-        model=settings.model,
-        device=settings.device,
-        precision=settings.precision,
-        storage_options=folder.storage_options,
-    )
-    pool = Pool.of_cluster(
-        use_gpus=settings.device in ("auto", "cuda"), need_gpus=settings.device == "cuda", gpus_each=settings.gpus
-    )
     # Ray Data's own record of what it wrote, rather than the files: a kill between the two leaves a file that it takes back.
     done = np.union1d(staged_ids(folder, folder.parts(folder.staged_here)), committed_ids(folder))
     score_on_ray(
         folder,
         folder.parts(todo),
-        engine=engine,
+        engine=EngineSettings(bundle=bundle, model=settings.model, choice=choice, storage_options=folder.storage_options),
         pool=pool,
         rows=rows - len(done),
         done=done,
         batch_size=settings.batch_size,
         progress=progress,
     )
-    return {"CPU": pool.cpus, "GPU": pool.gpus * pool.gpus_each}
 
 
 def _publish(folder: RunFolder, state: State) -> State:

@@ -10,6 +10,7 @@ import pytest
 
 from btc_ray import NOT_FOR_DIAGNOSIS
 from btc_ray.model.bundle import read_bundle
+from btc_ray.model.engine import choose
 from btc_ray.scoring import finish, local
 from btc_ray.scoring.table import scores_schema
 from tests.scoring.runs import rows, score, state
@@ -132,18 +133,44 @@ def test_a_run_that_stops_while_publishing_ends_the_same(
             lambda command, other: {**command, "flags": ("--precision", "bf16")},
             "another precision: precision is fp32 there and bf16 now",
         ),
+        (
+            lambda command, other: {**command, "flags": ("--precision", "fp32", "--engine", "openvino")},
+            "another engine: engine is torch there and openvino now",
+        ),
     ],
 )
 def test_a_run_folder_of_something_else_is_refused_with_code_4(
     model: Path, other_model: Path, archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], change: object, named: str
 ) -> None:
-    command = {"model": model, "inputs": [archive], "flags": ("--precision", "fp32")}
+    command = {"model": model, "inputs": [archive], "flags": ("--precision", "fp32", "--engine", "torch")}
     score(command["model"], command["inputs"], tmp_path / "run", *command["flags"])  # type: ignore[arg-type]
     before = rows(tmp_path / "run")
     other = change(command, other_model)  # type: ignore[operator]
     assert score(other["model"], other["inputs"], tmp_path / "run", *other["flags"]) == 4
     assert named in capsys.readouterr().err
     assert rows(tmp_path / "run").equals(before)
+
+
+def test_a_run_goes_on_with_the_engine_it_was_begun_with(
+    model: Path, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = local._in_order
+    monkeypatch.setattr(local, "_in_order", lambda *arguments, **named: itertools.islice(real(*arguments, **named), 1))
+    assert score(model, [archive], tmp_path / "run", "--engine", "torch", "--precision", "fp32", "--batch-size", "4") == 1
+    monkeypatch.setattr(local, "_in_order", real)
+    assert score(model, [archive], tmp_path / "run") == 0  # auto: whatever it stands for here, the run is torch's
+    fingerprint = state(tmp_path / "run")["fingerprint"]
+    assert (fingerprint["engine"], fingerprint["precision"]) == ("torch", "fp32")
+    assert score(model, [archive], tmp_path / "whole", "--engine", "torch", "--precision", "fp32", "--batch-size", "4") == 0
+    assert rows(tmp_path / "run")["confidence"].round(5).equals(rows(tmp_path / "whole")["confidence"].round(5))
+
+
+def test_what_auto_stood_for_is_written_down(model: Path, archive: Path, tmp_path: Path) -> None:
+    assert score(model, [archive], tmp_path / "run") == 0
+    run, chosen = state(tmp_path / "run"), choose()
+    assert (run["fingerprint"]["engine"], run["fingerprint"]["precision"]) == (chosen.engine, chosen.precision)
+    assert run["sessions"][0]["engine"] == chosen.engine
+    assert run["settings"]["engine"] == "auto"
 
 
 def test_a_folder_that_holds_something_else_is_refused_and_left_alone(model: Path, archive: Path, tmp_path: Path) -> None:

@@ -1,0 +1,62 @@
+"""The engine in OpenVINO, for x86 CPUs: starts in half a second without torch, and computes in fp32 or bf16."""
+
+import threading
+
+import numpy as np
+import openvino as ov
+
+from btc_ray.model.bundle import Bundle, BundleError
+from btc_ray.model.engine import Choice, EngineError, Precision
+from btc_ray.model.folding import fold, softmax
+from btc_ray.model.openvino_graph import resnet18
+
+_HINTS = {"fp32": "f32", "bf16": "bf16"}
+
+
+def choose_precision(precision: Precision) -> str:
+    """The precision that `auto` stands for: bf16 where the CPU has instructions for it, fp32 elsewhere. Raises EngineError."""
+    if precision == "fp16":
+        raise EngineError("--precision fp16 needs a GPU; on a CPU use fp32 or bf16.")
+    has_bf16 = "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    if precision == "bf16" and not has_bf16:  # OpenVINO would compute in fp32 and not say so
+        raise EngineError("--precision bf16 needs bf16 instructions, which this CPU does not have; give fp32.")
+    if precision == "auto":
+        return "bf16" if has_bf16 else "fp32"
+    return precision
+
+
+class OpenVINOEngine:
+    """ResNet18 compiled for this CPU. Safe to call from several threads: `calls` of them compute at a time, with `threads` threads
+    each; None leaves the number to OpenVINO."""
+
+    def __init__(
+        self, bundle: Bundle, state: dict[str, np.ndarray], choice: Choice, *, threads: int | None = None, calls: int = 1
+    ) -> None:
+        self.choice = choice
+        try:
+            self._folded = fold(state, mean=bundle.mean, std=bundle.std)
+        except KeyError as error:
+            raise BundleError(f"the weights are not those of a {bundle.architecture}: {error.args[0]} is missing.") from error
+        if self._folded.classes != len(bundle.classes):
+            raise BundleError(f"the weights tell {self._folded.classes} classes apart, bundle.json names {len(bundle.classes)}.")
+        self._temperature = bundle.temperature
+        settings = {
+            "INFERENCE_PRECISION_HINT": _HINTS[choice.precision],
+            "NUM_STREAMS": calls,
+            # Workers do not know of each other: pinned, all of them would sit on the same first core.
+            "ENABLE_CPU_PINNING": False,
+        }
+        if threads is not None:
+            settings["INFERENCE_NUM_THREADS"] = threads * calls
+        self._model = ov.Core().compile_model(resnet18(self._folded), "CPU", settings)
+        self._of_thread = threading.local()
+
+    def probabilities(self, pixels: np.ndarray) -> np.ndarray:
+        """uint8 (N, H, W) grey crops in, float32 (N, classes) probabilities out; temperature applied."""
+        if len(pixels) == 0:
+            return np.empty((0, self._folded.classes), np.float32)
+        if not hasattr(self._of_thread, "request"):
+            self._of_thread.request = self._model.create_infer_request()
+        request = self._of_thread.request
+        request.infer([np.ascontiguousarray(pixels)[:, None]], share_inputs=True)
+        return softmax(self._folded.logits(request.get_output_tensor().data), self._temperature)
