@@ -66,7 +66,9 @@ class ThreeNodes:
 def three_nodes(log: Path) -> Iterator[ThreeNodes]:
     """The cluster, gone at the end, killed by id."""
     port, dashboard = free_port(), free_port()
-    head = _start("--head", "--port", port, "--num-cpus", 0, "--dashboard-port", dashboard, log=log)
+    head = _start(
+        "--head", "--port", port, "--num-cpus", 0, "--dashboard-port", dashboard, "--ray-client-server-port", free_port(), log=log
+    )
     nodes = ThreeNodes(address=f"{_address()}:{port}", endpoint=f"http://127.0.0.1:{dashboard}", head=head, workers=[], log=log)
     try:
         _wait_for(nodes)
@@ -96,7 +98,9 @@ def free_port() -> int:
 def _start(*flags: object, log: Path) -> Node:
     # Jobs are started as `python`, which on a cluster is that of its image.
     environment = _environment() | TOKEN | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
-    command = [str(BIN / "ray"), "start", "--block", "--object-store-memory", str(STORE), "--disable-usage-stats"]
+    # Each node of a real cluster has the default port to itself; here all share one machine.
+    ports = ["--dashboard-agent-listen-port", str(free_port())]
+    command = [str(BIN / "ray"), "start", "--block", "--object-store-memory", str(STORE), "--disable-usage-stats", *ports]
     with log.open("ab") as sink:
         process = subprocess.Popen(
             [*command, *map(str, flags)], stdout=sink, stderr=sink, env=environment, start_new_session=True

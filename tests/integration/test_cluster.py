@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pandas as pd
-import psutil
 import pyarrow.parquet as pq
 import pytest
 
@@ -67,19 +66,37 @@ def _equal(found: pd.DataFrame, expected: pd.DataFrame) -> None:
     assert (found[floats] - expected[floats]).abs().to_numpy().max() < 1e-4
 
 
-def test_a_lost_node_costs_no_row_and_repeats_none(nodes: ThreeNodes, place: Path, tmp_path: Path) -> None:
+def test_a_detached_job_is_found_again_and_neither_a_lost_nor_a_hanging_node_costs_a_row(
+    nodes: ThreeNodes, place: Path, tmp_path: Path
+) -> None:
     assert score(place / "model", [place / "archive"], tmp_path / "here", "--local-rows", "100000") == 0
-    log, run = tmp_path / "log", place / "run"
+    sent, log, run = tmp_path / "sent", tmp_path / "log", place / "run"
     words = ("score", "--model", place / "model", "--input", place / "archive", "--output", run, "--local-rows", 0)
-    process = submit(nodes, place, *words, log=log)
-    staged = run / "_work" / "staged-ray"
-    _until(lambda: staged.exists() and len(list(staged.glob("*.parquet"))) >= 2, process, log)
+    process = submit(nodes, place, *words, log=sent)
+    _until(lambda: "Running entrypoint" in sent.read_text(), process, sent)
+    process.send_signal(signal.SIGINT)  # Ctrl-C
+    assert _end(process, sent) == 130
+    assert "Detached; the job goes on." in sent.read_text()
+    submission = re.search(r"--attach (\S+)", sent.read_text())
+    assert submission is not None
+
+    process = submit(nodes, place, "--attach", submission[1], log=log)
+    _until(lambda: _staged(run) >= 2, process, log)
     nodes.kill_worker(nodes.workers[0])
+    hanging = nodes.workers[0].running("_ScoringActor")
+    assert hanging
+    for worker in hanging:
+        worker.suspend()
     joined = nodes.add_worker()  # as a spot node comes after another has gone
     _until(lambda: bool(joined.running("_ScoringActor")), process, log)
+    before = _staged(run)
+    _until(lambda: _staged(run) >= before + 2, process, log)
+    for worker in hanging:
+        worker.resume()
     assert _end(process, log) == 0, log.read_text()
     assert state(run)["sessions"][0]["images"] == 20 * COPIES, "one session, and no second submission"
     _equal(rows(run), rows(tmp_path / "here"))
+
     # The same command again: the job is found, its log and exit code are told, nothing runs.
     again = submit(nodes, place, *words, log=tmp_path / "again")
     assert _end(again, tmp_path / "again") == 0
@@ -87,6 +104,10 @@ def test_a_lost_node_costs_no_row_and_repeats_none(nodes: ThreeNodes, place: Pat
     assert "complete already" in told
     assert "submitted" not in told
     assert f"scores       {run}/scores" in told
+
+
+def _staged(run: Path) -> int:
+    return len(list((run / "_work" / "staged-ray").glob("*.parquet"))) if run.exists() else 0
 
 
 def test_a_node_lost_in_the_middle_of_training_leaves_the_same_model(nodes: ThreeNodes, place: Path, tmp_path: Path) -> None:
@@ -104,31 +125,6 @@ def test_a_node_lost_in_the_middle_of_training_leaves_the_same_model(nodes: Thre
     models = [read_bundle(str(place / name / "model")).model_id for name in ("undisturbed", "disturbed")]
     assert models[0] == models[1]
     nodes.add_worker()
-
-
-def test_a_detached_job_is_found_again_and_a_worker_that_hangs_holds_up_nobody_else(
-    nodes: ThreeNodes, place: Path, tmp_path: Path
-) -> None:
-    first, log, run = tmp_path / "first", tmp_path / "log", place / "run-hanging"
-    words = ("score", "--model", place / "model", "--input", place / "archive", "--output", run, "--local-rows", 0)
-    process = submit(nodes, place, *words, log=first)
-    _until(lambda: "Running entrypoint" in first.read_text(), process, first)
-    process.send_signal(signal.SIGINT)  # Ctrl-C
-    assert _end(process, first) == 130
-    assert "Detached; the job goes on." in first.read_text()
-    submission = re.search(r"--attach (\S+)", first.read_text())
-    assert submission is not None
-    process = submit(nodes, place, "--attach", submission[1], log=log)
-    staged = run / "_work" / "staged-ray"
-    _until(lambda: staged.exists() and len(list(staged.glob("*.parquet"))) >= 1, process, log)
-    hanging = nodes.workers[0].running("_ScoringActor")[0]
-    hanging.suspend()
-    before = len(list(staged.glob("*.parquet")))
-    _until(lambda: len(list(staged.glob("*.parquet"))) >= before + 4, process, log)
-    assert hanging.status() == psutil.STATUS_STOPPED
-    hanging.resume()
-    assert _end(process, log) == 0, log.read_text()
-    assert rows(run)["row_id"].tolist() == list(range(20 * COPIES))
 
 
 def test_a_job_that_fails_returns_its_code_and_says_why(nodes: ThreeNodes, place: Path, tmp_path: Path) -> None:
