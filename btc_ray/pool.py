@@ -17,6 +17,7 @@ import ray.autoscaler.sdk
 from ray.data import ActorPoolStrategy, DataContext
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from btc_ray.archive.retries import PASSING_PATTERNS
 from btc_ray.progress import duration, say
 
 # Ray Data's reading and writing tasks wait for storage. They ask for nothing, so that no pool, however full, can starve them
@@ -112,7 +113,7 @@ def data_context() -> Iterator[DataContext]:
     The older reader is used: the newer one lists files in a task that asks for a whole CPU and starves beside a full pool.
     """
     context = DataContext.get_current()
-    names = ("enable_progress_bars", "use_datasource_v2", "checkpoint_config", "issue_detectors_config")
+    names = ("enable_progress_bars", "use_datasource_v2", "checkpoint_config", "issue_detectors_config", "retried_io_errors")
     before = {name: getattr(context, name) for name in names}
     context.enable_progress_bars = False
     context.use_datasource_v2 = False
@@ -128,7 +129,12 @@ def data_context() -> Iterator[DataContext]:
             warnings.filterwarnings("ignore", message=r".*ray_remote_args.*deprecated")
             # A job of one block needs no more than one task.
             warnings.filterwarnings("ignore", message=r"The maximum number of concurrent tasks")
+            # Ours are regular expressions already, as it asks for.
+            warnings.filterwarnings("ignore", message=r".*retried_io_errors.*deprecated")
+            context.retried_io_errors = [*before["retried_io_errors"], *PASSING_PATTERNS]
             yield context
     finally:
-        for name, value in before.items():
-            setattr(context, name, value)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=r".*retried_io_errors.*deprecated")
+            for name, value in before.items():
+                setattr(context, name, value)

@@ -1,9 +1,15 @@
-"""Where the real images and weights are, a small bundle, a small archive, and a Ray that is shut down after the tests that use it."""
+"""Where the real images and weights are, a small bundle, a small archive, an S3 server of this machine's own, and a Ray that is shut
+down after the tests that use it."""
 
+import uuid
+import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from btc_ray.archive import storage
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 CLASSES = ("glioma", "meningioma", "notumor", "pituitary")
@@ -79,3 +85,35 @@ def ray_here() -> Iterator[None]:
     ray.init(num_cpus=2, object_store_memory=256 << 20, include_dashboard=False, log_to_driver=False, logging_level="error")
     yield
     ray.shutdown()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bucket:
+    uri: str
+    options: dict[str, str]
+
+    def put(self, key: str, data: bytes) -> None:
+        storage.write_bytes(f"{self.uri}/{key}", data, self.options)
+
+
+@pytest.fixture(scope="session")
+def s3_options() -> Iterator[dict[str, str]]:
+    pytest.importorskip("s3fs", reason="needs pip install 'btc-ray[s3]'")
+    pytest.importorskip("flask", reason="needs pip install 'moto[server]'")
+    pytest.importorskip("flask_cors", reason="needs pip install 'moto[server]'")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from moto.server import ThreadedMotoServer
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    _, port = server.get_host_and_port()
+    yield {"key": "testing", "secret": "testing-secret", "endpoint_url": f"http://127.0.0.1:{port}"}
+    server.stop()
+
+
+@pytest.fixture
+def bucket(s3_options: dict[str, str]) -> Bucket:
+    name = f"bucket-{uuid.uuid4().hex[:12]}"
+    fs, path = storage.filesystem(f"s3://{name}", s3_options)
+    fs.mkdir(path)
+    return Bucket(uri=f"s3://{name}", options=s3_options)

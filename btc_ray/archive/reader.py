@@ -16,7 +16,7 @@ from btc_ray.archive import names, storage, tars, zips
 from btc_ray.archive.entries import SIZE_LIMIT, ArchiveError, ReadError
 from btc_ray.archive.ranges import Ranges, open_ranges, open_regular
 from btc_ray.archive.redact import redact
-from btc_ray.archive.retries import explain, retrying
+from btc_ray.archive.retries import expect_answers, explain, retrying
 
 THREADS = 16  # remote reads at once in `read_many`
 OPEN_ARCHIVES = 8
@@ -93,6 +93,8 @@ class ByteReader:
         self._open_archives = open_archives
         self._lock = threading.Lock()
         self._archives: OrderedDict[tuple[str, str], Ranges | _Stream] = OrderedDict()
+
+        expect_answers()  # there is a manifest, so a store was there when it was listed
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (self._storage_options, self._size_limit, self._open_archives)

@@ -67,7 +67,7 @@ def filesystem(uri: str, storage_options: Options = None) -> tuple[Any, str]:
         return fsspec.filesystem("file"), local_path(uri)
     name = scheme(uri)
     try:
-        kind = fsspec.get_filesystem_class(name)
+        kind = _kind(name)
         options = {key: _option(key, value) for key, value in (storage_options or {}).items()}
         return kind(**{**kind._get_kwargs_from_urls(uri), **options}), str(kind._strip_protocol(uri))
     except ImportError as error:
@@ -92,6 +92,16 @@ def arrow_filesystem(uri: str, storage_options: Options = None) -> tuple[Any, st
         return pyarrow.fs.LocalFileSystem(), local_path(uri)
     fs, path = filesystem(uri, storage_options)
     return pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(fs)), path
+
+
+def _kind(name: str) -> Any:
+    """The file system class of a scheme."""
+    kind = fsspec.get_filesystem_class(name)
+    if name in ("s3", "s3a"):
+        from btc_ray.archive.s3 import PatientS3
+
+        return PatientS3
+    return kind
 
 
 def _option(key: str, value: str) -> object:

@@ -9,9 +9,9 @@ from btc_ray.archive import storage
 from btc_ray.archive.entries import ArchiveError, ReadError
 from btc_ray.archive.manifest import summarise, write_manifest
 from btc_ray.archive.reader import ByteReader
-from tests.archive.conftest import Bucket
 from tests.archive.samples import jpeg, outcomes, rows, tar_bytes, write, zip_bytes
 from tests.archive.test_zips import fields
+from tests.conftest import Bucket
 
 MEMBERS = [("a.jpg", jpeg(1)), ("d/b.jpg", jpeg(2) * 40), ("note.txt", b"x"), ("../c.jpg", b"x")]
 FILES = {
@@ -121,8 +121,9 @@ def test_an_archive_replaced_on_s3_is_noticed(filled: Bucket) -> None:
         ByteReader(filled.options).read(fields(found[0]))
 
 
-def test_an_endpoint_that_does_not_answer_is_a_failed_row(filled: Bucket) -> None:
-    options = {**filled.options, "endpoint_url": "http://127.0.0.1:9", "config_kwargs": '{"retries": {"max_attempts": 0}}'}
+def test_an_endpoint_that_does_not_answer_is_a_failed_row(filled: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("btc_ray.archive.retries.PATIENCE_S", 0.5)
+    options = {**filled.options, "endpoint_url": "http://127.0.0.1:9"}
     with pytest.raises(ReadError, match="did not answer after several tries") as caught:
         ByteReader(options).read(uri=f"{filled.uri}/in/b.jpg", size=1)
     assert caught.value.status == "failed"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from btc_ray.archive import storage
+from btc_ray.archive import retries, storage
 from btc_ray.archive.entries import ArchiveError
 from btc_ray.archive.retries import retrying
 
@@ -116,26 +116,41 @@ def test_what_is_local(uri: str, local: bool) -> None:
     assert storage.is_local(uri) is local
 
 
-@pytest.mark.parametrize(
-    ("error", "calls"),
-    [
-        (TimeoutError(), 4),
-        (ConnectionResetError(), 4),
-        (OSError(16, "SlowDown"), 4),
-        (FileNotFoundError(), 1),
-        (PermissionError(), 1),
-        (ValueError(), 1),
-    ],
-)
-def test_only_what_passes_by_itself_is_tried_again(error: Exception, calls: int) -> None:
-    made: list[int] = []
+@pytest.mark.parametrize("error", [TimeoutError(), ConnectionResetError(), OSError(16, "SlowDown")])
+@pytest.mark.parametrize("answered", [True, False])
+def test_what_passes_by_itself_is_tried_for_as_long_as_an_outage_or_a_first_contact_lasts(
+    error: Exception, answered: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retries._Store, "answered", answered)
     pauses: list[float] = []
 
     def fail() -> None:
-        made.append(1)
         raise error
 
-    with pytest.raises(type(error)):
+    with pytest.raises(retries.GaveUpError) as caught:
         retrying(fail, sleep=pauses.append)
-    assert len(made) == calls
-    assert all(0.25 * 2**n <= pause <= 0.75 * 2**n for n, pause in enumerate(pauses))
+    assert caught.value.__cause__ is error
+    throttled = isinstance(error, OSError) and error.errno == 16  # a store that throttles has answered
+    assert sum(pauses) == pytest.approx(90 if answered or throttled else 8, abs=0.5)
+    assert max(pauses) <= 15
+    assert all(0.25 * 2**n <= pause <= 0.75 * 2**n for n, pause in enumerate(pauses[:3]))
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError(), PermissionError(), ValueError(), retries.GaveUpError("90 s")])
+def test_what_does_not_pass_by_itself_is_raised_at_once(error: Exception) -> None:
+    with pytest.raises(type(error)):
+        retrying(lambda: (_ for _ in ()).throw(error), sleep=lambda pause: pytest.fail("it was tried again"))
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError(104, "reset"), TimeoutError("x"), OSError(16, "Please reduce your request rate.")])
+def test_ray_data_tries_again_what_we_try_again_and_not_what_we_gave_up(error: Exception) -> None:
+    from ray._common.retry import format_exception, matches_error
+
+    def tried_again(error: Exception) -> bool:
+        return any(matches_error(pattern, format_exception(error)) for pattern in retries.PASSING_PATTERNS)
+
+    assert tried_again(error)
+    assert not tried_again(FileNotFoundError("s3://bucket/503/429.jpg"))
+    with pytest.raises(retries.GaveUpError) as caught:
+        retrying(lambda: (_ for _ in ()).throw(error), sleep=lambda pause: None)
+    assert not tried_again(caught.value)
