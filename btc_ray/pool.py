@@ -113,12 +113,17 @@ def data_context() -> Iterator[DataContext]:
     The older reader is used: the newer one lists files in a task that asks for a whole CPU and starves beside a full pool.
     """
     context = DataContext.get_current()
-    names = ("enable_progress_bars", "use_datasource_v2", "checkpoint_config", "issue_detectors_config", "retried_io_errors")
+    names = (
+        *("enable_progress_bars", "use_datasource_v2", "checkpoint_config", "issue_detectors_config"),
+        *("retried_io_errors", "actor_init_retry_on_errors", "actor_init_max_retries"),
+    )
     before = {name: getattr(context, name) for name in names}
     context.enable_progress_bars = False
     context.use_datasource_v2 = False
     # Its advice is about the `memory` of workers that a person would have to guess; ours hold a model and one batch.
     context.issue_detectors_config = replace(context.issue_detectors_config, detectors=[])
+    # A worker that starts while the store is down cannot load its model: fsspec gives up after 15 s, so six tries are 90 s.
+    context.actor_init_retry_on_errors, context.actor_init_max_retries = True, 5
     # Ray Data sets up its own logging when it is imported; here it talks as much as the rest of Ray was told to. An error that ends
     # the job is raised as well, and told once, in our words.
     level = logging.getLogger("ray").getEffectiveLevel()

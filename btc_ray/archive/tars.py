@@ -18,7 +18,6 @@ from btc_ray.archive.entries import Status
 from btc_ray.archive.members import Index, Member
 from btc_ray.archive.names import plain_member
 from btc_ray.archive.ranges import open_stream
-from btc_ray.archive.retries import is_passing
 
 BLOCK = 512  # bytes; headers are one, data is padded to a multiple
 _LARGEST_HEADER = 16 << 20  # bytes; a "long name" above this is an attack, not a name
@@ -54,7 +53,8 @@ class TarBytes:
 
 def is_damage(error: BaseException) -> bool:
     """Whether `error` comes from broken data rather than from the disk or the network."""
-    return isinstance(error, DAMAGE) or (isinstance(error, OSError) and error.errno is None and not is_passing(error))
+    # bz2 and gzip raise OSError itself; FileNotFoundError and the like come without errno too where a store is asked.
+    return isinstance(error, DAMAGE) or (type(error) is OSError and error.errno is None)
 
 
 class _Forward:
