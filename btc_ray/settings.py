@@ -167,6 +167,9 @@ class Retrain(Training):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Arithmetic of the network; auto takes bf16 where the hardware has it."""
 
+    test_time_flips: bool = False
+    """The model answers with the mean over an image and its three flips: more often right, and four times the work at night."""
+
     mlflow: str | None = None
     """Tracking URI of an MLflow server that gets the same figures as TensorBoard. Needs btc-ray[mlflow]."""
 

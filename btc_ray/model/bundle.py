@@ -46,6 +46,7 @@ class Bundle:
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     temperature: float = 1.0  # logits are divided by it before the softmax
+    test_time_flips: bool = False  # logits are the mean over the image and its three flips: four times the work
     training: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
@@ -122,6 +123,7 @@ def write_bundle(
     data: Mapping[str, Any],
     metrics: Mapping[str, Any],
     temperature: float = 1.0,
+    test_time_flips: bool = False,
     parts: Mapping[str, bytes] | None = None,
     storage_options: Mapping[str, str] | None = None,
 ) -> Bundle:
@@ -136,6 +138,7 @@ def write_bundle(
         preprocess=preprocess.to_dict(),
         preprocess_id=preprocess.preprocess_id,
         temperature=temperature,
+        test_time_flips=test_time_flips,
         training=dict(training),
         data=dict(data),
         metrics=dict(metrics),

@@ -54,6 +54,7 @@ def model_card(bundle: "Bundle") -> str:
                     "model_id": bundle.model_id,
                     "preprocess_id": bundle.preprocess_id,
                     "temperature": bundle.temperature,
+                    "test_time_flips": bundle.test_time_flips,
                     "git commit": bundle.git_commit or "unknown",
                     **bundle.versions,
                 }

@@ -68,6 +68,18 @@ def fold(state: Mapping[str, np.ndarray], *, mean: Sequence[float], std: Sequenc
     )
 
 
+def views(pixels: np.ndarray, *, flips: bool) -> np.ndarray:
+    """uint8 (N, H, W) as they are, or with `flips` (4N, H, W): as they are, left-right, up-down and both."""
+    if not flips:
+        return np.ascontiguousarray(pixels)
+    return np.concatenate([pixels, pixels[:, :, ::-1], pixels[:, ::-1], pixels[:, ::-1, ::-1]])
+
+
+def mean_of_views(logits: np.ndarray, *, flips: bool) -> np.ndarray:
+    """(N, classes) of the logits of `views`."""
+    return logits.reshape(4, -1, logits.shape[1]).mean(axis=0) if flips else logits
+
+
 def softmax(logits: np.ndarray, temperature: float) -> np.ndarray:
     """float32 (N, classes) probabilities of logits divided by a temperature."""
     scaled = logits.astype(np.float32) / np.float32(temperature)

@@ -7,7 +7,7 @@ import openvino as ov
 
 from btc_ray.model.bundle import Bundle, BundleError
 from btc_ray.model.engine import Choice, EngineError, Precision
-from btc_ray.model.folding import fold, softmax
+from btc_ray.model.folding import fold, mean_of_views, softmax, views
 from btc_ray.model.openvino_graph import resnet18
 
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
@@ -39,7 +39,7 @@ class OpenVINOEngine:
             raise BundleError(f"the weights are not those of a {bundle.architecture}: {error.args[0]} is missing.") from error
         if self._folded.classes != len(bundle.classes):
             raise BundleError(f"the weights tell {self._folded.classes} classes apart, bundle.json names {len(bundle.classes)}.")
-        self._temperature = bundle.temperature
+        self._temperature, self._flips = bundle.temperature, bundle.test_time_flips
         settings = {
             "INFERENCE_PRECISION_HINT": _HINTS[choice.precision],
             "NUM_STREAMS": calls,
@@ -58,5 +58,6 @@ class OpenVINOEngine:
         if not hasattr(self._of_thread, "request"):
             self._of_thread.request = self._model.create_infer_request()
         request = self._of_thread.request
-        request.infer([np.ascontiguousarray(pixels)[:, None]], share_inputs=True)
-        return softmax(self._folded.logits(request.get_output_tensor().data), self._temperature)
+        request.infer([views(pixels, flips=self._flips)[:, None]], share_inputs=True)
+        logits = self._folded.logits(request.get_output_tensor().data)
+        return softmax(mean_of_views(logits, flips=self._flips), self._temperature)

@@ -7,6 +7,7 @@ from torch import Tensor
 from btc_ray.model.bundle import Bundle, BundleError
 from btc_ray.model.engine import Choice, Device, EngineError, Precision
 from btc_ray.model.folded import FoldedResNet18
+from btc_ray.model.folding import mean_of_views, softmax, views
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -59,15 +60,15 @@ class TorchEngine:
             raise BundleError(f"the weights are not those of a {bundle.architecture}: {error.args[0]} is missing.") from error
         if self._network.classes != len(bundle.classes):
             raise BundleError(f"the weights tell {self._network.classes} classes apart, bundle.json names {len(bundle.classes)}.")
-        self._temperature = bundle.temperature
+        self._temperature, self._flips = bundle.temperature, bundle.test_time_flips
 
     def probabilities(self, pixels: np.ndarray) -> np.ndarray:
         """uint8 (N, H, W) grey crops in, float32 (N, classes) probabilities out; temperature applied."""
         if len(pixels) == 0:
             return np.empty((0, self._network.classes), np.float32)
         with torch.inference_mode():
-            logits = self._logits(torch.from_numpy(np.ascontiguousarray(pixels)))
-            return torch.softmax(logits / self._temperature, dim=1).cpu().numpy()
+            logits = self._logits(torch.from_numpy(views(pixels, flips=self._flips))).float().cpu().numpy()
+            return softmax(mean_of_views(logits, flips=self._flips), self._temperature)
 
     def _logits(self, pixels: Tensor) -> Tensor:
         device, precision = self.choice.device, self.choice.precision

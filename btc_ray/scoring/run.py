@@ -76,9 +76,11 @@ def _check_belongs(state: State, settings: Score, bundle: Bundle) -> None:
         "preprocess_id": "another preprocessing",
         "precision": "another precision",
         "engine": "another engine",
+        "test_time_flips": "the same model with other test-time flips",
     }
     for key, words in names.items():
-        there = state["fingerprint"].get(key, "torch")  # runs of before there was a choice have no engine
+        # Runs of before there was a choice have neither engine nor flips.
+        there = state["fingerprint"].get(key, {"engine": "torch", "test_time_flips": False}.get(key))
         if key in ("engine", "precision") and "auto" in (there, now[key]):
             continue  # auto goes on with what the run was begun with
         if there != now[key]:
@@ -106,6 +108,7 @@ def _fingerprint(settings: Score, bundle: Bundle) -> dict[str, Any]:
         "inputs": same_inputs(settings.input),
         "model_id": bundle.model_id,
         "preprocess_id": bundle.preprocess_id,
+        "test_time_flips": bundle.test_time_flips,
         "engine": settings.engine,
         "precision": settings.precision,
     }

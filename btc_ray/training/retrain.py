@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from btc_ray.archive import storage
 from btc_ray.archive.tables import read_table, to_bytes
-from btc_ray.dataset.crops import labelled_crops
+from btc_ray.dataset.crops import Crops, labelled_crops
 from btc_ray.dataset.labelled import LabelledImages, kept_splits, load_labelled
 from btc_ray.dataset.table import read_labelled
 from btc_ray.images.prepare import Preprocess
@@ -24,6 +24,7 @@ from btc_ray.model.bundle import Bundle, read_bundle, read_weights, write_bundle
 from btc_ray.model.weights import initial_network
 from btc_ray.progress import say
 from btc_ray.settings import Retrain, Training
+from btc_ray.training.augment import FLIPS
 from btc_ray.training.calibrate import cross_entropy, fit_temperature
 from btc_ray.training.features import backbone_features, backbone_id, frozen_features
 from btc_ray.training.gate import ChampionError
@@ -63,7 +64,8 @@ def retrain(settings: Retrain, *, ray_session: Callable[[], AbstractContextManag
         name = run_name(settings, images, backbone_id(network.state_dict()))
         state = dict(network.state_dict())
         if recipe.train == "head":
-            features = frozen_features(images.crops, state, flips=recipe.flips, cache=cache, storage_options=options)
+            flips = recipe.flips or settings.test_time_flips
+            features = frozen_features(images.crops, state, flips=flips, cache=cache, storage_options=options)
             mean, deviation = moments(features[images.rows("train")]) if recipe.standardise else (np.float32(0), np.float32(1))
             inputs, state = (features - mean) / deviation, dict(network.fc.state_dict())
         else:
@@ -93,11 +95,11 @@ def retrain(settings: Retrain, *, ray_session: Callable[[], AbstractContextManag
         if recipe.train == "head":
             network.fc.load_state_dict(fitted.state)
             fold_standardisation(network.fc, mean, deviation)
-            found = features[measured, 0]
+            found = features[measured].mean(axis=1) if settings.test_time_flips else features[measured, 0]
         else:
             network.load_state_dict(fitted.state)
             row_ids = images.row_ids(measured)
-            found = backbone_features(images.crops, network.state_dict(), row_ids=row_ids, storage_options=options)[:, 0]
+            found = seen_by(network.state_dict(), images.crops, row_ids, flips=settings.test_time_flips, options=options)
         logits = np.zeros((len(images.labels), len(images.classes)), np.float32)
         logits[measured] = head_logits(network.state_dict(), found)
         beaten = None if champion is None else _champion_probabilities(settings, champion, table, images, cache)
@@ -126,6 +128,7 @@ def retrain(settings: Retrain, *, ray_session: Callable[[], AbstractContextManag
             for name, rows in (("validation", validation), ("test", test))
         },
         temperature=temperature,
+        test_time_flips=settings.test_time_flips,
         parts={
             "metrics.parquet": to_bytes(pa.Table.from_pylist(fitted.history)),
             "split.parquet": to_bytes(images.table()),
@@ -140,6 +143,14 @@ def retrain(settings: Retrain, *, ray_session: Callable[[], AbstractContextManag
         probabilities=softmax(logits[test] / temperature, axis=1),
         champion=beaten,
     )
+
+
+def seen_by(
+    state: Mapping[str, Tensor], crops: Crops, row_ids: np.ndarray, *, flips: bool, options: Mapping[str, str]
+) -> np.ndarray:
+    """What the head of a model sees, float32 (N, 512); the mean over the four flips where it is to answer with theirs."""
+    variants = FLIPS if flips else FLIPS[:1]
+    return backbone_features(crops, state, row_ids=row_ids, variants=variants, storage_options=options).mean(axis=1)
 
 
 def labelled_images(
@@ -256,5 +267,6 @@ def _champion_probabilities(
     options = settings.storage()
     crops = labelled_crops(table, preprocess=Preprocess.from_dict(champion.preprocess), cache=cache, storage_options=options)
     state = read_weights(settings.champion, champion, options)
-    features = backbone_features(crops, state, row_ids=images.row_ids(images.rows("test")), storage_options=options)[:, 0]
+    test = images.row_ids(images.rows("test"))
+    features = seen_by(state, crops, test, flips=champion.test_time_flips, options=options)
     return softmax(head_logits(state, features) / champion.temperature, axis=1)

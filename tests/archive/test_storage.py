@@ -142,7 +142,9 @@ def test_what_does_not_pass_by_itself_is_raised_at_once(error: Exception) -> Non
         retrying(lambda: (_ for _ in ()).throw(error), sleep=lambda pause: pytest.fail("it was tried again"))
 
 
-@pytest.mark.parametrize("error", [ConnectionResetError(104, "reset"), TimeoutError("x"), OSError(16, "Please reduce your request rate.")])
+@pytest.mark.parametrize(
+    "error", [ConnectionResetError(104, "reset"), TimeoutError("x"), OSError(16, "Please reduce your request rate.")]
+)
 def test_ray_data_tries_again_what_we_try_again_and_not_what_we_gave_up(error: Exception) -> None:
     from ray._common.retry import format_exception, matches_error
 

@@ -1,5 +1,7 @@
 """The engine computes what the plain network computes, whatever it does to be fast."""
 
+import json
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +12,7 @@ import pytest
 import torch
 
 from btc_ray.model.bundle import IMAGENET_MEAN, IMAGENET_STD, read_arrays, read_bundle, read_weights
-from btc_ray.model.engine import EngineError, choose, open_engine
+from btc_ray.model.engine import EngineError, EngineName, choose, open_engine
 from btc_ray.model.folded import FoldedResNet18
 from btc_ray.model.network import build_network
 from btc_ray.model.torch_engine import TorchEngine, choose_precision
@@ -100,3 +102,23 @@ def test_the_folded_network_is_torchvisions_to_rounding(shape: tuple[int, int]) 
 def test_scoring_does_not_import_torchvision(model: Path) -> None:
     code = f"import sys; from btc_ray.model.engine import open_engine; open_engine({str(model)!r}); sys.exit('torchvision' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("name", ["torch", "openvino"])
+def test_test_time_flips_are_the_mean_over_the_flips_of_each_image(
+    model: Path, pixels: np.ndarray, tmp_path: Path, name: EngineName
+) -> None:
+    if name == "openvino":
+        pytest.importorskip("openvino", reason="needs pip install 'btc-ray[cpu]'")
+    flipping = Path(shutil.copytree(model, tmp_path / "model"))
+    content = json.loads((flipping / "bundle.json").read_text())
+    (flipping / "bundle.json").write_text(json.dumps(content | {"test_time_flips": True, "temperature": 2.0}))
+    choice = choose(engine=name, device="cpu", precision="fp32")
+    plain, flipped = (open_engine(str(folder), choice) for folder in (model, flipping))
+    axes: tuple[tuple[int, ...], ...] = ((), (1,), (2,), (1, 2))
+    logits = np.mean([np.log(plain.probabilities(np.flip(pixels, which))) for which in axes], axis=0) / 2
+    expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(flipped.probabilities(pixels), expected, atol=1e-4)
+    np.testing.assert_allclose(flipped.probabilities(pixels[:, ::-1]), flipped.probabilities(pixels), atol=1e-4)
+    assert np.abs(flipped.probabilities(pixels) - plain.probabilities(pixels)).max() > 0.01
+    assert flipped.probabilities(pixels[:0]).shape == (0, 4)
