@@ -1,8 +1,8 @@
 """The same scoring from a local folder and from an S3 store: calm, throttled, and with the gateway killed in the middle.
 
-    benchmarks/radosgw.sh start                 # and export what it prints
-    python -m benchmarks.object_store OUT_DIR   # prints one line a run; says whether its table is that of the local folder
-    benchmarks/radosgw.sh stop
+benchmarks/radosgw.sh start                 # and export what it prints
+python -m benchmarks.object_store OUT_DIR   # prints one line a run; says whether its table is that of the local folder
+benchmarks/radosgw.sh stop
 """
 
 import os

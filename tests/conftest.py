@@ -82,7 +82,8 @@ def ray_here() -> Iterator[None]:
     """A Ray of two CPUs on this machine, for one module's tests; jobs of this process use it instead of starting their own."""
     import ray
 
-    ray.init(num_cpus=2, object_store_memory=256 << 20, include_dashboard=False, log_to_driver=False, logging_level="error")
+    quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": "error"}
+    ray.init(address="local", num_cpus=2, object_store_memory=256 << 20, **quiet)  # not a Ray that others run on this machine
     yield
     ray.shutdown()
 

@@ -4,12 +4,12 @@ from functools import partial
 from typing import Any
 
 from fsspec.asyn import sync_wrapper
-from s3fs import S3FileSystem
+from s3fs import S3FileSystem  # type: ignore[import-untyped]
 
 from btc_ray.archive.retries import expect_answers, retrying_async
 
 
-class PatientS3(S3FileSystem):  # type: ignore[misc]
+class PatientS3(S3FileSystem):
     """s3fs tries by count and botocore within each of its tries, which comes to 25 requests in a few seconds and no patience.
 
     Folders are listed anew each time: what other processes wrote must be seen.
