@@ -103,6 +103,12 @@ def _crop(chosen: settings.Crop) -> int:
     return crop(chosen)
 
 
+def _audit(chosen: settings.Audit) -> int:
+    from btc_ray.auditing import audit
+
+    return audit(chosen)
+
+
 def _retrain(chosen: settings.Retrain) -> int:
     from btc_ray.retraining import retrain
 
@@ -154,6 +160,7 @@ def _info(chosen: settings.Info) -> int:
 COMMANDS = {
     "demo": Command(settings=settings.Demo, run=_demo),
     "crop": Command(settings=settings.Crop, run=_crop),
+    "audit": Command(settings=settings.Audit, run=_audit),
     "retrain": Command(settings=settings.Retrain, run=_retrain),
     "experiments": Command(settings=settings.Experiments, run=_experiments),
     "evaluate": Command(settings=settings.Evaluate, run=_evaluate),

@@ -19,7 +19,7 @@ from btc_ray.archive.blocks import block_rows, write_blocks
 from btc_ray.archive.reader import ByteReader
 from btc_ray.archive.tables import write_table
 from btc_ray.dataset import table as labelled
-from btc_ray.images.batch import pixels_of, prepare_batch
+from btc_ray.images.batch import OUTCOME, pixels_of, prepare_batch
 from btc_ray.images.prepare import Preprocess
 from btc_ray.pool import IO_ARGS, Pool, data_context
 from btc_ray.progress import say
@@ -97,6 +97,13 @@ def labelled_crops(table: pa.Table, *, preprocess: Preprocess, cache: str, stora
         done = json.dumps({"images": len(table), "preprocess": preprocess.to_dict()})
         storage.write_bytes(storage.join(folder, DONE), done.encode(), storage_options)
     return crops
+
+
+def outcomes(crops: Crops, storage_options: Mapping[str, str]) -> pa.Table:
+    """What became of every image of a labelled table, in its order: `prepared_schema` without the pixels."""
+    filesystem, path = storage.arrow_filesystem(crops.folder, storage_options)
+    names = [field.name for field in OUTCOME] + ["doubt", "content_sha256"]
+    return pq.read_table(path, filesystem=filesystem, columns=names).sort_by("row_id")
 
 
 def _read(table: pa.Table, folder: str, fingerprint: str, storage_options: Mapping[str, str]) -> Crops:

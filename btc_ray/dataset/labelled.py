@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from btc_ray.archive import storage
 from btc_ray.archive.tables import read_table, write_table
-from btc_ray.dataset.copies import contradicting, find_copies, join_groups
+from btc_ray.dataset.copies import Copies, contradicting, find_copies, join_groups
 from btc_ray.dataset.crops import Crops, labelled_crops
 from btc_ray.dataset.split import LEFT_OUT, SPLITS, split_as_published, split_by_group
 from btc_ray.dataset.table import class_names, fingerprint
@@ -144,17 +144,36 @@ def copy_groups(table: pa.Table, *, cache: str, storage_options: Mapping[str, st
 
     What cannot be read is a group of its own. Needs a Ray that is joined.
     """
-    uri = storage.join(cache, f"copies-{fingerprint(table)}-{COMPARED.preprocess_id}-{METHOD}.parquet")
+    uri = f"{_copies_name(table, cache)}.parquet"
     if storage.exists(uri, storage_options):
         return read_table(uri, storage_options)["group"].to_numpy()
+    return labelled_copies(table, cache=cache, storage_options=storage_options).groups
+
+
+def labelled_copies(table: pa.Table, *, cache: str, storage_options: Mapping[str, str]) -> Copies:
+    """`copy_groups` with the pairs that made the groups; `first` and `second` are positions in the table."""
+    name = _copies_name(table, cache)
+    uri, pairs_uri = f"{name}.parquet", f"{name}-pairs.parquet"
+    if storage.exists(uri, storage_options) and storage.exists(pairs_uri, storage_options):
+        groups = read_table(uri, storage_options)["group"].to_numpy()
+        return Copies(groups=groups, pairs=read_table(pairs_uri, storage_options))
     crops = labelled_crops(table, preprocess=COMPARED, cache=cache, storage_options=storage_options)
     say(f"Looking for copies among {len(crops.pixels):,} images …")
     found = find_copies(crops.pixels, crops.rows["content_sha256"].to_pylist())
     group_of = dict(zip(crops.rows["row_id"].to_pylist(), found.groups.tolist(), strict=True))
     groups = join_groups([group_of.get(row) for row in table["row_id"].to_pylist()])
+    position = np.searchsorted(table["row_id"].to_numpy(), crops.rows["row_id"].to_numpy())
+    pairs = found.pairs
+    for place, end in enumerate(("first", "second")):
+        pairs = pairs.set_column(place, pairs.schema.field(end), pa.array(position[pairs[end].to_numpy()]))
     if not crops.skipped.get("failed"):  # what could not be read today may be readable tomorrow
+        write_table(pairs_uri, pairs, storage_options)
         write_table(uri, pa.table({"row_id": table["row_id"], "group": groups}), storage_options)
-    return groups
+    return Copies(groups=groups, pairs=pairs)
+
+
+def _copies_name(table: pa.Table, cache: str) -> str:
+    return storage.join(cache, f"copies-{fingerprint(table)}-{COMPARED.preprocess_id}-{METHOD}")
 
 
 def kept_splits(table: pa.Table) -> dict[str, str]:

@@ -39,8 +39,9 @@ class LabelledDataError(ValueError):
     """A labelled data set that cannot be understood; the message says what was found and what is expected."""
 
 
-def read_labelled(uri: str, storage_options: Mapping[str, str] | None = None) -> pa.Table:
-    """Every labelled image of `uri` as a table of SCHEMA, in the order of the listing. Raises LabelledDataError."""
+def read_labelled(uri: str, storage_options: Mapping[str, str] | None = None, *, least_classes: int = 2) -> pa.Table:
+    """Every labelled image of `uri` as a table of SCHEMA, in the order of the listing. Raises LabelledDataError, also where there
+    are fewer than `least_classes` classes: one that is to be told apart from others needs two."""
     rows = _from_table(uri, storage_options) if uri.endswith((".parquet", ".csv")) else _from_folders(uri, storage_options)
     if not rows:
         raise LabelledDataError(
@@ -49,7 +50,7 @@ def read_labelled(uri: str, storage_options: Mapping[str, str] | None = None) ->
         )
     table = pa.Table.from_pylist([{"row_id": number, **row} for number, row in enumerate(rows)], schema=SCHEMA)
     classes = class_names(table)
-    if len(classes) < 2:
+    if len(classes) < least_classes:
         raise LabelledDataError(f"{uri} has images of one class only ({classes[0]}); telling apart needs two.")
     return table
 

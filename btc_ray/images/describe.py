@@ -1,0 +1,60 @@
+"""What an image file is before anything is done to it: format, mode, size, and the grey levels of its whole frame; for audits."""
+
+import io
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from PIL import BmpImagePlugin, ImageFile, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
+
+from btc_ray.images.decode import MAX_PIXELS, decode
+from btc_ray.images.headers import identify
+
+FRAME = 64  # px, the side of the small whole frame
+BINS = 32  # of 8 grey levels each
+
+_READERS: dict[str, type[ImageFile.ImageFile]] = {
+    "JPEG": JpegImagePlugin.JpegImageFile,
+    "PNG": PngImagePlugin.PngImageFile,
+    "BMP": BmpImagePlugin.BmpImageFile,
+    "TIFF": TiffImagePlugin.TiffImageFile,
+    "WebP": WebPImagePlugin.WebPImageFile,
+}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Description:
+    """One file.
+
+    Attributes:
+        format: JPEG, PNG, BMP, TIFF or WebP.
+        mode: how the file stores a pixel, as Pillow names it: L (grey), RGB, P (palette), I;16 …
+        brightness: mean grey level, 0 to 255.
+        contrast: standard deviation of the grey levels.
+        histogram: float32 (BINS,), the share of the pixels in each bin of grey levels.
+        frame: uint8 (FRAME, FRAME), the whole frame, stretched.
+    """
+
+    format: str
+    mode: str
+    brightness: float
+    contrast: float
+    histogram: np.ndarray
+    frame: np.ndarray
+
+
+def describe(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Description:
+    """Describe a whole image file. Raises Unreadable or Unsupported, as `decode` does for the same bytes."""
+    grey = decode(data, max_pixels=max_pixels)
+    kind = identify(data)
+    mean, deviation = cv2.meanStdDev(grey)
+    counts = cv2.calcHist([grey], [0], None, [BINS], [0, 256]).ravel()
+    shrinks = min(grey.shape) >= FRAME
+    return Description(
+        format=kind,
+        mode=str(_READERS[kind](io.BytesIO(data)).mode),
+        brightness=float(mean[0, 0]),
+        contrast=float(deviation[0, 0]),
+        histogram=(counts / grey.size).astype(np.float32),
+        frame=np.asarray(cv2.resize(grey, (FRAME, FRAME), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)),
+    )
