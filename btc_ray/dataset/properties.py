@@ -54,7 +54,7 @@ def image_properties(table: pa.Table, *, cache: str, storage_options: Mapping[st
             .repartition(blocks)
             .map_batches(
                 _Describer,
-                fn_constructor_args=(dict(storage_options),),
+                fn_constructor_kwargs={"storage_options": dict(storage_options)},
                 batch_size=32,
                 batch_format="pyarrow",
                 **pool.cpu_workers(),

@@ -153,12 +153,13 @@ def _class(columns: Mapping[str, np.ndarray], name: str, ok: np.ndarray) -> dict
 
 
 def _properties(columns: Mapping[str, np.ndarray], classes: Sequence[str], ok: np.ndarray) -> dict[str, Any]:
-    """Counts by class of sizes, modes and formats, the most frequent first, and quantiles of brightness and contrast."""
+    """Counts by class of sizes, modes and formats, the most frequent first, and quantiles of brightness and contrast; `alone` says
+    how many images always naming the most frequent class of a size (mode, format) gets right, a share."""
     sizes = [
         f"{width} × {height}" if good else None
         for width, height, good in zip(columns["width"], columns["height"], ok, strict=True)
     ]
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {"alone": {}}
     for name, values in (("size", np.array(sizes, object)), ("mode", columns["mode"]), ("format", columns["format"])):
         common = [value for value, _ in Counter(values[ok].tolist()).most_common(SIZES_SHOWN)]
         rows = {
@@ -167,6 +168,8 @@ def _properties(columns: Mapping[str, np.ndarray], classes: Sequence[str], ok: n
         }
         others = [int((ok & (columns["label"] == which) & ~np.isin(values.astype(str), list(rows))).sum()) for which in classes]
         found[name] = rows | ({"other": others} if any(others) else {})
+        if ok.any():
+            found["alone"][name] = sum(max(counts) for counts in found[name].values()) / int(ok.sum())
     for name in ("brightness", "contrast"):
         found[name] = [_quantiles(columns[name][ok & (columns["label"] == which)]) for which in classes]
     return found

@@ -38,7 +38,12 @@ def write_audit(record: Mapping[str, Any], images: pa.Table, *, crop_of: CropOf,
     """
     return render(
         "audit.html.j2",
-        filters={"percent": _percent, "interval": _interval, "grey": lambda value: "–" if value is None else f"{value:.0f}"},
+        filters={
+            "percent": _percent,
+            "share": lambda part, whole: _percent(part / whole if whole else None),
+            "interval": _interval,
+            "grey": lambda value: "–" if value is None else f"{value:.0f}",
+        },
         notice=NOT_FOR_DIAGNOSIS,
         record=record,
         tiles=_tiles(record),

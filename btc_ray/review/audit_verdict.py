@@ -19,15 +19,15 @@ def verdict(record: Mapping[str, Any]) -> dict[str, Any]:
         none = f"None of the {record['data']['images']:,} images can be read"
         return {"headline": none, "cannot": ["There is nothing to score."], "can": [], "notes": _files(record)}
     if len(record["classes"]) < 2:
-        only = record["classes"][0]["name"]
+        only, images = record["classes"][0]["name"], record["data"]["images"]
         return {
-            "headline": f"All {record['data']['images']:,} images are labelled {only}",
+            "headline": f"All {images:,} images are labelled {only}" if images > 1 else f"The only image is labelled {only}",
             "cannot": ["A score of telling classes apart needs two classes; there is nothing to be wrong about."],
             "can": [],
             "notes": [*_repeated(record), *_files(record)],
         }
     memory, shortcuts, planes = _memory(record), _shortcuts(record), _planes(record)
-    cannot = [*memory, *_conflicts(record), *shortcuts, *planes, *_masked(record), *_patients(record)]
+    cannot = [*memory, *_conflicts(record), *shortcuts, *_told_by_file(record), *planes, *_masked(record), *_patients(record)]
     return {
         "headline": _headline(record, bool(shortcuts)),
         "cannot": cannot,
@@ -60,7 +60,7 @@ def _memory(record: Mapping[str, Any]) -> list[str]:
     kinds = [f"{count:,} {_KIND[kind]}" for kind, count in copies["test_images_with_copy_in_training_by_kind"].items() if count]
     sentences = [
         f"How a model does on images it has not seen: {copied:,} of {test:,} test images ({copied / test:.1%}) have a copy in "
-        f"training, the closest one {_listed(kinds)}."
+        f"training (the closest one: {_listed(kinds)})."
     ]
     near = _results(record, "neighbour")
     if PUBLISHED in near:
@@ -95,6 +95,23 @@ def _shortcuts(record: Mapping[str, Any]) -> list[str]:
     return [
         f"That a model has looked at the lesion: without it, {_listed(told)} get right, where always guessing the largest class would "
         f"get {clear[0][1]['chance']:.1%} ({_where(record)})."
+    ]
+
+
+def _told_by_file(record: Mapping[str, Any]) -> list[str]:
+    properties, readable = record["properties"], record["data"]["readable"]
+    clear = {
+        name: share
+        for name, share in properties["alone"].items()
+        if share > record["planes"]["chance"] + CLEAR
+        and readable >= ENOUGH * len(properties[name])  # few images of a kind fit by chance
+    }
+    if not clear:
+        return []
+    name = max(clear, key=lambda one: clear[one])
+    return [
+        f"That the picture was needed at all: {_FILE[name]} alone, before a pixel is looked at, gets {clear[name]:.1%} right, so the "
+        "classes come from different sources."
     ]
 
 
@@ -211,9 +228,10 @@ _NAME = {
     "thumbnail": "a thumbnail of 8 × 8 pixels",
     "neighbour": "the nearest raw image",
 }
+_FILE = {"size": "the size of the image", "mode": "whether the file is stored in grey or colour", "format": "the file format"}
 _KIND = {
-    "same file": "is the same file",
-    "same pixels": "has the same pixels",
+    "same file": "the same file",
+    "same pixels": "with the same pixels",
     "re-encoded": "re-encoded",
     "mirrored": "mirrored",
     "turned": "turned",
