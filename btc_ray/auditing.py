@@ -178,10 +178,8 @@ def _planes(work: _Work) -> tuple[np.ndarray, dict[str, Any]]:
 
     if not len(work.readable):
         return np.zeros((0, 3)), {"on_phantoms": None}
-    sides = (np.asarray(work.outcomes[name].to_numpy(zero_copy_only=False))[work.readable] for name in ("crop_w", "crop_h"))
-    width, height = (side.astype(float) for side in sides)
     model = fit_planes(seed=work.chosen.seed)
-    found = model.probabilities(plane_features(work.crops.pixels, width / height))
+    found = model.probabilities(plane_features(work.crops.pixels))
     return found, {"on_phantoms": {"accuracy": model.accuracy, "by_plane": model.by_plane}}
 
 

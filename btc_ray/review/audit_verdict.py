@@ -64,13 +64,9 @@ def _memory(record: Mapping[str, Any]) -> list[str]:
     ]
     near = _results(record, "neighbour")
     if PUBLISHED in near:
-        text = (
-            "The nearest training image in raw pixels, which knows nothing of medicine, has the right label for "
-            f"{_share(near[PUBLISHED])} of the test images"
+        sentences[0] += (
+            f" To name the class of the nearest training image in raw pixels already gets {_share(near[PUBLISHED])} right."
         )
-        if CLEAN in near:
-            text += f", but for {_share(near[CLEAN])} of those without a copy"
-        sentences.append(f"{text}.")
     return sentences
 
 
@@ -153,7 +149,7 @@ def _patients(record: Mapping[str, Any]) -> list[str]:
         return []
     return [
         "How a model does on new patients or at another hospital: the data names no patients, so slices of one may stand on both sides "
-        "of any split (a column `group` in a table would keep them together)."
+        "of any split (a column named group in a table would keep them together)."
     ]
 
 
@@ -173,7 +169,7 @@ def _can(record: Mapping[str, Any]) -> list[str]:
     division = record["probes"]["group_split"]
     if division.get("test", 0) >= ENOUGH:
         sentences.append(
-            f"The same on a split by group (`--split group`, the default of retrain), where the copies of an image stay on one side: "
+            f"The same on a split by group (--split group, the default of retrain), where the copies of an image stay on one side: "
             f"{division['test']:,} test images in {division['test_groups']:,} groups{_precision(division['test_groups'])}."
         )
     if chance := _asked(record, "histogram"):

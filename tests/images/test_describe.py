@@ -13,8 +13,18 @@ from btc_ray.images.headers import ImageError
 
 @pytest.mark.parametrize(
     ("kind", "mode"),
-    [("JPEG", "L"), ("JPEG", "RGB"), ("PNG", "L"), ("PNG", "RGB"), ("PNG", "P"), ("PNG", "RGBA"), ("BMP", "RGB"), ("TIFF", "L"), ("WebP", "RGB")],
-)  # fmt: skip
+    [
+        ("JPEG", "L"),
+        ("JPEG", "RGB"),
+        ("PNG", "L"),
+        ("PNG", "RGB"),
+        ("PNG", "P"),
+        ("PNG", "RGBA"),
+        ("BMP", "RGB"),
+        ("TIFF", "L"),
+        ("WebP", "RGB"),
+    ],
+)
 def test_format_and_mode_are_those_of_the_file(kind: str, mode: str) -> None:
     sink = io.BytesIO()
     Image.new("L", (90, 70), 100).convert(mode).save(sink, kind)

@@ -111,7 +111,7 @@ def test_every_part_has_its_numbers(audited: Path) -> None:
     assert found["masking"]["images"] == 27
     assert len(found["masking"]["rows"]) == 7
     assert found["labels"]["images"] == 60 + MIRRORED + RECODED + 2 + 1
-    assert found["planes"]["on_phantoms"]["accuracy"]["value"] > 0.9
+    assert found["planes"]["on_phantoms"]["accuracy"]["value"] > 0.8
     assert sum(bad["images"] for bad in found["unreadable"]) == 2
     assert sum(map(sum, found["properties"]["mode"].values())) == found["data"]["readable"]
 
