@@ -200,9 +200,10 @@ def _copies(columns: Mapping[str, np.ndarray], copies: Copies) -> dict[str, Any]
     copied = test & np.isin(groups, groups[train])
     conflicting = columns["conflicting_label"].astype(bool)
     kinds = Counter(columns["copy_in_training"][copied].tolist())
-    clashes: Counter[str] = Counter()
-    for group in np.unique(groups[conflicting]).tolist():
-        clashes[" / ".join(sorted(set(labels[groups == group].tolist())))] += 1
+    clashing: dict[int, set[str]] = {}
+    for row in np.flatnonzero(conflicting).tolist():
+        clashing.setdefault(int(groups[row]), set()).add(labels[row])
+    clashes = Counter(" / ".join(sorted(names)) for names in clashing.values())
     across = np.intersect1d(groups[test], groups[train])
     said = Counter(copies.pairs["kind"].to_pylist())
     return {
@@ -221,7 +222,7 @@ def _copies(columns: Mapping[str, np.ndarray], copies: Copies) -> dict[str, Any]
             for name in sorted(set(labels.tolist()))
         },
         "groups_across_splits": len(across),
-        "groups_with_conflicting_labels": len(np.unique(groups[conflicting])),
+        "groups_with_conflicting_labels": len(clashing),
         "images_with_conflicting_labels": int(conflicting.sum()),
         "test_images_with_conflicting_labels": int((conflicting & test).sum()),
         "conflicts": dict(clashes.most_common()),

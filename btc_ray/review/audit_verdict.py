@@ -181,7 +181,7 @@ def _can(record: Mapping[str, Any]) -> list[str]:
 
 def _precision(images: int) -> str:
     found = wilson(round(0.95 * images), images)
-    return f" (an accuracy of 95 % would be known to within {100 * (found['high'] - found['low']) / 2:.1f} points)"
+    return f" (an accuracy of 95% would be known to within {100 * (found['high'] - found['low']) / 2:.1f} points)"
 
 
 def _repeated(record: Mapping[str, Any]) -> list[str]:

@@ -1,7 +1,8 @@
 """In which plane a slice was taken, estimated from two symmetries of the head: learned from phantoms, whose plane is known.
 
 Left and right of axial and coronal slices mirror each other, those of sagittal ones do not; above and below do in axial slices
-alone. More features tell phantoms apart perfectly and real heads worse.
+alone. More features tell phantoms apart perfectly and real heads worse. Of 100 images of the Kaggle data set, drawn at random and
+looked at, 80 were right, and of the 82 that it was surer of than 0.6, 70.
 """
 
 import functools

@@ -1,0 +1,133 @@
+"""The measurements of an audit: each takes the inputs, asks the review room, and returns its part of audit.json."""
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from btc_ray import settings
+from btc_ray.archive import storage
+from btc_ray.audit_inputs import Inputs
+from btc_ray.progress import say
+
+if TYPE_CHECKING:
+    from btc_ray.review.label_doubts import Doubts
+    from btc_ray.review.probes import Sides
+
+VALIDATION, TEST = settings.Training.validation, settings.Training.test  # the split by group is that of `retrain`
+
+
+def estimate_planes(work: Inputs) -> tuple[np.ndarray, dict[str, Any]]:
+    """Probabilities of the planes, float (M, 3), and what they are worth on phantoms."""
+    from btc_ray.review.planes import fit_planes, plane_features
+
+    if not len(work.readable):
+        return np.zeros((0, 3)), {"on_phantoms": None}
+    model = fit_planes(seed=work.chosen.seed)
+    found = model.probabilities(plane_features(work.crops.pixels))
+    return found, {"on_phantoms": {"accuracy": model.accuracy, "by_plane": model.by_plane}}
+
+
+def doubt_labels(work: Inputs) -> "tuple[Doubts | None, dict[str, Any]]":
+    """Labels in doubt, or None with the reason."""
+    from btc_ray.review.label_doubts import doubtful_labels, held_out_probabilities
+
+    if work.features is None:
+        reason = "--weights none" if work.chosen.weights == "none" else "needs images of two classes"
+        return None, {"reason": reason}
+    say("Looking for labels that may be wrong …")
+    groups = work.groups[work.readable]
+    probabilities = held_out_probabilities(work.features, work.labels, groups, len(work.classes), seed=work.chosen.seed)
+    if probabilities is None:
+        return None, {"reason": "needs at least two groups of images of each class"}
+    doubts = doubtful_labels(probabilities, work.labels)
+    pairs = Counter(
+        (work.classes[label], work.classes[other])
+        for label, other in zip(work.labels.tolist(), doubts.suspected.tolist(), strict=True)
+        if other >= 0
+    )
+    return doubts, {
+        "images": len(work.labels),
+        "agreement": float((probabilities.argmax(axis=1) == work.labels).mean()),
+        "suspected": int((doubts.suspected >= 0).sum()),
+        "pairs": [{"label": label, "suspected": other, "images": count} for (label, other), count in pairs.most_common()],
+    }
+
+
+def probe(work: Inputs) -> dict[str, Any]:
+    """What little is enough to tell the class, on the published split and by group."""
+    from btc_ray.dataset.properties import frames_of, histograms_of
+    from btc_ray.review.probes import run_probes
+
+    described = np.array(work.properties["format"].is_valid())[work.readable]  # read twice, and readable both times
+    rows, labels = work.readable[described], work.labels[described]
+    sides, missing, division = _sides(work, rows, labels)
+    probes: list[dict[str, Any]] = []
+    if sides:
+        properties = work.properties.take(rows)
+        train = work.split[rows] == "train"
+        probes = run_probes(
+            frames_of(properties),
+            histograms_of(properties),
+            labels,
+            work.groups[rows],
+            sides,
+            np.isin(work.copies.groups[rows], work.copies.groups[rows][train]),
+            work.classes,
+            seed=work.chosen.seed,
+            told=lambda title: say(f"Probe: {title} …"),
+        )
+    return {"probes": probes, "missing": missing, "group_split": division}
+
+
+def _sides(work: Inputs, rows: np.ndarray, labels: np.ndarray) -> "tuple[dict[str, Sides], dict[str, str], dict[str, Any]]":
+    """The divisions there are, why others are missing, and the size of the split by group."""
+    from btc_ray.dataset.copies import contradicting
+    from btc_ray.dataset.split import SplitError, split_by_group
+    from btc_ray.review.probes import CLEAN, GROUP, PUBLISHED, Sides
+
+    sides: dict[str, Sides] = {}
+    missing: dict[str, str] = {}
+    if len(np.unique(labels)) < 2:
+        reason = "needs readable images of two classes"
+        return {}, dict.fromkeys((PUBLISHED, CLEAN, GROUP), reason), {"reason": reason}
+    train, test = (work.split[rows] == name for name in ("train", "test"))
+    if train.any() and test.any():
+        sides[PUBLISHED] = Sides(train=train, test=test)
+    else:
+        missing |= dict.fromkeys((PUBLISHED, CLEAN), "the data does not say which images train and which test")
+    groups = work.groups[rows]
+    clashing = contradicting(work.copies.groups[rows], labels)
+    names = [work.classes[label] for label in labels]
+    try:
+        split = split_by_group(names, np.where(clashing, -1, groups), validation=VALIDATION, test=TEST, seed=work.chosen.seed)
+    except SplitError as error:
+        return sides, missing | {GROUP: str(error)}, {"reason": str(error)}
+    held = split == "test"
+    sides[GROUP] = Sides(train=np.isin(split, ("train", "validation")), test=held)
+    division = {"train": int(sides[GROUP].train.sum()), "test": int(held.sum()), "test_groups": len(np.unique(groups[held]))}
+    return sides, missing, division
+
+
+def ask_bundle(work: Inputs) -> dict[str, Any]:
+    """What the bundle says to masked images, or the reason why it was not asked."""
+    from btc_ray.model.bundle import read_weights
+    from btc_ray.model.engine import TorchEngine
+    from btc_ray.review.masking import ask_masked
+
+    if work.bundle is None or work.chosen.model is None:
+        return {"reason": "no --model was given"}
+    if work.asked is None or not len(work.asked.pixels):
+        return {"reason": "no readable image has a label that the bundle knows"}
+    say("Asking the bundle about masked images …")
+    state = read_weights(work.chosen.model, work.bundle, work.chosen.storage())
+    engine = TorchEngine(work.bundle, state, device=work.chosen.device, precision=work.chosen.precision)
+    labels = work.asked.rows["label"].to_pylist()
+    found = ask_masked(engine.probabilities, work.asked.pixels, labels, work.bundle.classes)
+    return found | {
+        "model": storage.redact(work.chosen.model),
+        "model_id": work.bundle.model_id,
+        "classes": list(work.bundle.classes),
+        "asked": work.asked_of,
+        "chance": max(Counter(labels).values()) / len(labels),
+    }
