@@ -111,8 +111,7 @@ def _sides(work: Inputs, rows: np.ndarray, labels: np.ndarray) -> "tuple[dict[st
 
 def ask_bundle(work: Inputs) -> dict[str, Any]:
     """What the bundle says to masked images, or the reason why it was not asked."""
-    from btc_ray.model.bundle import read_weights
-    from btc_ray.model.engine import TorchEngine
+    from btc_ray.model.engine import choose, open_engine
     from btc_ray.review.masking import ask_masked
 
     if work.bundle is None or work.chosen.model is None:
@@ -120,8 +119,8 @@ def ask_bundle(work: Inputs) -> dict[str, Any]:
     if work.asked is None or not len(work.asked.pixels):
         return {"reason": "no readable image has a label that the bundle knows"}
     say("Asking the bundle about masked images …")
-    state = read_weights(work.chosen.model, work.bundle, work.chosen.storage())
-    engine = TorchEngine(work.bundle, state, device=work.chosen.device, precision=work.chosen.precision)
+    choice = choose(device=work.chosen.device, precision=work.chosen.precision)
+    engine = open_engine(work.chosen.model, choice, storage_options=work.chosen.storage())
     labels = work.asked.rows["label"].to_pylist()
     found = ask_masked(engine.probabilities, work.asked.pixels, labels, work.bundle.classes)
     return found | {

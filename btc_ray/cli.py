@@ -169,7 +169,7 @@ COMMANDS = {
     "manifest": Command(settings=cluster_settings.Manifest, run=_manifest, around_a_job=True),
     "info": Command(settings=settings.Info, run=_info),
 }
-CLUSTER_JOBS = ("crop", "retrain", "experiments", "evaluate", "score")
+CLUSTER_JOBS = ("crop", "audit", "retrain", "experiments", "evaluate", "score")
 
 if __name__ == "__main__":
     sys.exit(main())
