@@ -7,11 +7,12 @@ import math
 import os
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import ray
 import ray.train
 import torch
@@ -35,7 +36,7 @@ SPARE = 0.1  # of a CPU for each worker: whole cores for all would leave none fo
 
 @dataclass(frozen=True, kw_only=True)
 class Fitted:
-    """`state`: the network of the best validation loss; `epoch`: which that was; `history`: one row per epoch and split."""
+    """`state`: the network of the best epoch; `epoch`: which that was; `history`: one row per epoch and split."""
 
     state: dict[str, Tensor]
     epoch: int
@@ -92,16 +93,39 @@ def fit(
                 storage_filesystem=filesystem,
                 failure_config=FailureConfig(max_failures=TRIES),
                 checkpoint_config=CheckpointConfig(
-                    num_to_keep=2, checkpoint_score_attribute="validation_loss", checkpoint_score_order="min"
+                    num_to_keep=2, checkpoint_score_attribute="merit", checkpoint_score_order="max"
                 ),
             ),
         )
         result = trainer.fit()
-    best = result.get_best_checkpoint("validation_loss", "min")
-    if best is None or result.checkpoint is None:
+    if not result.best_checkpoints or result.checkpoint is None:
         raise RuntimeError(f"training ended without a checkpoint: {result.error}")
+    history = _read_checkpoint(result.checkpoint)["history"]
+    kept = {int(metrics["epoch"]): checkpoint for checkpoint, metrics in result.best_checkpoints}
+    best = kept[choose_epoch(history, kept, independent=len(np.unique(examples["validation"].copies)))]
     found = _read_checkpoint(best)
-    return Fitted(state=found["model"], epoch=found["epoch"], history=_read_checkpoint(result.checkpoint)["history"])
+    return Fitted(state=found["model"], epoch=found["epoch"], history=history)
+
+
+def choose_epoch(history: Sequence[Mapping[str, Any]], kept: Collection[int], *, independent: int) -> int:
+    """The latest of the `kept` epochs whose validation accuracy is within one standard error of the best one's.
+
+    `independent` is the number of groups of copies in the validation set. Source: the one-standard-error rule of Breiman et al.,
+    Classification and Regression Trees, 1984. Where validation images are few, the very best epoch is so by chance; among equals
+    the latest has seen most and its rate has come down. Not the loss, which a few confident errors decide: what is wrong with
+    confidences the temperature puts right.
+    """
+    accuracies = {int(row["epoch"]): float(row["accuracy"]) for row in history if row["split"] == "validation"}
+    best = max(accuracies.values())
+    error = math.sqrt(best * (1 - best) / max(independent, 1))
+    return max(
+        (epoch for epoch in kept if accuracies[epoch] >= best - error), default=max(kept, key=lambda epoch: accuracies[epoch])
+    )
+
+
+def merit(row: Mapping[str, Any]) -> float:
+    """By which Ray Train keeps checkpoints, beside the latest: a row of the history on validation images, the later of equals."""
+    return float(row["accuracy"]) + 1e-9 * int(row["epoch"])
 
 
 def _scaling(workers: int | None) -> ScalingConfig:
@@ -164,14 +188,14 @@ def _train_loop(config: dict[str, Any]) -> None:
             for name, result in results.items()
         ]
         history += rows
-        _report(learner, epoch=epoch, history=history, validation_loss=results["validation"].loss)
+        _report(learner, epoch=epoch, history=history, validation=rows[-1])
         if ray.train.get_context().get_world_rank() == 0:
             config["journal"].add.remote(rows)
 
 
-def _report(learner: Learner, *, epoch: int, history: list[dict[str, Any]], validation_loss: float) -> None:
+def _report(learner: Learner, *, epoch: int, history: list[dict[str, Any]], validation: Mapping[str, Any]) -> None:
     """Report is a barrier: every rank calls it, and only rank 0 brings the checkpoint, since all ranks hold the same."""
-    metrics = {"epoch": epoch, "validation_loss": validation_loss}
+    metrics = {"epoch": epoch, "merit": merit(validation)}
     if ray.train.get_context().get_world_rank() != 0:
         ray.train.report(metrics)
         return
