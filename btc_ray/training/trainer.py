@@ -98,12 +98,14 @@ def fit(
             ),
         )
         result = trainer.fit()
-    if not result.best_checkpoints or result.checkpoint is None:
+    if result.checkpoint is None:
         raise RuntimeError(f"training ended without a checkpoint: {result.error}")
-    history = _read_checkpoint(result.checkpoint)["history"]
-    kept = {int(metrics["epoch"]): checkpoint for checkpoint, metrics in result.best_checkpoints}
-    best = kept[choose_epoch(history, kept, independent=len(np.unique(examples["validation"].copies)))]
-    found = _read_checkpoint(best)
+    latest = _read_checkpoint(result.checkpoint)
+    history = latest["history"]
+    kept = {int(metrics["epoch"]): checkpoint for checkpoint, metrics in result.best_checkpoints or ()}
+    kept[latest["epoch"]] = result.checkpoint
+    chosen = choose_epoch(history, kept, independent=len(np.unique(examples["validation"].copies)))
+    found = _read_checkpoint(kept[chosen])
     return Fitted(state=found["model"], epoch=found["epoch"], history=history)
 
 
