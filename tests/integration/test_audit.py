@@ -230,7 +230,7 @@ def test_an_empty_or_unlabelled_folder_is_a_clear_error(
         shutil.copy(min((phantoms / "Testing" / "glioma").iterdir()), tmp_path / "data")
     assert audit(tmp_path / "data", tmp_path / "out", "--weights", "none") == 2
     said = capsys.readouterr().err
-    assert ("stands in no class folder" if unlabelled else "no labelled images") in said
+    assert ("stands in no class folder" if unlabelled else "no image was found in") in said
     assert not (tmp_path / "out").exists()
 
 
