@@ -3,7 +3,6 @@
 Only jobs that use Ray load this module.
 """
 
-import math
 from collections.abc import Mapping
 
 import cv2
@@ -12,6 +11,7 @@ import pyarrow as pa
 import ray
 
 from btc_ray.archive import storage
+from btc_ray.archive.blocks import block_rows, write_blocks
 from btc_ray.archive.reader import ByteReader
 from btc_ray.archive.tables import read_table, write_table
 from btc_ray.dataset.table import fingerprint
@@ -20,6 +20,7 @@ from btc_ray.images.headers import ImageError
 from btc_ray.pool import IO_ARGS, Pool, data_context
 from btc_ray.progress import Progress, say
 
+BATCH = 32
 METHOD = 1  # raise it when `describe` gives other values
 ROWS_PER_BLOCK = 1024  # 4 MB of frames
 
@@ -45,20 +46,20 @@ def image_properties(table: pa.Table, *, cache: str, storage_options: Mapping[st
         return read_table(found_uri, storage_options)
     write_table(manifest, table, storage_options)
     pool = Pool.of_cluster(use_gpus=False)
-    filesystem, path = storage.arrow_filesystem(name, storage_options)
-    blocks = max(1, min(math.ceil(len(table) / 32), max(4 * pool.cpus, math.ceil(len(table) / ROWS_PER_BLOCK))))
+    blocks = storage.join(name, "blocks")
+    rows_each = min(block_rows(len(table), batch=BATCH, workers=pool.cpus), ROWS_PER_BLOCK)
+    count = write_blocks([manifest], blocks, rows_each=rows_each, storage_options=storage_options)
+    filesystem, path = storage.arrow_filesystem(blocks, storage_options)
     parts = []
     with data_context(), Progress("Files described", len(table)) as progress:
-        dataset = (
-            ray.data.read_parquet(path, filesystem=filesystem, **IO_ARGS)
-            .repartition(blocks)
-            .map_batches(
-                _Describer,
-                fn_constructor_kwargs={"storage_options": dict(storage_options)},
-                batch_size=32,
-                batch_format="pyarrow",
-                **pool.cpu_workers(),
-            )
+        dataset = ray.data.read_parquet(
+            path, filesystem=filesystem, override_num_blocks=count, concurrency=pool.io_tasks, **IO_ARGS
+        ).map_batches(
+            _Describer,
+            fn_constructor_kwargs={"storage_options": dict(storage_options)},
+            batch_size=BATCH,
+            batch_format="pyarrow",
+            **pool.cpu_workers(),
         )
         for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
             parts.append(batch.select(PROPERTIES.names).cast(PROPERTIES))
