@@ -101,11 +101,19 @@ def _start(*flags: object, log: Path) -> Node:
     # Each node of a real cluster has the default port to itself; here all share one machine.
     ports = ["--dashboard-agent-listen-port", str(free_port())]
     command = [str(BIN / "ray"), "start", "--block", "--object-store-memory", str(STORE), "--disable-usage-stats", *ports]
-    with log.open("ab") as sink:
-        process = subprocess.Popen(
-            [*command, *map(str, flags)], stdout=sink, stderr=sink, env=environment, start_new_session=True
-        )
-    return Node(process=process)
+    for _ in range(3):  # on a busy machine a node gives up its own start after 30 s
+        said = log.stat().st_size if log.exists() else 0
+        with log.open("ab") as sink:
+            process = subprocess.Popen(
+                [*command, *map(str, flags)], stdout=sink, stderr=sink, env=environment, start_new_session=True
+            )
+        node = Node(process=process)
+        while process.poll() is None:
+            if b"Ray runtime started" in log.read_bytes()[said:]:
+                return node
+            time.sleep(0.1)
+        node.kill()
+    raise AssertionError(log.read_text())
 
 
 def _wait_for(nodes: ThreeNodes, seconds: float = 60) -> None:

@@ -81,7 +81,7 @@ def test_a_detached_job_is_found_again_and_neither_a_lost_nor_a_hanging_node_cos
     assert submission is not None
 
     process = submit(nodes, place, "--attach", submission[1], log=log)
-    _until(lambda: _staged(run) >= 2, process, log)
+    _until(lambda: _staged(run) >= 2 and all(node.running("_ScoringActor") for node in nodes.workers), process, log)
     nodes.kill_worker(nodes.workers[0])
     hanging = nodes.workers[0].running("_ScoringActor")
     assert hanging
