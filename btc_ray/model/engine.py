@@ -17,7 +17,7 @@ from btc_ray.model.bundle import read_arrays, read_bundle
 
 EngineName = Literal["auto", "torch", "openvino"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
-Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 GPU_FILES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")  # drivers of NVIDIA, of Windows below WSL, and of AMD
 
@@ -47,7 +47,7 @@ class Engine(Protocol):
 
 def choose(*, engine: EngineName = "auto", device: Device = "auto", precision: Precision = "auto") -> Choice:
     """What `auto` stands for on this machine: OpenVINO on x86 CPUs where it is installed, else torch; the fastest precision whose
-    results are nearly those of fp32 (never int8). Raises EngineError."""
+    results are nearly those of fp32. Raises EngineError."""
     if engine == "openvino" and find_spec("openvino") is None:
         raise EngineError("--engine openvino is not installed here: pip install 'btc-ray[cpu]', or give --engine torch.")
     if engine == "openvino" or (engine == "auto" and _openvino_suits(device, precision)):
@@ -58,8 +58,6 @@ def choose(*, engine: EngineName = "auto", device: Device = "auto", precision: P
         return Choice(engine="openvino", device="cpu", precision=choose_precision(precision))
     from btc_ray.model import torch_engine
 
-    if engine == "auto" and precision == "int8":
-        raise EngineError("--precision int8 needs an x86 CPU and OpenVINO: pip install 'btc-ray[cpu]', and give --device cpu.")
     chosen = torch_engine.choose_device(device)
     return Choice(engine="torch", device=chosen, precision=torch_engine.choose_precision(precision, chosen))
 
@@ -89,10 +87,10 @@ def open_engine(
 def _openvino_suits(device: Device, precision: Precision) -> bool:
     if platform.machine().lower() not in ("x86_64", "amd64") or device not in ("auto", "cpu") or find_spec("openvino") is None:
         return False
-    if device == "cpu" or precision == "int8":
-        return True
     if precision == "fp16":
-        return False
+        return False  # of GPUs alone: torch says so where there is none
+    if device == "cpu":
+        return True
     if sys.platform == "linux" and not any(Path(name).exists() for name in GPU_FILES):
         return True  # no driver, no GPU: torch need not be imported to ask it
     from btc_ray.model.torch_engine import choose_device

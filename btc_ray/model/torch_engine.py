@@ -29,8 +29,6 @@ def choose_precision(precision: Precision, device: str) -> str:
 
     On a CPU without bf16 instructions bf16 is emulated and several times slower than fp32, so it is never chosen there.
     """
-    if precision == "int8":
-        raise EngineError("--precision int8 is computed by --engine openvino on a CPU; torch has fp32, bf16 and fp16.")
     if precision == "fp16" and device == "cpu":
         raise EngineError("--precision fp16 needs a GPU; on a CPU use fp32 or bf16.")
     if precision != "auto":

@@ -276,7 +276,7 @@ def _pool(settings: Score, state: State) -> "tuple[Pool, Choice]":
     from btc_ray.pool import Pool
     from btc_ray.scoring.distributed import choose_on_worker
 
-    on_cpus = settings.engine == "openvino" or settings.precision == "int8" or state["fingerprint"].get("engine") == "openvino"
+    on_cpus = settings.engine == "openvino" or state["fingerprint"].get("engine") == "openvino"
     pool = Pool.of_cluster(
         use_gpus=settings.device in ("auto", "cuda") and not on_cpus,
         need_gpus=settings.device == "cuda",
