@@ -39,6 +39,7 @@ def main() -> int:
     ]
     if chosen.model:
         commands.append(["benchmarks.main_job", "--data", chosen.data, "--model", chosen.model])
+        commands.append(["benchmarks.engines", "--data", chosen.data, "--model", chosen.model])
     codes = []
     for module, *flags in commands:
         print(f"\n## python -m {module}", flush=True)
