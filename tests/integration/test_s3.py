@@ -187,7 +187,7 @@ def test_crops_and_a_head_trained_on_s3_are_there(
 ) -> None:
     data, output = _put(remote, "data", phantoms), f"{remote.uri}/bundle"
     store.throttle_every = 11
-    words = ["--train", "head", "--weights", "none", "--image-size", "64", "--epochs", "2", "--cache", f"{remote.uri}/cache"]
+    words = ["--train", "head", "--weights", "none", "--size", "64", "--epochs", "2", "--cache", f"{remote.uri}/cache"]
     assert main(["retrain", "--data", data, "--output", output, *words, *_flags(remote)]) == 0
     assert main(["crop", "--input", f"{data}/Testing", "--output", f"{remote.uri}/crops", *_flags(remote)]) == 0
     assert store.throttled > 5
