@@ -16,7 +16,7 @@ from btc_ray.model.bundle import read_bundle
 from tests.integration.clusters import ThreeNodes, submit, three_nodes
 from tests.scoring.runs import rows, score, state
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(1500)]  # a minute or two each, and much longer on a machine that is busy
 
 COPIES = 150  # times 20 phantoms
 
@@ -44,7 +44,7 @@ def place(model: Path, phantoms: Path, tmp_path_factory: pytest.TempPathFactory)
     return folder
 
 
-def _until(reached: Callable[[], bool], process: subprocess.Popen[bytes], log: Path, seconds: float = 120) -> None:
+def _until(reached: Callable[[], bool], process: subprocess.Popen[bytes], log: Path, seconds: float = 300) -> None:
     deadline = time.monotonic() + seconds
     while not reached():
         assert process.poll() is None, log.read_text()
@@ -52,7 +52,7 @@ def _until(reached: Callable[[], bool], process: subprocess.Popen[bytes], log: P
         time.sleep(0.05)
 
 
-def _end(process: subprocess.Popen[bytes], log: Path, seconds: float = 240) -> int:
+def _end(process: subprocess.Popen[bytes], log: Path, seconds: float = 600) -> int:
     try:
         return process.wait(timeout=seconds)
     except subprocess.TimeoutExpired:
