@@ -24,7 +24,6 @@ from btc_ray.progress import duration, say
 # (nor the loss of a node, whose workers then crowd the others), and `Pool.io_tasks` bounds how many run at once.
 IO_ARGS: dict[str, Any] = {"num_cpus": 0}
 
-
 QUIET_S = 60.0  # a busy cluster frees a place every now and then; after a minute a person wants to know
 GIVE_UP_S = 15 * 60.0  # a cloud's node with a GPU takes five to ten minutes to start and pull its image
 
@@ -74,30 +73,43 @@ def wait_for_room(wanted: Mapping[str, float], *, quiet_s: float = QUIET_S, give
     """
     began = said = time.monotonic()
     asked = False
-    while True:
-        there, free = ray.cluster_resources(), ray.available_resources()
-        short = {name: amount for name, amount in wanted.items() if free.get(name, 0) < amount}
-        if not short:
-            return
-        now, ((name, amount), *_) = time.monotonic(), short.items()
-        offered = there.get(name, 0)
-        if offered < amount:
-            alone = len(nodes := [node for node in ray.nodes() if node["Alive"]]) == 1 and "CPU" in nodes[0]["Resources"]
-            if not asked and not alone:
-                say(f"This Ray offers {offered:g} {name}s for work, and {amount:g} are needed: waiting for nodes to join …")
-                ray.autoscaler.sdk.request_resources(bundles=[dict(wanted)])  # without an autoscaler nobody hears it
-                asked = True
-            if now - began > give_up_s or alone:  # one node that works itself is a machine, which no other node joins
+    try:
+        while short := _short(wanted):
+            name, offered, amount = short
+            now = time.monotonic()
+            if offered >= amount:
+                if now - said > quiet_s:
+                    said = now
+                    waited = duration(now - began)
+                    say(f"All {offered:g} {name}s of this Ray are in use by other jobs: waiting since {waited}. Ctrl-C ends it.")
+            elif now - began > give_up_s or _is_one_machine():
                 raise PoolError(
                     f"this Ray offers {offered:g} {name}s for work, {amount:g} are needed, and no other node "
                     "has joined. Start a worker, or give --device cpu where it is GPUs that are missing."
                 )
-        elif now - said > quiet_s:
-            said = now
-            say(
-                f"All {offered:g} {name}s of this Ray are in use by other jobs: waiting since {duration(now - began)}. Ctrl-C ends it."
-            )
-        time.sleep(min(1.0, quiet_s))
+            elif not asked:
+                asked = True
+                say(f"This Ray offers {offered:g} {name}s for work, and {amount:g} are needed: waiting for nodes to join …")
+                ray.autoscaler.sdk.request_resources(bundles=[dict(wanted)])  # without an autoscaler nobody hears it
+            time.sleep(min(1.0, quiet_s))
+    finally:
+        if asked:  # what is asked for stands until it is taken back, and the nodes with it, long after the job
+            ray.autoscaler.sdk.request_resources(bundles=[])
+
+
+def _short(wanted: Mapping[str, float]) -> tuple[str, float, float] | None:
+    """The first resource of which too little is free: its name, what all nodes offer of it, and what is wanted."""
+    there, free = ray.cluster_resources(), ray.available_resources()
+    return next(
+        ((name, there.get(name, 0), amount) for name, amount in wanted.items() if free.get(name, 0) < amount),
+        None,
+    )
+
+
+def _is_one_machine() -> bool:
+    """Whether the only node works itself: a machine, which no other node joins, and not the head of a cluster."""
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    return len(nodes) == 1 and "CPU" in nodes[0]["Resources"]
 
 
 def beside_driver() -> dict[str, Any]:

@@ -11,7 +11,6 @@ import os
 import shlex
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -28,41 +27,12 @@ from btc_ray.settings import Job, to_dict
 
 COMPLETE, FAILED, DETACHED = 0, 1, 130
 MOST_BYTES = 20 << 20  # of code; Ray's endpoint takes 100 MiB
-LAST_LINES = 20
-_PAUSES = (
-    1,
-    2,
-    4,
-    8,
-    15,
-    30,
-    30,
-    30,
-    60,
-    60,
-    60,
-)  # seconds between tries to reach an endpoint that was there before: five minutes
-
+_RETURNING = (1, 2, 4, 8, 15, 30, 60, 60, 60, 60)  # seconds between tries to reach an endpoint that was there: five minutes
 _STARTING = (1, 2, 4, 8, 15, 30)  # seconds between tries to hand over a job to a cluster that is still starting: one minute
 
 
 class SubmissionError(ValueError):
     """A job that cannot be submitted, or a submission that cannot be found."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ended:
-    """What became of a submission: Ray's status and message, and the exit code of its driver where it had one."""
-
-    status: str
-    message: str
-    exit_code: int | None
-
-    def code(self) -> int:
-        """The job's own exit code."""
-        if self.status == "SUCCEEDED":
-            return COMPLETE
-        return self.exit_code or FAILED
 
 
 def submit(arguments: Sequence[str], jobs: Mapping[str, type[Job]]) -> int:
@@ -128,21 +98,18 @@ def _detached(chosen: Submit, submission: str) -> int:
 
 def follow(client: Any, submission: str, address: str) -> int:
     """Print the log as it grows, until the job is over; its exit code. Ctrl-C leaves the job running and says how to come back."""
-    shown = ""
     try:
-        shown = _stream(client, submission)
-        ended = _end(client, submission)
+        _stream(client, submission)
     except KeyboardInterrupt:
         say("\nDetached; the job goes on.")
         _say_how_to_return(submission, address)
         return DETACHED
-    if ended.status != "SUCCEEDED":
-        if not shown.strip():
-            print("\n".join(client.get_job_logs(submission).splitlines()[-LAST_LINES:]))
-        say(
-            f"{submission} {ended.status.lower()}: {ended.message.strip().splitlines()[0] if ended.message else 'no reason given'}"
-        )
-    return ended.code()
+    info = client.get_job_info(submission)
+    if info.status == "SUCCEEDED":
+        return COMPLETE
+    reason = (info.message or "").partition(", last available logs")[0].strip() or "no reason given"  # the log stands above
+    say(f"{submission} {info.status.lower()}: {reason}")
+    return info.driver_exit_code or FAILED
 
 
 def submission_id(name: str, job: Job) -> str:
@@ -175,8 +142,8 @@ def _client(address: str) -> Any:
     for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
         os.environ.pop(name, None)
     logging.getLogger("ray").setLevel(logging.WARNING)  # the job's own log is what a person follows
-    headers = json.loads(os.environ.get("RAY_JOB_HEADERS") or "null")
     try:
+        headers = json.loads(os.environ.get("RAY_JOB_HEADERS") or "null")
         return JobSubmissionClient(address, headers=headers)
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -187,8 +154,8 @@ def _client(address: str) -> Any:
 
 
 def _check_version(client: Any) -> None:
-    reply = client._do_request("GET", "/api/version").json()  # get_version() answers with the version of the endpoint alone
-    there, here = reply["ray_version"], metadata.version("ray")
+    # What the client was told when it connected; its get_version() answers with the version of the endpoint alone.
+    there, here = client._server_ray_version, metadata.version("ray")
     if there != here:
         raise SubmissionError(
             f"the cluster runs Ray {there}, and this is Ray {here}: jobs go between equal versions only. Use an image with "
@@ -249,42 +216,32 @@ def _status(client: Any, submission: str) -> str | None:
         raise
 
 
-def _stream(client: Any, submission: str) -> str:
-    """Print the log until it ends. A connection that breaks is made again, and what was printed is not printed twice."""
-    shown = ""
+def _stream(client: Any, submission: str) -> None:
+    """Print the log until the job is over. A connection that breaks is made again, and what was printed is not printed twice."""
+    printed = failures = 0
 
     async def tail() -> None:
-        nonlocal shown
+        nonlocal printed, failures
         seen = 0
         async for text in client.tail_job_logs(submission):
             seen += len(text)
-            new = text[len(text) - max(seen - len(shown), 0) :] if seen > len(shown) else ""
-            shown += new
-            print(new, end="", flush=True)
+            if (new := seen - printed) > 0:
+                print(text[-new:], end="", flush=True)
+                printed, failures = seen, 0
 
-    for pause in (*_PAUSES, None):
+    while True:
         try:
             asyncio.run(tail())
-            if _over(client, submission):
-                return shown
+            if _status(client, submission) not in ("PENDING", "RUNNING"):
+                return
+            time.sleep(1)
         except Exception as error:
-            if pause is None:
+            if failures == len(_RETURNING):
                 raise SubmissionError(
                     f"the cluster does not answer any more ({type(error).__name__}). The job may go on: --attach {submission} comes back."
                 ) from error
-        time.sleep(pause or 1)
-    return shown
-
-
-def _over(client: Any, submission: str) -> bool:
-    return _status(client, submission) not in ("PENDING", "RUNNING")
-
-
-def _end(client: Any, submission: str) -> Ended:
-    while not _over(client, submission):
-        time.sleep(0.5)
-    info = client.get_job_info(submission)
-    return Ended(status=str(info.status.value), message=info.message or "", exit_code=info.driver_exit_code)
+            time.sleep(_RETURNING[failures])
+            failures += 1
 
 
 def _say_how_to_return(submission: str, address: str) -> None:

@@ -97,6 +97,6 @@ class _Breaking:
 def test_a_log_is_taken_up_again_where_the_connection_broke(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(submission, "_PAUSES", (0, 0, 0))
+    monkeypatch.setattr(submission, "_RETURNING", (0,))
     submission._stream(_Breaking(), "btc-ray-score-1")
     assert capsys.readouterr().out == "one\ntwo\nthree\n"

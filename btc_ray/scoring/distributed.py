@@ -41,6 +41,8 @@ class EngineSettings:
 
 def committed_ids(folder: RunFolder) -> np.ndarray:
     """The row_ids in Ray Data's checkpoint, sorted int64; what a killed driver left half-committed is removed. Needs a joined Ray."""
+    if not folder.parts(folder.staged_ray):
+        return np.empty(0, np.int64)  # a new run need not wait for a task that finds nothing
     with data_context() as context:
         loader = IdColumnCheckpointManager(checkpoint_config=_checkpoint(folder), data_context=context)
         filesystem, staged = folder.arrow(folder.staged_ray)
@@ -80,6 +82,8 @@ def score_on_ray(
 
 def choose_on_worker(pool: Pool, **asked: Any) -> Choice:
     """What `auto` stands for where the model will run, which need not be the driver's machine. Raises EngineError."""
+    if sum(node["Alive"] for node in ray.nodes()) == 1:
+        return choose(**asked)
     on_worker = ray.remote(num_cpus=0 if pool.gpus else 1, num_gpus=pool.gpus_each if pool.gpus else 0)(choose)
     try:
         return ray.get(on_worker.remote(**asked))
