@@ -25,10 +25,6 @@ class OutputError(ValueError):
     exit_code = 4
 
 
-class NothingToCropError(ValueError):
-    """Inputs without an image."""
-
-
 def score(chosen: settings.Score) -> int:
     """Score, then write summary.html; 3 where more images than allowed are not ok."""
     if chosen.dry_run:
@@ -71,8 +67,6 @@ def crop(chosen: settings.Crop) -> int:
         chosen.input, manifest, skipped_uri=storage.join(chosen.output, "skipped.parquet"), storage_options=options
     )
     say(f"{summary.rows:,} images to crop, {sum(tally.count for tally in summary.skipped.values()):,} other files skipped.")
-    if not summary.rows:
-        raise NothingToCropError(f"--input names no image; {storage.join(chosen.output, 'skipped.parquet')} says what was met.")
     with ray_session(chosen)():
         crop_in_parallel(manifest, crops, preprocess=preprocess, storage_options=options)
     _draw_doubtful(chosen, crops)
