@@ -1,6 +1,8 @@
 """A Ray cluster of three nodes on this machine, each started by `ray start` as an operator would, and jobs sent to it from outside."""
 
+import functools
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -87,7 +89,13 @@ def submit(nodes: ThreeNodes, shared: Path, *words: object, log: Path, token: di
     command = [sys.executable, "-m", "btc_ray.cli", "submit", *map(str, words), "--address", nodes.endpoint]
     with log.open("ab") as sink:
         return subprocess.Popen(
-            [*command, "--shared", str(shared)], stdout=sink, stderr=sink, env=_environment() | token, start_new_session=True
+            [*command, "--shared", str(shared)],
+            stdout=sink,
+            stderr=sink,
+            env=_environment() | token,
+            start_new_session=True,
+            # What a shell starts in the background ignores Ctrl-C, and so would all that it starts in turn.
+            preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
         )
 
 
