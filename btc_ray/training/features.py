@@ -4,12 +4,15 @@ A frozen backbone gives the same features in every epoch, so training on them is
 """
 
 import hashlib
-from collections.abc import Mapping
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import numpy as np
 import pyarrow as pa
 import ray
 import torch
+from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from btc_ray.archive import storage
@@ -18,6 +21,7 @@ from btc_ray.images.batch import pixels_of
 from btc_ray.model.bundle import IMAGENET_MEAN, IMAGENET_STD
 from btc_ray.model.folded import FoldedResNet18
 from btc_ray.model.network import FEATURES
+from btc_ray.model.weights import parse_state
 from btc_ray.pool import IO_ARGS, Pool, data_context
 from btc_ray.progress import Progress, say
 from btc_ray.training.augment import FLIPS
@@ -48,8 +52,11 @@ def backbone_id(backbone: Mapping[str, Tensor]) -> str:
 
 
 class _FeatureActor:
-    def __init__(self, backbone: Mapping[str, Tensor], variants: tuple[tuple[int, ...], ...], row_ids: np.ndarray) -> None:
+    def __init__(
+        self, weights: str, storage_options: Mapping[str, str], variants: tuple[tuple[int, ...], ...], row_ids: np.ndarray
+    ) -> None:
         torch.set_num_threads(1)
+        backbone = parse_state(storage.read_bytes(weights, storage_options), weights)
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         no_head = {"fc.weight": torch.empty(0, FEATURES), "fc.bias": torch.empty(0)}
         self._network = FoldedResNet18({**backbone, **no_head}, mean=IMAGENET_MEAN, std=IMAGENET_STD, device=self._device)
@@ -70,6 +77,23 @@ class _FeatureActor:
         return pa.table({"row_id": batch["row_id"], "features": packed})
 
 
+@contextmanager
+def _stored(backbone: Mapping[str, Tensor], beside: str, storage_options: Mapping[str, str]) -> Iterator[str]:
+    """The weights as a file that every node can read, while they are wanted.
+
+    As arguments of the actors they were 45 MB in the object store of every node: one that had little room, or had just lost its
+    neighbour, never started its actors, and the job waited for ever.
+    """
+    uri = f"{beside.rstrip('/')}-backbone-{uuid.uuid4().hex[:12]}.safetensors"
+    storage.write_bytes(
+        uri, to_safetensors({name: tensor.detach().cpu().contiguous() for name, tensor in backbone.items()}), storage_options
+    )
+    try:
+        yield uri
+    finally:
+        storage.remove_tree(uri, storage_options)
+
+
 def backbone_features(
     crops: Crops,
     backbone: Mapping[str, Tensor],
@@ -85,7 +109,11 @@ def backbone_features(
     filesystem, path = storage.arrow_filesystem(crops.folder, storage_options)
     files = storage.list_files(crops.folder, ".parquet", storage_options)  # of a few hundred crops each: a block a file
     done = 0
-    with data_context(), Progress(f"Features under {len(variants)} flips", len(row_ids)) as progress:
+    with (
+        data_context(),
+        _stored(backbone, crops.folder, storage_options) as weights,
+        Progress(f"Features under {len(variants)} flips", len(row_ids)) as progress,
+    ):
         dataset = ray.data.read_parquet(
             path,
             filesystem=filesystem,
@@ -95,7 +123,7 @@ def backbone_features(
             **IO_ARGS,
         ).map_batches(
             _FeatureActor,
-            fn_constructor_args=(dict(backbone), variants, row_ids),
+            fn_constructor_args=(weights, storage_options, variants, row_ids),
             batch_size=256 if pool.gpus else 16,
             batch_format="pyarrow",
             **(pool.gpu_workers() if pool.gpus else pool.cpu_workers()),

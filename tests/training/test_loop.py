@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
 import torch.nn.functional as F
+from safetensors.torch import save as to_safetensors
 from torch import nn
 
 from btc_ray.model.bundle import IMAGENET_MEAN, IMAGENET_STD
@@ -110,12 +111,14 @@ def test_an_epoch_shows_one_image_of_each_group_of_copies() -> None:
     assert learner.schedule.last_epoch == 2 * 2  # 25 images in batches of at most 16
 
 
-def test_training_on_features_is_the_same_mathematics_as_the_slow_way() -> None:
+def test_training_on_features_is_the_same_mathematics_as_the_slow_way(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     pixels, labels = random.integers(0, 256, (12, 32, 32), dtype=np.uint8), random.integers(3, size=12)
     torch.manual_seed(0)
     backbone = build_network(3).eval().requires_grad_(False)
-    actor = _FeatureActor(backbone.state_dict(), FLIPS, np.arange(12))
+    weights = tmp_path / "backbone.safetensors"
+    weights.write_bytes(to_safetensors(backbone.state_dict()))
+    actor = _FeatureActor(str(weights), {}, FLIPS, np.arange(12))
     rows = pa.table({"row_id": range(12), "pixels": pa.array([image.tobytes() for image in pixels], pa.binary(32 * 32))})
     inputs = np.frombuffer(b"".join(actor(rows)["features"].to_pylist()), np.float32).reshape(12, 4, 512)
     recipe = HEAD.changed(batch_size=6, learning_rate=0.1, optimizer="sgd")
