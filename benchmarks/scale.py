@@ -23,6 +23,7 @@ import numpy as np
 import psutil
 
 from btc_ray.cluster import available_cpus
+from btc_ray.model.reference import Answers
 
 PER_SHARD = 10_000
 DISTINCT = 200
@@ -34,8 +35,9 @@ class Instant:
 
     device = "cpu"
 
-    def probabilities(self, pixels: np.ndarray) -> np.ndarray:
-        return np.tile(np.float32([0.4, 0.3, 0.2, 0.1]), (len(pixels), 1))
+    def answers(self, pixels: np.ndarray) -> Answers:
+        nothing = np.zeros(len(pixels), np.float32)
+        return Answers(np.tile(np.float32([0.4, 0.3, 0.2, 0.1]), (len(pixels), 1)), nothing, nothing)
 
 
 def without_a_model() -> None:

@@ -20,7 +20,9 @@ import fsspec
 import numpy as np
 
 from btc_ray.images.prepare import Preprocess
+from btc_ray.model import reference
 from btc_ray.model.card import model_card
+from btc_ray.model.reference import Reference
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,6 +51,7 @@ class Bundle:
     test_time_flips: bool = False  # logits are the mean over the image and its three flips: four times the work
     training: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
+    decision: dict[str, Any] = field(default_factory=dict)  # thresholds of accept, review, reject; empty: none were measured
     metrics: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     git_commit: str | None = None
@@ -113,6 +116,25 @@ def read_arrays(uri: str, bundle: Bundle, storage_options: Mapping[str, str] | N
         raise BundleError(f"{name} is not a safetensors file ({error}).") from error
 
 
+def read_reference(uri: str, bundle: Bundle, storage_options: Mapping[str, str] | None = None) -> Reference | None:
+    """What the model learned from, or None where the bundle has no thresholds to compare it with. Raises BundleError."""
+    if not bundle.decision:
+        return None
+    from safetensors import SafetensorError
+
+    name = posixpath.join(uri, reference.FILE)
+    try:
+        data = _read(name, storage_options)
+    except FileNotFoundError as error:
+        raise BundleError(f"{uri} has no {reference.FILE}: copy the whole bundle folder.") from error
+    if reference.reference_id(data) != bundle.decision.get("reference_id"):
+        raise BundleError(f"{name} is damaged or belongs to another bundle: its sha256 is not the one in bundle.json.")
+    try:
+        return Reference.from_bytes(data)
+    except (SafetensorError, KeyError) as error:
+        raise BundleError(f"{name} holds no means and precision ({error}).") from error
+
+
 def write_bundle(
     uri: str,
     *,
@@ -124,6 +146,7 @@ def write_bundle(
     metrics: Mapping[str, Any],
     temperature: float = 1.0,
     test_time_flips: bool = False,
+    decision: Mapping[str, Any] | None = None,
     parts: Mapping[str, bytes] | None = None,
     storage_options: Mapping[str, str] | None = None,
 ) -> Bundle:
@@ -141,6 +164,7 @@ def write_bundle(
         test_time_flips=test_time_flips,
         training=dict(training),
         data=dict(data),
+        decision=dict(decision or {}),
         metrics=dict(metrics),
         versions=library_versions(),
         git_commit=_git_commit(),

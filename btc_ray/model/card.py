@@ -32,6 +32,10 @@ def model_card(bundle: "Bundle") -> str:
             "",
             *_table(bundle.metrics),
             "",
+            "## When its answer is taken",
+            "",
+            *_decision(bundle.decision),
+            "",
             "## What it was trained on",
             "",
             *_table(bundle.data),
@@ -45,7 +49,7 @@ def model_card(bundle: "Bundle") -> str:
             "- Scanner, field strength, sequence, age and sex of the patients: unknown unless stated above.",
             "- Whether images of one patient stand on both sides of a split: unknown unless the data names patients.",
             "- How it does on images of another hospital: unknown. Measure it on images of your own.",
-            "- Images that are not brain MRI get one of the classes all the same.",
+            "- Images that are not brain MRI get one of the classes all the same; `decision` is to tell them apart, and does not always.",
             "",
             "## Identity",
             "",
@@ -62,6 +66,22 @@ def model_card(bundle: "Bundle") -> str:
             "",
         ]
     )
+
+
+def _decision(decision: Mapping[str, Any]) -> list[str]:
+    if not decision:
+        return ["No thresholds were measured: `decision` is empty."]
+    found = decision["validation"]
+    return [
+        f"`accept`: confidence at least {decision['accept_confidence']:.3f} and feature distance at most "
+        f"{decision['accept_distance']:.1f}; `reject`: distance above {decision['reject_distance']:.1f}; else `review`. Of "
+        f"{found['images']:,} validation images {found['accepted']:,} are accepted, {found['wrong_among_accepted']:,} of them wrong; "
+        f"{found['wrong']:,} are wrong of all.",
+        "",
+        "| kept, the most confident first | accuracy | confidence at least |",
+        "|---|---|---|",
+        *(f"| {row['coverage']:.0%} | {row['accuracy']:.4f} | {row['confidence']:.3f} |" for row in decision["risk_coverage"]),
+    ]
 
 
 def _words(names: tuple[str, ...]) -> str:

@@ -1,4 +1,4 @@
-"""The engine: uint8 grey crops in, class probabilities out; which one computes, where, and in what arithmetic.
+"""The engine: uint8 grey crops in, what the model says of them out; which one computes, where, and in what arithmetic.
 
 Torch is imported only where it computes: on a CPU with OpenVINO a run never waits for it.
 """
@@ -13,7 +13,8 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from btc_ray.model.bundle import read_arrays, read_bundle
+from btc_ray.model.bundle import read_arrays, read_bundle, read_reference
+from btc_ray.model.reference import Answers
 
 EngineName = Literal["auto", "torch", "openvino"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -40,8 +41,9 @@ class Engine(Protocol):
 
     choice: Choice
 
-    def probabilities(self, pixels: np.ndarray) -> np.ndarray:
-        """uint8 (N, H, W) grey crops in, float32 (N, classes) probabilities out, in the bundle's class order."""
+    def answers(self, pixels: np.ndarray) -> Answers:
+        """uint8 (N, H, W) grey crops in; probabilities out in the bundle's class order, temperature applied, with how strange each
+        crop is."""
         ...
 
 
@@ -74,14 +76,14 @@ def open_engine(
     `threads` threads. Raises BundleError or EngineError."""
     choice = choice or choose()
     bundle = read_bundle(uri, storage_options)
-    state = read_arrays(uri, bundle, storage_options)
+    state, reference = read_arrays(uri, bundle, storage_options), read_reference(uri, bundle, storage_options)
     if choice.engine == "openvino":
         from btc_ray.model.openvino_engine import OpenVINOEngine
 
-        return OpenVINOEngine(bundle, state, choice, threads=threads, calls=calls)
+        return OpenVINOEngine(bundle, state, choice, reference=reference, threads=threads, calls=calls)
     from btc_ray.model.torch_engine import TorchEngine
 
-    return TorchEngine(bundle, state, choice, threads=threads)
+    return TorchEngine(bundle, state, choice, reference=reference, threads=threads)
 
 
 def _openvino_suits(device: Device, precision: Precision) -> bool:

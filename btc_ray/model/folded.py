@@ -6,6 +6,7 @@ network to torchvision's.
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -38,6 +39,11 @@ class FoldedResNet18:
     @property
     def classes(self) -> int:
         return self._folded.classes
+
+    @property
+    def head(self) -> tuple[np.ndarray, np.ndarray]:
+        """float32 weight (classes, 512) and bias (classes,)."""
+        return self._folded.head
 
     def __call__(self, grey: Tensor) -> Tensor:
         features = self.features(grey)

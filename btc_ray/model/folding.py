@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 EPSILON = 1e-5  # of torchvision's BatchNorm
+FEATURES = 512  # what the head sees of an image
 
 
 class Convolution(NamedTuple):
@@ -49,11 +50,6 @@ class Folded:
     def classes(self) -> int:
         return len(self.head[1])
 
-    def logits(self, features: np.ndarray) -> np.ndarray:
-        """float32 (N, classes) of what the last layer sees, float32 (N, 512)."""
-        weight, bias = self.head
-        return features @ weight.T + bias
-
 
 def fold(state: Mapping[str, np.ndarray], *, mean: Sequence[float], std: Sequence[float]) -> Folded:
     """Fold the state of a torchvision `resnet18`. Raises KeyError for a state that is none."""
@@ -75,9 +71,9 @@ def views(pixels: np.ndarray, *, flips: bool) -> np.ndarray:
     return np.concatenate([pixels, pixels[:, :, ::-1], pixels[:, ::-1], pixels[:, ::-1, ::-1]])
 
 
-def mean_of_views(logits: np.ndarray, *, flips: bool) -> np.ndarray:
-    """(N, classes) of the logits of `views`."""
-    return logits.reshape(4, -1, logits.shape[1]).mean(axis=0) if flips else logits
+def mean_of_views(features: np.ndarray, *, flips: bool) -> np.ndarray:
+    """(N, F) of the features of `views`. The head is linear: the logits of the mean are the mean of the logits."""
+    return features.reshape(4, -1, features.shape[1]).mean(axis=0) if flips else features
 
 
 def softmax(logits: np.ndarray, temperature: float) -> np.ndarray:

@@ -6,7 +6,7 @@ Source: He et al., Deep Residual Learning for Image Recognition, CVPR 2016; torc
 from torch import nn
 from torchvision.models.resnet import ResNet, resnet18
 
-FEATURES = 512  # width of ResNet18 before its last layer
+from btc_ray.model.folding import FEATURES
 
 
 def build_network(num_classes: int) -> ResNet:

@@ -7,8 +7,9 @@ import openvino as ov
 
 from btc_ray.model.bundle import Bundle, BundleError
 from btc_ray.model.engine import Choice, EngineError, Precision
-from btc_ray.model.folding import fold, mean_of_views, softmax, views
+from btc_ray.model.folding import FEATURES, fold, mean_of_views, views
 from btc_ray.model.openvino_graph import resnet18
+from btc_ray.model.reference import Answers, Head, Reference
 
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
 
@@ -30,16 +31,25 @@ class OpenVINOEngine:
     each; None leaves the number to OpenVINO."""
 
     def __init__(
-        self, bundle: Bundle, state: dict[str, np.ndarray], choice: Choice, *, threads: int | None = None, calls: int = 1
+        self,
+        bundle: Bundle,
+        state: dict[str, np.ndarray],
+        choice: Choice,
+        *,
+        reference: Reference | None = None,
+        threads: int | None = None,
+        calls: int = 1,
     ) -> None:
         self.choice = choice
         try:
-            self._folded = fold(state, mean=bundle.mean, std=bundle.std)
+            folded = fold(state, mean=bundle.mean, std=bundle.std)
         except KeyError as error:
             raise BundleError(f"the weights are not those of a {bundle.architecture}: {error.args[0]} is missing.") from error
-        if self._folded.classes != len(bundle.classes):
-            raise BundleError(f"the weights tell {self._folded.classes} classes apart, bundle.json names {len(bundle.classes)}.")
-        self._temperature, self._flips = bundle.temperature, bundle.test_time_flips
+        if folded.classes != len(bundle.classes):
+            raise BundleError(f"the weights tell {folded.classes} classes apart, bundle.json names {len(bundle.classes)}.")
+        weight, bias = folded.head
+        self._head = Head(weight=weight, bias=bias, temperature=bundle.temperature, reference=reference)
+        self._flips = bundle.test_time_flips
         settings = {
             "INFERENCE_PRECISION_HINT": _HINTS[choice.precision],
             "NUM_STREAMS": calls,
@@ -48,16 +58,19 @@ class OpenVINOEngine:
         }
         if threads is not None:
             settings["INFERENCE_NUM_THREADS"] = threads * calls
-        self._model = ov.Core().compile_model(resnet18(self._folded), "CPU", settings)
+        self._model = ov.Core().compile_model(resnet18(folded), "CPU", settings)
         self._of_thread = threading.local()
 
-    def probabilities(self, pixels: np.ndarray) -> np.ndarray:
-        """uint8 (N, H, W) grey crops in, float32 (N, classes) probabilities out; temperature applied."""
+    def answers(self, pixels: np.ndarray) -> Answers:
+        """uint8 (N, H, W) grey crops in; see `Engine`."""
         if len(pixels) == 0:
-            return np.empty((0, self._folded.classes), np.float32)
+            return self._head.answers(np.empty((0, FEATURES), np.float32))
         if not hasattr(self._of_thread, "request"):
             self._of_thread.request = self._model.create_infer_request()
         request = self._of_thread.request
         request.infer([views(pixels, flips=self._flips)[:, None]], share_inputs=True)
-        logits = self._folded.logits(request.get_output_tensor().data)
-        return softmax(mean_of_views(logits, flips=self._flips), self._temperature)
+        return self._head.answers(mean_of_views(request.get_output_tensor().data, flips=self._flips))
+
+    def probabilities(self, pixels: np.ndarray) -> np.ndarray:
+        """uint8 (N, H, W) grey crops in, float32 (N, classes) probabilities out; temperature applied."""
+        return self.answers(pixels).probabilities

@@ -7,7 +7,8 @@ from torch import Tensor
 from btc_ray.model.bundle import Bundle, BundleError
 from btc_ray.model.engine import Choice, Device, EngineError, Precision
 from btc_ray.model.folded import FoldedResNet18
-from btc_ray.model.folding import mean_of_views, softmax, views
+from btc_ray.model.folding import FEATURES, mean_of_views, views
+from btc_ray.model.reference import Answers, Head, Reference
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -47,7 +48,15 @@ class TorchEngine:
     a call and as many calls as cores is the fastest arrangement, since small convolutions do not share well.
     """
 
-    def __init__(self, bundle: Bundle, state: dict[str, np.ndarray], choice: Choice, *, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        state: dict[str, np.ndarray],
+        choice: Choice,
+        *,
+        reference: Reference | None = None,
+        threads: int | None = None,
+    ) -> None:
         self.choice = choice
         if threads is not None and choice.device == "cpu":
             torch.set_num_threads(threads)
@@ -58,22 +67,28 @@ class TorchEngine:
             raise BundleError(f"the weights are not those of a {bundle.architecture}: {error.args[0]} is missing.") from error
         if self._network.classes != len(bundle.classes):
             raise BundleError(f"the weights tell {self._network.classes} classes apart, bundle.json names {len(bundle.classes)}.")
-        self._temperature, self._flips = bundle.temperature, bundle.test_time_flips
+        weight, bias = self._network.head
+        self._head = Head(weight=weight, bias=bias, temperature=bundle.temperature, reference=reference)
+        self._flips = bundle.test_time_flips
+
+    def answers(self, pixels: np.ndarray) -> Answers:
+        """uint8 (N, H, W) grey crops in; see `Engine`."""
+        if len(pixels) == 0:
+            return self._head.answers(np.empty((0, FEATURES), np.float32))
+        with torch.inference_mode():
+            features = self._features(torch.from_numpy(views(pixels, flips=self._flips))).cpu().numpy()
+        return self._head.answers(mean_of_views(features, flips=self._flips))
 
     def probabilities(self, pixels: np.ndarray) -> np.ndarray:
         """uint8 (N, H, W) grey crops in, float32 (N, classes) probabilities out; temperature applied."""
-        if len(pixels) == 0:
-            return np.empty((0, self._network.classes), np.float32)
-        with torch.inference_mode():
-            logits = self._logits(torch.from_numpy(views(pixels, flips=self._flips))).float().cpu().numpy()
-            return softmax(mean_of_views(logits, flips=self._flips), self._temperature)
+        return self.answers(pixels).probabilities
 
-    def _logits(self, pixels: Tensor) -> Tensor:
+    def _features(self, pixels: Tensor) -> Tensor:
         device, precision = self.choice.device, self.choice.precision
         if device == "cuda":  # from pinned memory the copy runs beside the kernels of the batch before
             pixels = pixels.pin_memory()
         pixels = pixels.to(device, non_blocking=True)
         if precision == "fp32":
-            return self._network(pixels)
+            return self._network.features(pixels)
         with torch.autocast(device, dtype=_DTYPES[precision]):
-            return self._network(pixels)
+            return self._network.features(pixels)

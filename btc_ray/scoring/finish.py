@@ -101,10 +101,18 @@ def _rows_between(folder: RunFolder, sources: Sequence[str], schema: pa.Schema, 
         table = _read(folder, uri, schema.names)
         if table is not None:
             between = pc.and_(pc.greater_equal(table["row_id"], first), pc.less_equal(table["row_id"], last))
-            tables.append(table.filter(between).cast(schema.remove_metadata()))
+            tables.append(_with_later_columns(table.filter(between), schema).cast(schema.remove_metadata()))
     table = pa.concat_tables(tables) if tables else schema.empty_table()
     _, where = np.unique(np.asarray(table["row_id"]), return_index=True)  # the first occurrence of each
     return table.take(where).combine_chunks()
+
+
+def _with_later_columns(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Parts of a version that did not have the last columns yet, with nulls for them."""
+    for column in schema:
+        if column.nullable and column.name not in table.column_names:
+            table = table.append_column(column.name, pa.nulls(len(table), column.type))
+    return table.select(schema.names)
 
 
 def _reconcile(manifest: pa.Table, table: pa.Table) -> None:

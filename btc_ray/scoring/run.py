@@ -17,6 +17,7 @@ from btc_ray.archive import storage
 from btc_ray.archive.manifest import write_manifest
 from btc_ray.model.bundle import Bundle, library_versions, read_bundle
 from btc_ray.model.engine import Choice, EngineError, choose
+from btc_ray.model.reference import thresholds_id
 from btc_ray.progress import Progress, say
 from btc_ray.scoring.finish import staged_ids, write_finished
 from btc_ray.scoring.folder import RefusedError, RunFolder, same_inputs
@@ -77,9 +78,10 @@ def _check_belongs(state: State, settings: Score, bundle: Bundle) -> None:
         "precision": "another precision",
         "engine": "another engine",
         "test_time_flips": "the same model with other test-time flips",
+        "decision": "the same model with other thresholds",
     }
     for key, words in names.items():
-        # Runs of before there was a choice have neither engine nor flips.
+        # Runs of before there was a choice have neither engine nor flips, and no thresholds.
         there = state["fingerprint"].get(key, {"engine": "torch", "test_time_flips": False}.get(key))
         if key in ("engine", "precision") and "auto" in (there, now[key]):
             continue  # auto goes on with what the run was begun with
@@ -109,6 +111,7 @@ def _fingerprint(settings: Score, bundle: Bundle) -> dict[str, Any]:
         "model_id": bundle.model_id,
         "preprocess_id": bundle.preprocess_id,
         "test_time_flips": bundle.test_time_flips,
+        "decision": thresholds_id(bundle.decision),
         "engine": settings.engine,
         "precision": settings.precision,
     }

@@ -14,6 +14,7 @@ from btc_ray.images.batch import pixels_of, prepare_batch
 from btc_ray.images.prepare import Preprocess
 from btc_ray.model.bundle import Bundle
 from btc_ray.model.engine import Engine
+from btc_ray.model.reference import decide
 from btc_ray.scoring.table import scores_schema
 
 
@@ -40,39 +41,46 @@ class Predictor:
     def __call__(self, prepared: pa.Table) -> pa.Table:
         predicted = np.array(prepared["pixels"].is_valid())
         probabilities = np.zeros((len(prepared), len(self._bundle.classes)), np.float32)
+        distance, energy = np.full((2, len(prepared)), np.nan, np.float32)
         status, error = prepared["status"].to_pylist(), prepared["error"].to_pylist()
         for index, outcome in zip(np.flatnonzero(predicted), self._predict(pixels_of(prepared)), strict=True):
             if isinstance(outcome, str):
                 status[index], error[index], predicted[index] = "failed", outcome, False
             else:
-                probabilities[index] = outcome
+                probabilities[index], energy[index], distance[index] = outcome
+        confidence, placed = probabilities.max(axis=1), predicted & ~np.isnan(distance)
+        decisions = decide(confidence, distance, self._bundle.decision) if placed.any() else np.full(len(prepared), None, object)
         best = probabilities.argmax(axis=1)
         columns = {name: prepared[name] for name in prepared.column_names}
         columns |= {
             "status": status,
             "error": error,
             "label": pa.array(np.array(self._bundle.classes, dtype=object)[best], pa.string(), mask=~predicted),
-            "confidence": pa.array(probabilities.max(axis=1), pa.float32(), mask=~predicted),
+            "confidence": pa.array(confidence, pa.float32(), mask=~predicted),
             "model_id": [self._bundle.model_id] * len(prepared),
             "preprocess_id": [self._bundle.preprocess_id] * len(prepared),
+            "feature_distance": pa.array(distance, pa.float32(), mask=~placed),
+            "energy": pa.array(energy, pa.float32(), mask=~predicted),
+            "decision": pa.array(decisions, pa.string(), mask=~placed),
         }
         for number, name in enumerate(self._bundle.classes):
             columns[f"prob_{name}"] = pa.array(probabilities[:, number], pa.float32(), mask=~predicted)
         return pa.table([columns[name] for name in self._schema.names], schema=self._schema)
 
-    def _predict(self, pixels: np.ndarray) -> list[np.ndarray | str]:
-        """Probabilities of each image, or why the model failed on it; a batch that fails is tried again in halves."""
+    def _predict(self, pixels: np.ndarray) -> list[tuple[np.ndarray, float, float] | str]:
+        """Probabilities, energy and distance of each image, or why the model failed on it; a batch that fails is tried again in halves."""
         if len(pixels) == 0:
             return []
         try:
-            probabilities = self._engine.probabilities(pixels)
+            answers = self._engine.answers(pixels)
         except (RuntimeError, MemoryError) as error:  # torch raises RuntimeError for out of memory and for broken kernels
             if len(pixels) == 1:
                 return [f"the model failed on this image: {(str(error) or type(error).__name__).splitlines()[0]}"]
             half = len(pixels) // 2
             return self._predict(pixels[:half]) + self._predict(pixels[half:])
-        finite = np.isfinite(probabilities).all(axis=1)
-        return [row if good else "the model gave no finite probability" for row, good in zip(probabilities, finite, strict=True)]
+        finite = np.isfinite(answers.probabilities).all(axis=1) & np.isfinite(answers.energy)
+        rows = zip(*answers, strict=True)
+        return [row if good else "the model gave no finite probability" for row, good in zip(rows, finite, strict=True)]
 
 
 class Scorer:

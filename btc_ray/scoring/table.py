@@ -10,7 +10,10 @@ STATUSES = ("ok", "unreadable", "unsupported", "failed")
 
 
 def scores_schema(bundle: Bundle) -> pa.Schema:
-    """Columns of `scores`, with the model's constants in the file metadata. Later columns are added at the end, never renamed."""
+    """Columns of `scores`, with the model's constants in the file metadata. Later columns are added at the end, never renamed.
+
+    `feature_distance` and `decision` are null where the bundle has no thresholds (see `model.reference`).
+    """
     return pa.schema(
         [
             *OUTCOME,
@@ -20,6 +23,9 @@ def scores_schema(bundle: Bundle) -> pa.Schema:
             pa.field("content_sha256", pa.string()),
             pa.field("model_id", pa.string(), nullable=False),
             pa.field("preprocess_id", pa.string(), nullable=False),
+            pa.field("feature_distance", pa.float32()),
+            pa.field("energy", pa.float32()),
+            pa.field("decision", pa.string()),
         ],
         metadata={
             "model_id": bundle.model_id,

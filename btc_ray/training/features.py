@@ -20,7 +20,7 @@ from btc_ray.dataset.crops import Crops
 from btc_ray.images.batch import pixels_of
 from btc_ray.model.bundle import IMAGENET_MEAN, IMAGENET_STD
 from btc_ray.model.folded import FoldedResNet18
-from btc_ray.model.network import FEATURES
+from btc_ray.model.folding import FEATURES
 from btc_ray.model.weights import parse_state
 from btc_ray.pool import IO_ARGS, Pool, data_context
 from btc_ray.progress import Progress, say

@@ -21,11 +21,15 @@ from btc_ray.dataset.labelled import LabelledImages, kept_splits, load_labelled
 from btc_ray.dataset.table import read_labelled
 from btc_ray.images.prepare import Preprocess
 from btc_ray.model.bundle import Bundle, read_bundle, read_weights, write_bundle
+from btc_ray.model.folding import FEATURES
+from btc_ray.model.reference import FILE as REFERENCE
+from btc_ray.model.reference import reference_id
 from btc_ray.model.weights import initial_network
 from btc_ray.progress import say
 from btc_ray.settings import Retrain, Training
 from btc_ray.training.augment import FLIPS
 from btc_ray.training.calibrate import cross_entropy, fit_temperature
+from btc_ray.training.decide import choose_thresholds, fit_reference
 from btc_ray.training.features import backbone_features, backbone_id, frozen_features
 from btc_ray.training.gate import ChampionError
 from btc_ray.training.loop import Examples
@@ -91,20 +95,29 @@ def retrain(settings: Retrain, *, ray_session: Callable[[], AbstractContextManag
             tensorboard=_tensorboard(settings),
             mlflow=settings.mlflow,
         )
-        measured = np.flatnonzero(np.isin(images.split, ("validation", "test")))
+        learned, measured = shown_once(images, images.rows("train")), np.isin(images.split, ("validation", "test"))
+        wanted = np.union1d(learned, np.flatnonzero(measured))
+        seen = np.zeros((len(images.labels), FEATURES), np.float32)
         if recipe.train == "head":
             network.fc.load_state_dict(fitted.state)
             fold_standardisation(network.fc, mean, deviation)
-            found = features[measured].mean(axis=1) if settings.test_time_flips else features[measured, 0]
+            seen[wanted] = features[wanted].mean(axis=1) if settings.test_time_flips else features[wanted, 0]
         else:
             network.load_state_dict(fitted.state)
-            row_ids = images.row_ids(measured)
-            found = seen_by(network.state_dict(), images.crops, row_ids, flips=settings.test_time_flips, options=options)
-        logits = np.zeros((len(images.labels), len(images.classes)), np.float32)
-        logits[measured] = head_logits(network.state_dict(), found)
+            row_ids = images.row_ids(wanted)
+            seen[wanted] = seen_by(network.state_dict(), images.crops, row_ids, flips=settings.test_time_flips, options=options)
+        logits = head_logits(network.state_dict(), seen)
         beaten = None if champion is None else _champion_probabilities(settings, champion, table, images, cache)
     validation, test = images.rows("validation"), images.rows("test")
     temperature = fit_temperature(logits[validation], images.labels[validation])
+    reference = fit_reference(seen[learned], images.labels[learned])
+    stored = reference.to_bytes()
+    decision = choose_thresholds(
+        softmax(logits[validation] / temperature, axis=1),
+        reference.distance(seen[validation]),
+        images.labels[validation],
+        shares=np.bincount(images.labels[learned], minlength=len(images.classes)) / len(learned),
+    )
     bundle = write_bundle(
         settings.output,
         state=network.state_dict(),
@@ -129,7 +142,9 @@ def retrain(settings: Retrain, *, ray_session: Callable[[], AbstractContextManag
         },
         temperature=temperature,
         test_time_flips=settings.test_time_flips,
+        decision=decision and decision | {"reference_id": reference_id(stored)},
         parts={
+            REFERENCE: stored,
             "metrics.parquet": to_bytes(pa.Table.from_pylist(fitted.history)),
             "split.parquet": to_bytes(images.table()),
         },

@@ -1,0 +1,117 @@
+"""What the model learned from, in feature space: how far an image is from it, and whether its label should be taken.
+
+A network answers a knee or a text page with the same confidence as a brain. What it cannot hide is where such an image lies among
+the features it was trained on.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from btc_ray.model.folding import softmax
+
+FILE = "reference.safetensors"
+ACCEPT, REVIEW, REJECT = "accept", "review", "reject"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Reference:
+    """Gaussians of the classes with one covariance: float32 `means` (C, F), `precision` (F, F), the inverse of the covariance."""
+
+    means: np.ndarray
+    precision: np.ndarray
+
+    def distance(self, features: np.ndarray) -> np.ndarray:
+        """Mahalanobis distance to the nearest class mean: float32 (N, F) in, float32 (N,) out.
+
+        Source: Lee et al., A Simple Unified Framework for Detecting Out-of-Distribution Samples and Adversarial Attacks, NeurIPS
+        2018, for the last layer's features alone.
+        """
+        # (x − m)ᵀ P (x − m) = xᵀPx − 2 xᵀPm + mᵀPm, in float64: the terms are large and cancel.
+        values, means, precision = (array.astype(np.float64) for array in (features, self.means, self.precision))
+        towards = means @ precision
+        squares = (
+            np.einsum("nf,nf->n", values @ precision, values)[:, None]
+            - 2 * values @ towards.T
+            + np.einsum("cf,cf->c", towards, means)
+        )
+        return np.sqrt(np.maximum(squares.min(axis=1), 0)).astype(np.float32)
+
+    def to_bytes(self) -> bytes:
+        """As `reference.safetensors` holds it."""
+        from safetensors.numpy import save
+
+        return save({"means": np.ascontiguousarray(self.means), "precision": np.ascontiguousarray(self.precision)})
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Reference":
+        """Raises KeyError or safetensors' SafetensorError for anything else."""
+        from safetensors.numpy import load
+
+        found = load(data)
+        return cls(means=found["means"], precision=found["precision"])
+
+
+def reference_id(data: bytes) -> str:
+    """The first 16 hex digits of the sha256 of `reference.safetensors`."""
+    return hashlib.sha256(data).hexdigest()[:16]
+
+
+def thresholds_id(decision: Mapping[str, Any]) -> str | None:
+    """What a bundle decides by, as 16 hex digits; None where it does not decide."""
+    if not decision:
+        return None
+    names = ("accept_distance", "reject_distance", "accept_confidence", "reference_id")
+    return hashlib.sha256(json.dumps([decision[name] for name in names]).encode()).hexdigest()[:16]
+
+
+def energy(logits: np.ndarray) -> np.ndarray:
+    """−ln Σ exp(logit), the higher the stranger: float32 (N, C) in, float32 (N,) out. Logits before the temperature.
+
+    Source: Liu et al., Energy-based Out-of-distribution Detection, NeurIPS 2020, at temperature 1.
+    """
+    highest = logits.max(axis=1, initial=-np.inf)
+    return -(highest + np.log(np.exp(logits - highest[:, None]).sum(axis=1))).astype(np.float32)
+
+
+def decide(confidence: np.ndarray, distance: np.ndarray, thresholds: Mapping[str, Any]) -> np.ndarray:
+    """accept, review or reject of each image: object (N,).
+
+    Args:
+        confidence: float (N,), of the label, calibrated.
+        distance: float (N,), of `Reference.distance`.
+        thresholds: of a bundle: `reject_distance`, `accept_distance` and `accept_confidence`.
+    """
+    decisions = np.full(len(confidence), REVIEW, object)
+    decisions[(confidence >= thresholds["accept_confidence"]) & (distance <= thresholds["accept_distance"])] = ACCEPT
+    decisions[distance > thresholds["reject_distance"]] = REJECT
+    return decisions
+
+
+class Answers(NamedTuple):
+    """What a model says of N images: float32 `probabilities` (N, classes), `energy` (N,), and `distance` (N,), NaN where the bundle
+    has no reference."""
+
+    probabilities: np.ndarray
+    energy: np.ndarray
+    distance: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Head:
+    """All that follows the features: float32 `weight` (C, F) and `bias` (C,), the bundle's temperature and reference."""
+
+    weight: np.ndarray
+    bias: np.ndarray
+    temperature: float = 1.0
+    reference: Reference | None = None
+
+    def answers(self, features: np.ndarray) -> Answers:
+        """float32 (N, F) of what the last layer sees."""
+        logits = features @ self.weight.T + self.bias
+        distance = np.full(len(features), np.nan, np.float32) if self.reference is None else self.reference.distance(features)
+        return Answers(softmax(logits, self.temperature), energy(logits), distance)

@@ -1,0 +1,103 @@
+"""Thresholds of `decision`, from validation images alone, and what else a later run is compared with."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from sklearn.covariance import LedoitWolf
+
+from btc_ray.model.reference import Reference
+
+KEPT_ACCEPT, KEPT_REJECT = 0.95, 0.99  # shares of the validation images nearer than `accept_distance` and `reject_distance`
+TARGET_RISK = 0.01  # errors among the accepted validation images, at most
+LEAST_CONFIDENCE = 0.5  # below it another class may be as likely
+COVERAGES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5)
+BINS = 20  # of confidence, 5 % each
+
+
+def fit_reference(features: np.ndarray, labels: np.ndarray) -> Reference:
+    """Class means and a shared covariance of training features, shrunk so that it can be inverted.
+
+    Args:
+        features: float32 (N, F), one image of each group of copies.
+        labels: int64 (N,), each class at least once.
+
+    Source of the shrinkage: Ledoit and Wolf, A well-conditioned estimator for large-dimensional covariance matrices, 2004.
+    """
+    means = np.stack([features[labels == label].mean(axis=0) for label in np.unique(labels)])
+    within = features - means[np.unique(labels, return_inverse=True)[1]]
+    precision = LedoitWolf(assume_centered=True).fit(within.astype(np.float64)).precision_
+    return Reference(means=means.astype(np.float32), precision=precision.astype(np.float32))
+
+
+def choose_thresholds(
+    probabilities: np.ndarray, distance: np.ndarray, labels: np.ndarray, *, shares: Sequence[float]
+) -> dict[str, Any]:
+    """The `decision` of a bundle.
+
+    `accept_distance` and `reject_distance` keep 95 and 99 % of the validation images; `accept_confidence` is the lowest at which,
+    of those near enough, at most 1 % are wrong. Beside them what justifies them (`risk_coverage`) and what a run's scores are
+    compared with (`confidence`, `distance`, `class_shares`).
+
+    Args:
+        probabilities: float32 (N, C), calibrated, of validation images.
+        distance: float32 (N,).
+        labels: int64 (N,).
+        shares: of each class among the training images.
+
+    Returns an empty dict for no images.
+    """
+    if not len(labels):
+        return {}
+    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    accept_distance, reject_distance = (float(np.quantile(distance, kept)) for kept in (KEPT_ACCEPT, KEPT_REJECT))
+    near = distance <= accept_distance
+    accept_confidence = _least_confidence(confidence[near], right[near])
+    accepted = near & (confidence >= accept_confidence)
+    return {
+        "accept_distance": accept_distance,
+        "reject_distance": reject_distance,
+        "accept_confidence": accept_confidence,
+        "target_risk": TARGET_RISK,
+        "validation": {
+            "images": len(labels),
+            "accepted": int(accepted.sum()),
+            "wrong_among_accepted": int((accepted & ~right).sum()),
+            "wrong": int((~right).sum()),
+        },
+        "risk_coverage": risk_coverage(confidence, right),
+        "confidence": np.histogram(confidence, bins=BINS, range=(0, 1))[0].tolist(),
+        "distance_deciles": [float(value) for value in np.quantile(distance, np.linspace(0.1, 0.9, 9))],
+        "class_shares": [float(share) for share in shares],
+    }
+
+
+def risk_coverage(confidence: np.ndarray, right: np.ndarray) -> list[dict[str, Any]]:
+    """For each coverage the `images` kept, the most confident first, the `confidence` of the last of them, and the `accuracy`.
+
+    Source: El-Yaniv and Wiener, On the Foundations of Noise-free Selective Classification, JMLR 2010.
+    """
+    order = np.argsort(-confidence, kind="stable")
+    rows = []
+    for coverage in COVERAGES:
+        kept = order[: max(1, round(coverage * len(order)))]
+        rows.append(
+            {
+                "coverage": coverage,
+                "images": len(kept),
+                "confidence": float(confidence[kept[-1]]),
+                "accuracy": float(right[kept].mean()),
+            }
+        )
+    return rows
+
+
+def _least_confidence(confidence: np.ndarray, right: np.ndarray) -> float:
+    """The lowest confidence at and above which at most TARGET_RISK are wrong; above 1, which accepts nothing, where there is none."""
+    if not len(confidence):
+        return 1.01
+    order = np.argsort(-confidence, kind="stable")
+    wrong = np.cumsum(~right[order])
+    last = np.append(np.diff(confidence[order]) != 0, True)  # equal confidences go together
+    good = np.flatnonzero(last & (wrong <= TARGET_RISK * np.arange(1, len(order) + 1)))
+    return max(float(confidence[order[good[-1]]]), LEAST_CONFIDENCE) if len(good) else 1.01

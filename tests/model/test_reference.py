@@ -1,0 +1,123 @@
+"""How far an image is from what the model learned from, and what is done with its label."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.spatial.distance import mahalanobis
+
+from btc_ray.images.phantom import make_phantom
+from btc_ray.model.bundle import BundleError, read_arrays, read_bundle, read_reference
+from btc_ray.model.engine import choose, open_engine
+from btc_ray.model.reference import Reference, decide, energy, thresholds_id
+from btc_ray.training.decide import choose_thresholds, fit_reference, risk_coverage
+
+THRESHOLDS = {"accept_distance": 20.0, "reject_distance": 30.0, "accept_confidence": 0.8, "reference_id": "0" * 16}
+
+
+def clouds(count: int = 600, width: int = 8) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(0)
+    labels = np.arange(count) % 3
+    stretched = random.normal(size=(count, width)) * np.linspace(0.2, 3, width)
+    return (stretched + 10 * np.eye(3, width)[labels]).astype(np.float32), labels
+
+
+def test_the_distance_is_mahalanobis_to_the_nearest_class() -> None:
+    features, labels = clouds()
+    reference = fit_reference(features, labels)
+    asked = np.random.default_rng(1).normal(size=(20, 8)).astype(np.float32) * 10
+    expected = [min(mahalanobis(row, mean, reference.precision) for mean in reference.means) for row in asked]
+    np.testing.assert_allclose(reference.distance(asked), expected, rtol=1e-4)
+    assert reference.distance(asked[:0]).shape == (0,)
+    assert reference.distance(reference.means).max() < 1e-3
+
+
+def test_few_images_still_give_a_covariance_that_can_be_inverted() -> None:
+    features, labels = clouds(12, width=64)
+    distance = fit_reference(features, labels).distance(features)
+    assert np.isfinite(distance).all()
+    assert distance.max() < fit_reference(features, labels).distance(features + 50).min()
+
+
+def test_energy_is_low_where_a_class_is_sure() -> None:
+    found = energy(np.float32([[10, 0, 0], [1, 1, 1], [0, 0, 0]]))
+    np.testing.assert_allclose(found, [-10.0000908, -1 - np.log(3), -np.log(3)], rtol=1e-5)
+    assert energy(np.empty((0, 3), np.float32)).shape == (0,)
+
+
+@pytest.mark.parametrize(
+    ("confidence", "distance", "expected"),
+    [
+        (0.9, 10, "accept"),
+        (0.8, 20, "accept"),
+        (0.79, 10, "review"),
+        (0.99, 21, "review"),
+        (0.99, 31, "reject"),
+        (0.3, 31, "reject"),
+    ],
+)
+def test_a_label_is_taken_only_where_it_is_sure_and_the_image_familiar(confidence: float, distance: float, expected: str) -> None:
+    assert decide(np.array([confidence]), np.array([distance]), THRESHOLDS).tolist() == [expected]
+
+
+def test_thresholds_keep_most_validation_images_and_few_errors() -> None:
+    random = np.random.default_rng(0)
+    confidence = random.uniform(0.4, 1, 2000)
+    labels = (random.random(2000) > confidence).astype(int)  # right as often as it says
+    probabilities = np.column_stack([confidence, 1 - confidence])
+    probabilities[confidence < 0.5] = [0.51, 0.49]
+    found = choose_thresholds(probabilities, random.chisquare(5, 2000), labels, shares=(0.7, 0.3))
+    assert found["validation"]["wrong_among_accepted"] <= 0.01 * found["validation"]["accepted"]
+    assert found["validation"]["accepted"] > 20
+    assert found["accept_confidence"] > 0.9
+    assert found["accept_distance"] < found["reject_distance"]
+    accuracies = [row["accuracy"] for row in found["risk_coverage"]]
+    assert accuracies == sorted(accuracies)
+    assert sum(found["confidence"]) == 2000
+    assert choose_thresholds(probabilities[:0], np.empty(0), labels[:0], shares=(0.7, 0.3)) == {}
+
+
+def test_a_model_that_is_always_wrong_has_nothing_accepted() -> None:
+    found = choose_thresholds(np.tile([0.9, 0.1], (50, 1)), np.ones(50), np.ones(50, int), shares=(0.5, 0.5))
+    assert found["validation"]["accepted"] == 0
+
+
+def test_risk_coverage_keeps_the_most_confident() -> None:
+    rows = risk_coverage(np.linspace(0, 1, 100), np.arange(100) >= 50)
+    assert [(row["coverage"], row["images"], row["accuracy"]) for row in rows if row["coverage"] in (1.0, 0.8, 0.5)] == [
+        (1.0, 100, 0.5),
+        (0.8, 80, 0.625),
+        (0.5, 50, 1.0),
+    ]
+
+
+def test_other_thresholds_are_another_decision() -> None:
+    assert thresholds_id({}) is None
+    assert thresholds_id(THRESHOLDS) != thresholds_id(THRESHOLDS | {"accept_confidence": 0.81})
+
+
+def test_a_reference_that_is_not_the_bundles_is_refused(model: Path, tmp_path: Path) -> None:
+    bundle = replace(read_bundle(str(model)), decision=THRESHOLDS)
+    with pytest.raises(BundleError, match=r"has no reference\.safetensors"):
+        read_reference(str(tmp_path), bundle)
+    (tmp_path / "reference.safetensors").write_bytes(Reference(means=np.eye(3), precision=np.eye(3)).to_bytes())
+    with pytest.raises(BundleError, match="damaged or belongs to another bundle"):
+        read_reference(str(tmp_path), bundle)
+
+
+def test_both_engines_answer_alike(model: Path) -> None:
+    pytest.importorskip("openvino")
+    bundle, pixels = (
+        read_bundle(str(model)),
+        np.stack([make_phantom("glioma", seed=seed, size=(96, 96)).pixels for seed in range(6)]),
+    )
+    weight = read_arrays(str(model), bundle)["fc.weight"]
+    found = [
+        open_engine(str(model), choose(engine=name, device="cpu", precision="fp32")).answers(pixels)
+        for name in ("torch", "openvino")
+    ]
+    assert weight.shape == (len(bundle.classes), 512)
+    for first, second in zip(*found, strict=True):
+        np.testing.assert_allclose(first, second, atol=1e-3, rtol=1e-3)
+    assert np.isnan(found[0].distance).all()  # a bundle without thresholds
