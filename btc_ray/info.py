@@ -15,7 +15,11 @@ class InfoError(ValueError):
 
 
 def info(chosen: settings.Info) -> int:
-    """Print what `chosen.path` is. Raises InfoError, BundleError."""
+    """Print what `chosen.path` is, or what changed between the runs of `chosen.compare`. Raises InfoError, BundleError, CompareError."""
+    if chosen.path is None:
+        from btc_ray.comparing import compare_runs  # pyarrow.dataset takes half a second
+
+        return compare_runs(chosen)
     options = chosen.storage()
     if storage.exists(storage.join(chosen.path, "bundle.json"), options):
         kind, facts = "model bundle", asdict(read_bundle(chosen.path, options))

@@ -101,7 +101,7 @@ def test_info_takes_its_folder_without_a_flag() -> None:
 
 
 def test_every_flag_has_help(capsys: pytest.CaptureFixture[str]) -> None:
-    for kind in (Score, Retrain):
+    for kind in (Score, Retrain, Info):
         with pytest.raises(SystemExit) as caught:
             parse(kind, ["--help"], program="btc-ray")
         assert caught.value.code == 0
