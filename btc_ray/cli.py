@@ -133,6 +133,12 @@ def _score(chosen: settings.Score) -> int:
     return score(chosen)
 
 
+def _review(chosen: settings.Review) -> int:
+    from btc_ray.reviewing import review
+
+    return review(chosen)
+
+
 def _submit(words: Sequence[str]) -> int:
     from btc_ray.submission import submit
 
@@ -165,6 +171,7 @@ COMMANDS = {
     "experiments": Command(settings=settings.Experiments, run=_experiments),
     "evaluate": Command(settings=settings.Evaluate, run=_evaluate),
     "score": Command(settings=settings.Score, run=_score),
+    "review": Command(settings=settings.Review, run=_review),
     "submit": Command(settings=cluster_settings.Submit, run=_submit, around_a_job=True),
     "manifest": Command(settings=cluster_settings.Manifest, run=_manifest, around_a_job=True),
     "info": Command(settings=settings.Info, run=_info),

@@ -52,6 +52,10 @@ class FoldedResNet18:
 
     def features(self, grey: Tensor) -> Tensor:
         """What the last layer sees: float32 (N, 512)."""
+        return self.maps(grey).mean(dim=(2, 3))
+
+    def maps(self, grey: Tensor) -> Tensor:
+        """What the last convolution leaves: float32 (N, 512, H/32, W/32)."""
         with torch.autocast(self._device, enabled=False):
             x = F.conv2d(grey.unsqueeze(1).float(), self._grey, stride=2, padding=3)
             x = x.add_(self._border(grey.shape[1], grey.shape[2])).relu_()
@@ -60,7 +64,7 @@ class FoldedResNet18:
         exact = 1 if half == torch.bfloat16 else 0
         with torch.autocast(self._device, enabled=False):
             x = _through(x, self._blocks[:exact])
-        return _through(x.to(half), self._blocks[exact:]).float().mean(dim=(2, 3))
+        return _through(x.to(half), self._blocks[exact:]).float()
 
     def _border(self, height: int, width: int) -> Tensor:
         """The part of the stem that no grey level changes: float32 (1, 64, H/2, W/2), computed once per image size."""

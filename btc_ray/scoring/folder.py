@@ -6,6 +6,7 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,24 @@ class RunFolder:
                     return file.read_row_group(group).slice(place, 1).to_pylist()[0]
                 place -= rows
         raise LookupError(f"{part} has no row {row_id}")
+
+    def manifest_rows(self, row_ids: Sequence[int]) -> list[dict[str, Any]]:
+        """Rows of the manifest in the order asked for; each part is read once."""
+        found: dict[int, dict[str, Any]] = {}
+        wanted = sorted(set(row_ids))
+        for number, ids in groupby(wanted, key=lambda row_id: row_id // ROWS_PER_PART):
+            part = storage.join(self.manifest, f"part-{number:05d}.parquet")
+            filesystem, path = self.arrow(part)
+            places = [row_id % ROWS_PER_PART for row_id in ids]
+            with pq.ParquetFile(path, filesystem=filesystem) as file:
+                first = 0
+                for group in range(file.num_row_groups):
+                    rows = file.metadata.row_group(group).num_rows
+                    here = [place - first for place in places if first <= place < first + rows]
+                    if here:
+                        found |= {row["row_id"]: row for row in file.read_row_group(group).take(here).to_pylist()}
+                    first += rows
+        return [found[row_id] for row_id in row_ids]
 
     def write_part(self, uri: str, table: pa.Table) -> None:
         """Write one Parquet file so that it is never seen half-written."""

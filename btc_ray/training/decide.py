@@ -31,7 +31,7 @@ def fit_reference(features: np.ndarray, labels: np.ndarray) -> Reference:
 
 
 def choose_thresholds(
-    probabilities: np.ndarray, distance: np.ndarray, labels: np.ndarray, *, shares: Sequence[float]
+    probabilities: np.ndarray, distance: np.ndarray, labels: np.ndarray, *, shares: Sequence[float] | np.ndarray
 ) -> dict[str, Any]:
     """The `decision` of a bundle.
 

@@ -25,7 +25,7 @@ from btc_ray.dataset.labelled import LabelledImages
 from btc_ray.dataset.split import SPLITS
 from btc_ray.dataset.table import read_labelled
 from btc_ray.images.prepare import Preprocess
-from btc_ray.model.network import FEATURES
+from btc_ray.model.folding import FEATURES
 from btc_ray.model.weights import initial_network
 from btc_ray.pool import PoolError
 from btc_ray.progress import LINE_EVERY_S, duration, say

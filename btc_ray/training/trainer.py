@@ -21,7 +21,8 @@ from ray.train.torch import TorchTrainer, get_device
 from torch import Tensor, nn
 
 from btc_ray.archive import storage
-from btc_ray.model.network import FEATURES, build_network
+from btc_ray.model.folding import FEATURES
+from btc_ray.model.network import build_network
 from btc_ray.model.torch_engine import choose_precision
 from btc_ray.pool import PoolError, wait_for_room
 from btc_ray.recipe import Recipe

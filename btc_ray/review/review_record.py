@@ -1,0 +1,150 @@
+"""What review.json holds: the counts of a worklist, what the decisions rest on, and how the run compares with the validation images,
+in numbers and in plain words."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from btc_ray import NOT_FOR_DIAGNOSIS
+from btc_ray.model.bundle import Bundle
+from btc_ray.review.drift import population_stability
+from btc_ray.review.worklist import OTHER, STRANGE, SUSPECTED, TIERS, UNCERTAIN, UNSURE, Worklist, healthy_class
+
+FOLDERS, CAUSES = 15, 20  # on the page and in the record
+
+
+def describe_run(worklist: Worklist, bundle: Bundle, state: Mapping[str, Any], *, shown: int) -> dict[str, Any]:
+    """The record of a review.
+
+    Args:
+        state: what `run.json` says.
+        shown: how many rows the page has.
+    """
+    drift = _drift(worklist, bundle.decision)
+    scored = sum(worklist.labels.values())
+    return {
+        "kind": "review",
+        "notice": NOT_FOR_DIAGNOSIS,
+        "headline": _headline(worklist, scored, healthy_class(bundle.classes)),
+        "lead": "Suspected tumours first, the most probable before the others; then what the model is not sure of; then what looks like "
+        "nothing it learned from; then the rest.",
+        "warnings": _warnings(worklist, drift, scored),
+        "images": worklist.rows,
+        "scored": scored,
+        "status": dict(worklist.status),
+        "labels": [(name, worklist.labels[name]) for name in bundle.classes],
+        "decisions": dict(worklist.decisions),
+        "tiers": {name: worklist.tiers[name] for name in TIERS},
+        "tier_names": list(TIERS),
+        "tiles": _tiles(worklist, scored),
+        "shown": shown,
+        "shown_words": f"All {scored:,} scored images."
+        if shown >= scored
+        else f"{shown:,} of {scored:,} scored images, of each kind the most urgent; the whole is in the table of scores.",
+        "heat_cells": -(-int(bundle.preprocess["size"]) // 32),
+        "confidence": {"here": worklist.confidence.tolist(), "validation": bundle.decision.get("confidence")},
+        "drift": drift,
+        "decision": _decision(bundle.decision),
+        "folders": _folders(worklist),
+        "causes": [
+            {"status": status, "cause": why, "images": count, "examples": worklist.examples[status, why]}
+            for (status, why), count in worklist.causes.most_common(CAUSES)
+        ],
+        "model": {"model_id": bundle.model_id, "preprocess_id": bundle.preprocess_id, "classes": list(bundle.classes)},
+        "facts": _facts(bundle, state),
+    }
+
+
+def _headline(worklist: Worklist, scored: int, healthy: str | None) -> str:
+    if not scored:
+        return "No image was scored"
+    found = worklist.tiers[SUSPECTED]
+    if healthy is None:
+        return f"{scored:,} images scored, {worklist.tiers[UNCERTAIN]:,} of them uncertain"
+    return f"A tumour is suspected in {found:,} of {scored:,} images" if found else f"No tumour is suspected in {scored:,} images"
+
+
+def _tiles(worklist: Worklist, scored: int) -> list[tuple[str, int, str]]:
+    words = {
+        SUSPECTED: "a tumour, and the model is sure",
+        UNCERTAIN: "to be looked at by a person",
+        STRANGE: "like nothing it learned from",
+        OTHER: "no tumour, and the model is sure",
+    }
+    tiles = [(name.capitalize(), worklist.tiers[name], words[name]) for name in TIERS]
+    bad = worklist.rows - scored
+    return [*tiles, ("Not scored", bad, "each a row with its reason")] if bad else tiles
+
+
+def _drift(worklist: Worklist, decision: Mapping[str, Any]) -> dict[str, Any]:
+    """Feature distances and confidences of the run beside the validation images'."""
+    if not decision:
+        why = "The bundle does not say what its validation images were like."
+    elif not worklist.distance.sum():
+        why = "No row of this run has a feature distance: it was made by an older version, or by a bundle without thresholds."
+    else:
+        why = ""
+    images = decision.get("validation", {}).get("images", 0)
+    distance = population_stability(np.full(10, images / 10), worklist.distance) if not why else population_stability([0], [0])
+    confidence = population_stability(decision.get("confidence", [0]), worklist.confidence if decision else [0])
+    shares = worklist.distance / max(1, worklist.distance.sum())
+    highest = max(0.1, float(shares.max(initial=0)))
+    index = distance["index"]
+    return {
+        "distance": distance,
+        "confidence": confidence,
+        "unknown": why,
+        "bars": [{"here": float(share), "height": 100 * share / highest, "there_height": 10 / highest} for share in shares],
+        "words": ""
+        if index is None
+        else f"Population stability index {index:.2f}: below 0.1 is no shift, above 0.25 a large one; {distance['chance']:.2f} happens by "
+        f"chance in one of twenty such runs. Measured against {images:,} validation images.",
+    }
+
+
+def _warnings(worklist: Worklist, drift: Mapping[str, Any], scored: int) -> list[str]:
+    found = []
+    verdict = drift["distance"]["verdict"]
+    if verdict in ("some", "large"):
+        found.append(
+            f"These images lie {'far from' if verdict == 'large' else 'somewhat apart from'} those that the model was validated on "
+            f"(population stability index {drift['distance']['index']:.2f}). Its accuracy there says little about its accuracy here: "
+            "measure it on labelled images of this archive."
+        )
+    if scored and worklist.tiers[STRANGE] > 0.1 * scored:
+        found.append(f"{worklist.tiers[STRANGE] / scored:.0%} of the images look like nothing the model learned from.")
+    if worklist.rows > scored:
+        found.append(f"{worklist.rows - scored:,} of {worklist.rows:,} images could not be scored; their causes are at the end.")
+    return found
+
+
+def _decision(decision: Mapping[str, Any]) -> dict[str, Any]:
+    if not decision:
+        return {}
+    names = ("accept_confidence", "accept_distance", "reject_distance", "target_risk", "risk_coverage", "validation")
+    found = decision["validation"]
+    return {name: decision[name] for name in names} | {
+        "words": f"accept: confidence at least {decision['accept_confidence']:.3f} and feature distance at most "
+        f"{decision['accept_distance']:.1f}. reject: distance above {decision['reject_distance']:.1f}. review: the rest. On "
+        f"{found['images']:,} validation images {found['accepted']:,} were accepted and {found['wrong_among_accepted']:,} of these wrong; "
+        f"of all, {found['wrong']:,} were wrong."
+    }
+
+
+def _folders(worklist: Worklist) -> list[dict[str, Any]]:
+    ranked = sorted(worklist.folders.items(), key=lambda item: (-item[1][1], -item[1][0], item[0]))
+    return [{"folder": folder, "suspected": suspected, "scored": scored} for folder, (scored, suspected) in ranked[:FOLDERS]]
+
+
+def _facts(bundle: Bundle, state: Mapping[str, Any]) -> dict[str, str]:
+    fingerprint = state.get("fingerprint") or {}
+    unsure = {} if bundle.decision else {"Uncertain": f"confidence below {UNSURE}, since the bundle has no thresholds"}
+    return {
+        "Inputs": ", ".join(fingerprint.get("inputs") or ["not recorded"]),
+        "Finished": str(state.get("finished") or "not recorded"),
+        "Model": f"{bundle.model_id}, trained {bundle.created or 'at an unknown time'}",
+        "Preprocessing": bundle.preprocess_id,
+        "Engine": f"{fingerprint.get('engine', 'not recorded')}, {fingerprint.get('precision', 'not recorded')}",
+        **unsure,
+    }
