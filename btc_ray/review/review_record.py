@@ -1,7 +1,7 @@
 """What review.json holds: the counts of a worklist, what the decisions rest on, and how the run compares with the validation images,
 in numbers and in plain words."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -88,19 +88,31 @@ def _drift(worklist: Worklist, decision: Mapping[str, Any]) -> dict[str, Any]:
     images = decision.get("validation", {}).get("images", 0)
     distance = population_stability(np.full(10, images / 10), worklist.distance) if not why else population_stability([0], [0])
     confidence = population_stability(decision.get("confidence", [0]), worklist.confidence if decision else [0])
-    shares = worklist.distance / max(1, worklist.distance.sum())
-    highest = max(0.1, float(shares.max(initial=0)))
     index = distance["index"]
+    tenths = [f"tenth {number}" for number in range(1, 11)]
+    fifths = [f"{5 * number} to {5 * number + 5} %" for number in range(len(worklist.confidence))]
     return {
         "distance": distance,
         "confidence": confidence,
         "unknown": why,
-        "bars": [{"here": float(share), "height": 100 * share / highest, "there_height": 10 / highest} for share in shares],
+        "bars": _bars(tenths, worklist.distance, np.ones(10)),
+        "confidence_bars": _bars(fifths, worklist.confidence, np.array(decision.get("confidence", worklist.confidence))),
         "words": ""
         if index is None
         else f"Population stability index {index:.2f}: below 0.1 is no shift, above 0.25 a large one; {distance['chance']:.2f} happens by "
         f"chance in one of twenty such runs. Measured against {images:,} validation images.",
+        "confidence_words": "" if confidence["index"] is None else f"Population stability index {confidence['index']:.2f}.",
     }
+
+
+def _bars(names: Sequence[str], here: np.ndarray, there: np.ndarray) -> list[dict[str, Any]]:
+    """Shares of the run and of the validation images in each bin, and the highest of them all."""
+    shares = [counts / max(1, counts.sum()) for counts in (here, there)]
+    highest = max(float(np.max(shares)), 1e-9)
+    return [
+        {"name": name, "here": float(run), "there": float(validation), "highest": highest}
+        for name, run, validation in zip(names, *shares, strict=True)
+    ]
 
 
 def _warnings(worklist: Worklist, drift: Mapping[str, Any], scored: int) -> list[str]:

@@ -174,7 +174,7 @@ def read_worklist(
 
 def folder_of(uri: str) -> str:
     """The folder, or the folder inside an archive, that an image stands in."""
-    return uri[: len(uri) - len(re.split(r"::|[/\\]", uri)[-1])].rstrip("/\\") or "."
+    return uri[: len(uri) - len(re.split(r"::|[/\\]", uri)[-1])].rstrip("/\\").removesuffix("::") or "."
 
 
 def _floats(column: pa.ChunkedArray) -> np.ndarray:
