@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from btc_ray.model.bundle import Bundle
+from btc_ray.model.reference import ACCEPT, REJECT, REVIEW
 from btc_ray.review.metrics import measure
 from btc_ray.review.report import cause
 from btc_ray.review.sets import ALL, CLEAN, GROUP, NEW, PUBLISHED, SENTENCES, TITLES, ImageSet, Memory, Missing, Truth
@@ -83,6 +84,7 @@ def assess(
                 "metrics": measure(
                     labels[rows], probabilities[rows], truth.group[rows], bundle.classes, temperature=bundle.temperature
                 ),
+                "decisions": _decisions(scores, order[rows], probabilities[rows].argmax(axis=1) == labels[rows]),
             }
         )
     wanted = np.any([chosen.rows for chosen in sets], axis=0) if sets else np.zeros(len(labels), bool)
@@ -107,6 +109,18 @@ def assess(
         ],
     }
     return record, errors
+
+
+def _decisions(scores: pa.Table, places: np.ndarray, right: np.ndarray) -> dict[str, dict[str, int]]:
+    """How many images each decision is of, and how many of them are right; empty where nothing was decided."""
+    if "decision" not in scores.column_names:
+        return {}
+    said = np.array(scores["decision"].to_pylist(), object)[places]
+    return {
+        name: {"images": int((said == name).sum()), "right": int((right & (said == name)).sum())}
+        for name in (ACCEPT, REVIEW, REJECT)
+        if any(entry is not None for entry in said)
+    }
 
 
 def no_scores(bundle: Bundle) -> pa.Table:

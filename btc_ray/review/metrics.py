@@ -20,6 +20,7 @@ from btc_ray.review.bootstrap import (
     wilson,
 )
 
+COVERAGES = (1.0, 0.95, 0.9, 0.8)  # shares of the images, the most confident first
 BINS = 15  # of the top label's confidence, equally wide
 SMALLEST = float(np.finfo(np.float32).tiny)  # a stored probability of 0 is taken for this: a loss of at most 87.3
 ROC_POINTS = 400  # of a curve in the record, at most
@@ -33,6 +34,9 @@ DEFINITIONS = {
     "brier": "Brier score: squared differences between probabilities and the label, summed over the classes (0 to 2), mean over images.",
     "ece": f"Expected calibration error: |accuracy - confidence| in {BINS} equally wide bins of the top label's confidence, weighted "
     "by their images (Naeini et al. 2015).",
+    "risk_coverage": "Accuracy of the most confident share of the images (El-Yaniv and Wiener 2010): what is gained where a person "
+    "takes over the others.",
+    "decisions": "Images that the thresholds of the bundle, chosen on validation images, accept, put up for review, or reject.",
     "intervals": "95%. By the percentile bootstrap over whole groups; sensitivity, specificity and precision by Wilson's score "
     "interval, which takes images for independent and is too narrow where they are copies of each other.",
 }
@@ -86,6 +90,7 @@ def measure(
             "before": _calibration(labels, before, grouped, resamples, seed),
             "after": _calibration(labels, probabilities, grouped, resamples, seed),
         },
+        "risk_coverage": _risk_coverage(labels, probabilities, grouped, resamples, seed),
     }
 
 
@@ -314,6 +319,36 @@ def _calibration(labels: np.ndarray, probabilities: np.ndarray, groups: Grouped,
         name: percentile_interval(float(point[column]), resampled[:, column], groups.count) for column, name in enumerate(names)
     }
     return record | {"reliability": [_bin(number, *binned[:, :, number].sum(axis=1).tolist()) for number in range(BINS)]}
+
+
+def _risk_coverage(
+    labels: np.ndarray, probabilities: np.ndarray, groups: Grouped, resamples: int, seed: int
+) -> list[dict[str, Any]]:
+    """Accuracy of the most confident shares of the images, each with the confidence that keeps it."""
+    if not len(labels):
+        return []
+    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    order = np.argsort(-confidence, kind="stable")
+    rows = []
+    for coverage in COVERAGES:
+        kept = np.zeros(len(labels), bool)
+        kept[order[: max(1, round(coverage * len(order)))]] = True
+        sums = np.column_stack([kept & right, kept]).astype(float)
+        resampled = resample_sums(sums, groups, _share, resamples=resamples, seed=seed)[:, 0]
+        rows.append(
+            {
+                "coverage": coverage,
+                "images": int(kept.sum()),
+                "confidence": float(confidence[kept].min()),
+                "accuracy": percentile_interval(float(right[kept].mean()), resampled, groups.count),
+            }
+        )
+    return rows
+
+
+def _share(sums: np.ndarray) -> np.ndarray:
+    """(R, 2) of right and kept images to (R, 1): the share, NaN where none is kept."""
+    return np.divide(sums[:, :1], sums[:, 1:], out=np.full((len(sums), 1), np.nan), where=sums[:, 1:] > 0)
 
 
 def _bin(number: int, images: float, right: float, confidence: float) -> Figure:

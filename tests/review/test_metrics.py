@@ -200,7 +200,7 @@ def test_what_does_not_exist_is_null_with_its_reason(images: Images, words: str)
         warnings.simplefilter("error")
         record = strict(measure(*images, CLASSES, temperature=1.3, resamples=100))
     found = figures(record)
-    assert len(found) == 4 + 4 * 4 + 2 * 3
+    assert len(found) == 4 + 4 * 4 + 2 * 3 + (4 if len(images[0]) else 0)
     for one in found:
         assert (None in (one["value"], one["low"], one["high"])) <= bool(one["reason"])
         if one["value"] is not None and one["low"] is not None:
@@ -240,3 +240,18 @@ def test_the_same_images_give_the_same_intervals_in_any_order() -> None:
 def test_what_does_not_fit_together_is_refused(labels: list, probabilities: list, groups: list, words: str) -> None:
     with pytest.raises(MetricsError, match=words):
         measure(np.array(labels), np.array(probabilities), np.array(groups), CLASSES)
+
+
+def test_the_most_confident_are_kept_and_their_accuracy_is_theirs_alone() -> None:
+    confidence = np.linspace(0.5, 1, 200)
+    probabilities = np.column_stack([confidence, 1 - confidence])
+    labels = (np.arange(200) < 20).astype(int)  # the twenty least confident are wrong
+    rows = measure(labels, probabilities, np.arange(200), ("a", "b"), resamples=200)["risk_coverage"]
+    assert [(row["coverage"], row["images"], row["accuracy"]["value"]) for row in rows] == [
+        (1.0, 200, 0.9),
+        (0.95, 190, 180 / 190),
+        (0.9, 180, 1.0),
+        (0.8, 160, 1.0),
+    ]
+    assert rows[0]["accuracy"]["low"] < 0.9 < rows[0]["accuracy"]["high"]
+    assert measure(labels[:0], probabilities[:0], labels[:0], ("a", "b"))["risk_coverage"] == []

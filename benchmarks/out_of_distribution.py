@@ -1,0 +1,95 @@
+"""What `decision` does with images that are no brain MRI: `btc-ray score` of them beside the model's own test images.
+
+    python -m benchmarks.out_of_distribution --model BUNDLE --data DATA [--figure FILE.png]
+
+DATA is what the bundle was trained from; of it only the images that `split.parquet` calls test are scored. AUROC is that of the
+feature distance, and of the energy, as a test of "does not belong". Needs pydicom for its part.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+from sklearn.metrics import roc_auc_score
+
+from benchmarks.strangers import strangers
+from btc_ray.model.bundle import read_bundle
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--count", type=int, default=100, help="pictures of each kind made by code")
+    parser.add_argument("--figure", type=Path, help="write the distances as a PNG")
+    chosen = parser.parse_args()
+    bundle = read_bundle(str(chosen.model))
+    if not bundle.decision:
+        parser.error("this bundle has no thresholds; train it again")
+    with tempfile.TemporaryDirectory() as name:
+        home = Path(name)
+        for kind, pictures in strangers(chosen.count).items():
+            (home / "images" / kind).mkdir(parents=True)
+            for number, picture in enumerate(pictures):
+                cv2.imwrite(str(home / "images" / kind / f"{number:04d}.png"), picture)
+        table = _score(chosen.model, home / "images", home / "strangers")
+        table["kind"] = table["uri"].str.split("/").str[-2]
+        real = _score(chosen.model, chosen.data, home / "real")
+    split = pq.read_table(chosen.model / "split.parquet").to_pandas()
+    real = real[real["content_sha256"].isin(split.loc[split["split"] == "test", "content_sha256"])]
+    print(
+        f"{len(real):,} test images, accept_distance {bundle.decision['accept_distance']:.1f} (keeps 95 % of the validation images)"
+    )
+    print(
+        f"{'kind':<22} {'images':>6} {'AUROC distance':>15} {'AUROC energy':>13} {'within 95 %':>12} {'accept':>7} {'review':>7} {'reject':>7}"
+    )
+    groups = [("the model's test images", real), *table.groupby("kind")]
+    for kind, rows in groups:
+        scores = [
+            "" if rows is real else f"{_auroc(real[column], rows[column]):.4f}" for column in ("feature_distance", "energy")
+        ]
+        counts = [int((rows["decision"] == decision).sum()) for decision in ("accept", "review", "reject")]
+        near = int((rows["feature_distance"] <= bundle.decision["accept_distance"]).sum())
+        print(
+            f"{kind:<23} {len(rows):>5} {scores[0]:>15} {scores[1]:>13} {near:>12} {counts[0]:>7} {counts[1]:>7} {counts[2]:>7}"
+        )
+    if chosen.figure:
+        _draw(groups, bundle.decision, chosen.figure)
+    return 0
+
+
+def _score(model: Path, source: Path, run: Path) -> pd.DataFrame:
+    command = [sys.executable, "-m", "btc_ray.cli", "score", "--model", str(model), "--input", str(source), "--output", str(run)]
+    subprocess.run([*command, "--local-rows", "1000000"], check=True, stdout=subprocess.DEVNULL)
+    table = pq.read_table(run / "scores").to_pandas()
+    return table[table["status"] == "ok"]
+
+
+def _auroc(real: pd.Series, strange: pd.Series) -> float:
+    return float(roc_auc_score(np.r_[np.zeros(len(real)), np.ones(len(strange))], np.r_[real, strange]))
+
+
+def _draw(groups: list[tuple[str, pd.DataFrame]], decision: dict[str, float], path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 3.6), layout="constrained")
+    axes = figure.subplots()
+    for place, (_, rows) in enumerate(reversed(groups)):
+        jitter = np.random.default_rng(0).uniform(-0.3, 0.3, len(rows))
+        axes.plot(rows["feature_distance"], place + jitter, ".", markersize=3, alpha=0.5)
+    axes.set_yticks(range(len(groups)), [f"{kind} ({len(rows)})" for kind, rows in reversed(groups)])
+    for name in ("accept_distance", "reject_distance"):
+        axes.axvline(decision[name], color="0.4", linewidth=1, linestyle="--" if name.startswith("accept") else "-")
+    axes.set_xscale("log")
+    axes.set_xlabel("feature distance; dashed: beyond it nothing is accepted, solid: beyond it all is rejected")
+    figure.savefig(path, dpi=150)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
