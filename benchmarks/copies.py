@@ -138,13 +138,19 @@ def phantoms(count: int, *, seed: int) -> list[np.ndarray]:
     return [make_phantom(LABELS[number % 4], seed=seed + number).pixels for number in range(count)]
 
 
-def sheet(pixels: np.ndarray, pairs: pa.Table, file: Path) -> None:
-    """A picture of the 100 confirmed pairs of least likeness, the second image laid as it was taken for a copy of the first."""
-    least = pairs.sort_by("correlation").slice(0, 100).to_pylist()
-    laid = [np.hstack([pixels[pair["first"]], TRANSFORMS[pair["transform"]](pixels[pair["second"]])]) for pair in least]
-    captions = [f"{pair['correlation']:.3f} {pair['transform']}" for pair in least]
-    cv2.imwrite(str(file), contact_sheet(laid, captions))
-    print(f"the {len(least)} pairs of least likeness, {least[0]['correlation']:.3f} to {least[-1]['correlation']:.3f}: {file}")
+def sheets(pixels: np.ndarray, pairs: pa.Table, file: Path) -> None:
+    """Pictures of the 100 confirmed pairs of least likeness and of 100 at random (NAME-random.png), the second image laid as it was
+    taken for a copy of the first."""
+    least = pairs.sort_by("correlation").slice(0, 100)
+    some = pairs.take(np.random.default_rng(0).choice(len(pairs), min(100, len(pairs)), replace=False))
+    for words, chosen, path in (
+        ("of least likeness", least, file),
+        ("at random", some, file.with_name(f"{file.stem}-random{file.suffix}")),
+    ):
+        listed = chosen.sort_by("correlation").to_pylist()
+        laid = [np.hstack([pixels[pair["first"]], TRANSFORMS[pair["transform"]](pixels[pair["second"]])]) for pair in listed]
+        cv2.imwrite(str(path), contact_sheet(laid, [f"{pair['correlation']:.3f} {pair['transform']}" for pair in listed]))
+        print(f"{len(listed)} pairs {words}, {listed[0]['correlation']:.3f} to {listed[-1]['correlation']:.3f}: {path}")
 
 
 def real(folder: Path, sheet_file: Path | None) -> None:
@@ -173,7 +179,7 @@ def real(folder: Path, sheet_file: Path | None) -> None:
     )
     print(f"groups with contradicting labels {len(np.unique(groups[wrong])):,}, images in them {wrong.sum():,}")
     if sheet_file:
-        sheet(pixels, found.pairs, sheet_file)
+        sheets(pixels, found.pairs, sheet_file)
     _, firsts = np.unique(groups, return_index=True)
     chosen = np.random.default_rng(0).choice(firsts, min(300, len(firsts)), replace=False)
     constructed([greys[row] for row in chosen], "real images")
