@@ -46,9 +46,8 @@ def main() -> int:
     print(
         f"{len(real):,} test images, accept_distance {bundle.decision['accept_distance']:.1f} (keeps 95 % of the validation images)"
     )
-    print(
-        f"{'kind':<22} {'images':>6} {'AUROC distance':>15} {'AUROC energy':>13} {'within 95 %':>12} {'accept':>7} {'review':>7} {'reject':>7}"
-    )
+    columns = ("images", "AUROC distance", "AUROC energy", "within 95 %", "accept", "review", "reject")
+    print(f"{'kind':<22} " + " ".join(f"{name:>14}" for name in columns))
     groups = [("the model's test images", real), *table.groupby("kind")]
     for kind, rows in groups:
         scores = [
@@ -56,9 +55,7 @@ def main() -> int:
         ]
         counts = [int((rows["decision"] == decision).sum()) for decision in ("accept", "review", "reject")]
         near = int((rows["feature_distance"] <= bundle.decision["accept_distance"]).sum())
-        print(
-            f"{kind:<23} {len(rows):>5} {scores[0]:>15} {scores[1]:>13} {near:>12} {counts[0]:>7} {counts[1]:>7} {counts[2]:>7}"
-        )
+        print(f"{kind:<22} " + " ".join(f"{value:>14}" for value in (len(rows), *scores, near, *counts)))
     if chosen.figure:
         _draw(groups, bundle.decision, chosen.figure)
     return 0
