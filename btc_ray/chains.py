@@ -44,6 +44,7 @@ def score(chosen: settings.Score) -> int:
         print(f"  {label:<12} {number:>10,}")
     print(f"scores       {storage.join(chosen.output, 'scores')}")
     print(f"summary      {page}")
+    say(f"What to look at first: btc-ray review --run {chosen.output}")
     bad = bad_fraction(state)
     if bad > chosen.max_bad_fraction:
         say(

@@ -39,7 +39,14 @@ def retrain(data: Path, output: Path, *flags: str) -> int:
 
 
 def test_a_bundle_has_everything_the_contract_names(bundle: Path) -> None:
-    for name in ("model.safetensors", "bundle.json", "model_card.md", "metrics.parquet", "split.parquet"):
+    for name in (
+        "model.safetensors",
+        "bundle.json",
+        "model_card.md",
+        "metrics.parquet",
+        "split.parquet",
+        "reference.safetensors",
+    ):
         assert (bundle / name).stat().st_size > 0
     assert {path.name for path in (bundle / "figures").iterdir()} == {"learning_curve.png", "confusion_test.png"}
     assert list((bundle / "tensorboard").glob("events.*"))
@@ -48,6 +55,7 @@ def test_a_bundle_has_everything_the_contract_names(bundle: Path) -> None:
     assert content["data"]["test"] == dict.fromkeys(content["classes"], 3)  # a fifth of 15
     assert sum(sum(content["data"][split].values()) for split in ("train", "validation", "test")) == 60
     assert content["temperature"] > 0
+    assert content["decision"]["accept_distance"] <= content["decision"]["reject_distance"]
     history = pq.read_table(bundle / "metrics.parquet").to_pylist()
     assert [(row["epoch"], row["split"]) for row in history] == [
         (epoch, split) for epoch in range(1, 5) for split in ("train", "validation")
@@ -62,6 +70,11 @@ def test_scoring_the_held_out_images_gives_the_accuracy_that_training_reported(
     table = rows(tmp_path / "run").set_index("uri").loc[held_out["uri"]]
     accuracy = (table["label"].to_numpy() == held_out["label"].to_numpy()).mean()
     assert accuracy == pytest.approx(read_bundle(str(bundle)).metrics["test"]["accuracy"], abs=0.005)
+    assert set(table["decision"]) <= {"accept", "review", "reject"}
+    assert (table["feature_distance"] > 0).all()
+    assert main(["review", "--run", str(tmp_path / "run"), "--model", str(bundle)]) == 0
+    record = json.loads((tmp_path / "run" / "review.json").read_text())
+    assert sum(record["decisions"].values()) == record["scored"] == len(pq.read_table(tmp_path / "run" / "worklist.parquet"))
 
 
 def test_the_same_seed_gives_the_same_model_from_the_cache(
