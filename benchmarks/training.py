@@ -1,7 +1,7 @@
 """The speed of an epoch: `btc-ray retrain`'s loop on Ray Train beside a bare PyTorch loop doing the same work, in one run.
 
-The same network in fp32, images, batches, flips and optimizer; the bare loop has no metrics, no moving average, no checkpoints. The two
-take turns, so that a machine that slows down slows both.
+The same network in fp32, images, batches, flips, optimizer, clipping, schedule and moving average, each as PyTorch has it; the bare
+loop has no metrics and no checkpoints. The two take turns, so that a machine that slows down slows both.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from btc_ray.cluster import available_cpus, joined
 from btc_ray.images.phantom import LABELS, make_phantom
@@ -27,7 +28,7 @@ EPOCHS = 3
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=int, default=640)
+    parser.add_argument("--images", type=int, default=1280)
     parser.add_argument("--size", type=int, default=128, help="side in pixels")
     parser.add_argument("--turns", type=int, default=2)
     chosen = parser.parse_args()
@@ -82,6 +83,9 @@ def _bare(data: Examples, state: dict[str, torch.Tensor], batch_size: int) -> li
     network.load_state_dict(state)
     network.train()
     optimizer = torch.optim.AdamW(network.parameters(), 3e-4, weight_decay=0.05)
+    steps = EPOCHS * -(-len(data.labels) // batch_size)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-4, total_steps=steps)
+    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(0.99), use_buffers=True)
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
     pixels, labels = torch.from_numpy(data.inputs), torch.from_numpy(data.labels)
     seconds = []
@@ -96,7 +100,10 @@ def _bare(data: Examples, state: dict[str, torch.Tensor], batch_size: int) -> li
             loss = F.cross_entropy(network(images), labels[rows], label_smoothing=0.1)
             optimizer.zero_grad()
             loss.backward()
+            torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
             optimizer.step()
+            schedule.step()
+            average.update_parameters(network)
         seconds.append(time.monotonic() - begun)
     return seconds
 
