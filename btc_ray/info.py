@@ -46,6 +46,11 @@ def _bundle_lines(facts: Mapping[str, Any]) -> dict[str, str]:
         "created": facts["created"] or "unknown",
         "git commit": facts["git_commit"] or "unknown",
     }
+    if decision := facts["decision"]:
+        lines["decision"] = (
+            f"accept from confidence {decision['accept_confidence']:.3f} up to feature distance {decision['accept_distance']:.1f}, "
+            f"reject beyond {decision['reject_distance']:.1f}"
+        )
     for split, metrics in facts["metrics"].items():
         lines[split] = f"accuracy {metrics['accuracy']:.4f}, loss {metrics['loss']:.4f} on {metrics['images']:,} images"
     return lines
@@ -63,4 +68,6 @@ def _run_lines(facts: Mapping[str, Any]) -> dict[str, str]:
     if counts:
         lines["status"] = ", ".join(f"{number:,} {status}" for status, number in counts["status"].items())
         lines["labels"] = ", ".join(f"{number:,} {label}" for label, number in counts["label"].items())
+        if counts.get("decision"):
+            lines["decisions"] = ", ".join(f"{number:,} {decision}" for decision, number in counts["decision"].items())
     return lines

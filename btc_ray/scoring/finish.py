@@ -28,17 +28,22 @@ class Counts:
     status: Counter[str] = field(default_factory=Counter)
     label: Counter[str] = field(default_factory=Counter)
     crop_status: Counter[str] = field(default_factory=Counter)
+    decision: Counter[str] = field(default_factory=Counter)
 
     def add(self, table: pa.Table) -> None:
         self.rows += len(table)
-        for name, counter in (("status", self.status), ("label", self.label), ("crop_status", self.crop_status)):
+        for name, counter in self._counters().items():
             for entry in pc.value_counts(table[name]).to_pylist():
                 if entry["values"] is not None:
                     counter[entry["values"]] += entry["counts"]
 
     def to_dict(self) -> dict[str, Any]:
         """As run.json holds them."""
-        return {"rows": self.rows, "status": dict(self.status), "label": dict(self.label), "crop_status": dict(self.crop_status)}
+        return {"rows": self.rows, **{name: dict(counter) for name, counter in self._counters().items()}}
+
+    def _counters(self) -> dict[str, Counter[str]]:
+        """By the column that each counts."""
+        return {"status": self.status, "label": self.label, "crop_status": self.crop_status, "decision": self.decision}
 
 
 def staged_ids(folder: RunFolder, parts: Sequence[str]) -> np.ndarray:
