@@ -84,7 +84,7 @@ def _draw(groups: list[tuple[str, pd.DataFrame]], decision: dict[str, float], pa
     for name in ("accept_distance", "reject_distance"):
         axes.axvline(decision[name], color="0.4", linewidth=1, linestyle="--" if name.startswith("accept") else "-")
     axes.set_xscale("log")
-    axes.set_xlabel("feature distance; dashed: beyond it nothing is accepted, solid: beyond it all is rejected")
+    axes.set_xlabel("feature distance (dashed: accept_distance, solid: reject_distance)")
     figure.savefig(path, dpi=150)
 
 
