@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import pyarrow as pa
@@ -24,6 +24,7 @@ def compare_runs(chosen: settings.Info) -> int:
         found = compare(*(_scores(uri, options) for uri in chosen.compare))
     except pa.ArrowInvalid as error:
         raise CompareError(f"the scores of {' or '.join(map(storage.redact, chosen.compare))} are damaged: {error}") from error
+    found = _redacted(found)
     facts = [_facts(uri, run) for uri, run in zip(chosen.compare, runs, strict=True)]
     if chosen.json:
         record = {"kind": "comparison", "notice": NOT_FOR_DIAGNOSIS, **dict(zip(ORDINALS, facts, strict=True)), **asdict(found)}
@@ -31,6 +32,12 @@ def compare_runs(chosen: settings.Info) -> int:
     else:
         print("\n".join(_page(facts, found)))
     return 0
+
+
+def _redacted(found: Comparison) -> Comparison:
+    """Without the credentials that some URIs of images carry."""
+    surest = tuple(replace(row, uri=(storage.redact(row.uri[0]), storage.redact(row.uri[1]))) for row in found.surest)
+    return replace(found, surest=surest, folders={storage.redact(folder): rows for folder, rows in found.folders.items()})
 
 
 def _read_run(uri: str, options: Mapping[str, str]) -> dict[str, Any]:

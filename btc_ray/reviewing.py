@@ -1,7 +1,9 @@
 """`btc-ray review`: what a reader should see first of a scored archive, as a page, a table and numbers."""
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Any, TypeAlias
 
@@ -15,6 +17,7 @@ from btc_ray.chains import COMPLETE, check_output
 from btc_ray.cluster import available_cpus
 from btc_ray.images.prepare import Preprocess
 from btc_ray.model.bundle import Bundle, BundleError, read_bundle, read_weights
+from btc_ray.model.reference import thresholds_id
 from btc_ray.progress import Progress, say
 from btc_ray.scoring.folder import RunFolder
 
@@ -35,12 +38,12 @@ def review(chosen: settings.Review) -> int:
     from btc_ray.review.worklist import read_worklist
 
     options = chosen.storage()
-    folder = RunFolder(chosen.run, options)
+    folder, run = RunFolder(chosen.run, options), storage.redact(chosen.run)
     if not storage.exists(folder.path("run.json"), options):
-        raise ReviewError(f"{chosen.run} is not a run folder (no run.json). Give --run the --output of `btc-ray score`.")
+        raise ReviewError(f"{run} is not a run folder (no run.json). Give --run the --output of `btc-ray score`.")
     state = folder.read_state() or {}
     if not state.get("complete"):
-        raise ReviewError(f"{chosen.run} is not complete: run its `btc-ray score` again, then review it.")
+        raise ReviewError(f"{run} is not complete: run its `btc-ray score` again, then review it.")
     model, bundle = _bundle(chosen, state)
     output = chosen.output or chosen.run
     if chosen.output is not None:
@@ -49,15 +52,24 @@ def review(chosen: settings.Review) -> int:
     worklist = read_worklist(folder.score_batches(), bundle.classes, most=chosen.rows, decision=bundle.decision)
     table = worklist.chosen()
     record = describe_run(worklist, bundle, state, shown=len(table))
-    rows = []
+    for item in record["causes"]:
+        item["examples"] = [storage.redact(uri) for uri in item["examples"]]
+    for item in record["folders"]:
+        item["folder"] = storage.redact(item["folder"])
+    rows: list[dict[str, Any]] = []
     if len(table):
-        listed = table.to_pylist()
+        listed = table.sort_by("row_id").to_pylist()  # as archives hold them: the way back in a compressed tar is its beginning
         contents = ByteReader(options).read_many(folder.manifest_rows([row["row_id"] for row in listed]))
         explain = _explainer(model, bundle, options, threads=chosen.cpus or available_cpus())
         with Progress("Drawing", len(listed)) as progress:
             for row in _with_pictures(listed, contents, Preprocess.from_dict(bundle.preprocess), explain):
                 rows.append(row)
                 progress.advance(1)
+        order = {row_id: place for place, row_id in enumerate(table["row_id"].to_pylist())}
+        rows.sort(key=lambda row: order[row["row_id"]])
+    table = table.set_column(
+        table.schema.get_field_index("uri"), "uri", [[storage.redact(uri) for uri in table["uri"].to_pylist()]]
+    )
     storage.remove_tree(storage.join(output, PAGE), options)  # it told of the rows before
     write_table(storage.join(output, TABLE), table, options)
     text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
@@ -73,18 +85,20 @@ def review(chosen: settings.Review) -> int:
 
 def _bundle(chosen: settings.Review, state: dict[str, Any]) -> tuple[str, Bundle]:
     """Where the bundle is that made the run, and what it says."""
-    uri = chosen.model or str(state["settings"]["model"])
+    uri, made = chosen.model or str(state.get("model_uri") or state["settings"]["model"]), state["fingerprint"]
+    run, name = storage.redact(chosen.run), storage.redact(uri)
     try:
         bundle = read_bundle(uri, chosen.storage())
     except BundleError as error:
         if chosen.model is not None:
             raise
-        raise ReviewError(f"the run was made by {uri}, which is not there any more. Give --model. ({error})") from error
-    if bundle.model_id != state["fingerprint"]["model_id"]:
-        raise ReviewError(
-            f"{chosen.run} was made by model {state['fingerprint']['model_id']}, {uri} is {bundle.model_id}. Give --model the one "
-            "that made it."
-        )
+        raise ReviewError(f"the run was made by {name}, which cannot be read. Give --model. ({error})") from error
+    for what, mine in (("model_id", bundle.model_id), ("preprocess_id", bundle.preprocess_id)):
+        if made[what] != mine:
+            raise ReviewError(f"{run} was made by {what} {made[what]}, {name} has {mine}. Give --model the one that made it.")
+    if made.get("decision") != thresholds_id(bundle.decision):
+        say(f"{run} was decided by other thresholds than {name} has, or by none: the bundle's are left out of the review.")
+        bundle = replace(bundle, decision={})
     return uri, bundle
 
 
@@ -96,20 +110,22 @@ def _with_pictures(
 
     for start in range(0, len(rows), BATCH):
         batch = rows[start : start + BATCH]
-        seen = [_seen(content, preprocess) for content in islice(contents, len(batch))]
+        found = zip(batch, islice(contents, len(batch)), strict=True)
+        seen = [_seen(content, row["content_sha256"], preprocess) for row, content in found]
         shown = [number for number, (whole, _) in enumerate(seen) if not isinstance(whole, str)]
         crops = [seen[number][1] for number in shown]
         heats = (
             dict(zip(shown, explain(np.stack(crops), [batch[number]["label"] for number in shown]), strict=True)) if shown else {}
         )
         for number, (row, (whole, _)) in enumerate(zip(batch, seen, strict=True)):
+            row = row | {"uri": storage.redact(row["uri"])}
             if isinstance(whole, str):
                 yield row | {"picture": None, "heat": None, "problem": whole}
             else:
                 yield row | {"picture": small_picture(whole), "heat": heat_picture(heats[number]), "problem": None}
 
 
-def _seen(content: bytes | Exception, preprocess: Preprocess) -> tuple[np.ndarray | str, np.ndarray]:
+def _seen(content: bytes | Exception, content_sha256: str, preprocess: Preprocess) -> tuple[np.ndarray | str, np.ndarray]:
     """The whole image, or why there is none, and the crop that the model saw."""
     from btc_ray.images.decode import decode
     from btc_ray.images.prepare import prepare
@@ -117,9 +133,11 @@ def _seen(content: bytes | Exception, preprocess: Preprocess) -> tuple[np.ndarra
     nothing = np.empty(0, np.uint8)
     if isinstance(content, Exception):
         return str(content), nothing
+    if hashlib.sha256(content).hexdigest() != content_sha256:
+        return "the file has changed since it was scored", nothing
     crop = prepare(content, preprocess)
     if crop.pixels is None:
-        return f"the file has changed since it was scored: {crop.error}", nothing
+        return str(crop.error), nothing
     return decode(content, max_pixels=preprocess.max_pixels), crop.pixels
 
 

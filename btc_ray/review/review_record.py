@@ -22,13 +22,13 @@ def describe_run(worklist: Worklist, bundle: Bundle, state: Mapping[str, Any], *
         shown: how many rows the page has.
     """
     drift = _drift(worklist, bundle.decision)
-    scored = sum(worklist.labels.values())
+    scored, healthy = sum(worklist.labels.values()), healthy_class(bundle.classes)
     return {
         "kind": "review",
         "notice": NOT_FOR_DIAGNOSIS,
-        "headline": _headline(worklist, scored, healthy_class(bundle.classes)),
-        "lead": "Suspected tumours first, the most probable before the others; then what the model is not sure of; then what looks like "
-        "nothing it learned from; then the rest.",
+        "headline": _headline(worklist, scored, healthy),
+        "lead": ("Suspected tumours first, the most probable before the others" if healthy else "What the model is sure of first")
+        + "; then what it is not sure of; then what looks like nothing it learned from; then the rest.",
         "warnings": _warnings(worklist, drift, scored),
         "images": worklist.rows,
         "scored": scored,
@@ -37,7 +37,7 @@ def describe_run(worklist: Worklist, bundle: Bundle, state: Mapping[str, Any], *
         "decisions": dict(worklist.decisions),
         "tiers": {name: worklist.tiers[name] for name in TIERS},
         "tier_names": list(TIERS),
-        "tiles": _tiles(worklist, scored),
+        "tiles": _tiles(worklist, scored, healthy),
         "shown": shown,
         "shown_words": f"All {scored:,} scored images."
         if shown >= scored
@@ -59,15 +59,15 @@ def describe_run(worklist: Worklist, bundle: Bundle, state: Mapping[str, Any], *
 def _headline(worklist: Worklist, scored: int, healthy: str | None) -> str:
     if not scored:
         return "No image was scored"
-    found = worklist.tiers[SUSPECTED]
     if healthy is None:
         return f"{scored:,} images scored, {worklist.tiers[UNCERTAIN]:,} of them uncertain"
-    return f"A tumour is suspected in {found:,} of {scored:,} images" if found else f"No tumour is suspected in {scored:,} images"
+    found = scored - worklist.labels[healthy]
+    return f"A tumour is the likeliest answer for {found:,} of {scored:,} images"
 
 
-def _tiles(worklist: Worklist, scored: int) -> list[tuple[str, int, str]]:
+def _tiles(worklist: Worklist, scored: int, healthy: str | None) -> list[tuple[str, int, str]]:
     words = {
-        SUSPECTED: "a tumour, and the model is sure",
+        SUSPECTED: "a tumour, and the model is sure" if healthy else "the model is sure of its answer",
         UNCERTAIN: "to be looked at by a person",
         STRANGE: "like nothing it learned from",
         OTHER: "no tumour, and the model is sure",
@@ -126,6 +126,8 @@ def _warnings(worklist: Worklist, drift: Mapping[str, Any], scored: int) -> list
         )
     if scored and worklist.tiers[STRANGE] > 0.1 * scored:
         found.append(f"{worklist.tiers[STRANGE] / scored:.0%} of the images look like nothing the model learned from.")
+    if scored and worklist.decisions and not worklist.decisions["accept"]:
+        found.append("No answer is accepted by the thresholds of the bundle: all of them are for a person to look at.")
     if worklist.rows > scored:
         found.append(f"{worklist.rows - scored:,} of {worklist.rows:,} images could not be scored; their causes are at the end.")
     return found
@@ -141,6 +143,7 @@ def _decision(decision: Mapping[str, Any]) -> dict[str, Any]:
         f"{decision['accept_distance']:.1f}. reject: distance above {decision['reject_distance']:.1f}. review: the rest. On "
         f"{found['images']:,} validation images {found['accepted']:,} were accepted and {found['wrong_among_accepted']:,} of these wrong; "
         f"of all, {found['wrong']:,} were wrong."
+        + (" Nothing is accepted: they were too few, or too many of them wrong." if decision["accept_confidence"] > 1 else "")
     }
 
 

@@ -19,14 +19,25 @@ from btc_ray.review.report import cause
 SUSPECTED, UNCERTAIN, STRANGE, OTHER = "suspected", "uncertain", "strange", "other"
 TIERS = (SUSPECTED, UNCERTAIN, STRANGE, OTHER)
 SHARES = (0.4, 0.3, 0.15, 0.15)  # of the rows on the page; what a tier does not need goes to the others
+OTHER_FOLDERS = "other folders"
 UNSURE = 0.9  # confidence below which a row is uncertain where the bundle has no thresholds
 BINS = 20  # of confidence, 5 % each
-HEALTHY = ("notumor", "normal", "healthy", "none", "negative")  # class names, less blanks, hyphens and underscores
-FOLDERS_HELD, CAUSES_HELD = 20_000, 500  # counted apart; beyond them rows are counted together
+# Names of classes, less blanks, hyphens and underscores.
+HEALTHY = (
+    "notumor",
+    "notumour",
+    "notumors",
+    "notumours",
+    "normal",
+    "healthy",
+    "none",
+    "negative",
+)
+FOLDERS_HELD, CAUSES_HELD = 20_000, 500  # counted apart; where there are more, the least are counted together
 
 COLUMNS = (
     "row_id", "uri", "status", "error", "width", "height", "crop_x", "crop_y", "crop_w", "crop_h", "crop_status", "label", "confidence",
-    "feature_distance", "energy", "decision",
+    "feature_distance", "energy", "decision", "content_sha256",
 )  # fmt: skip
 
 
@@ -56,7 +67,7 @@ class Worklist:
     tiers: Counter[str] = field(default_factory=Counter)
     causes: Counter[tuple[str, str]] = field(default_factory=Counter)  # (status, cause) → rows
     examples: dict[tuple[str, str], list[str]] = field(default_factory=dict)  # → uris, five at most
-    folders: dict[str, list[int]] = field(default_factory=dict)  # → images scored, suspected
+    folders: dict[str, list[int]] = field(default_factory=dict)  # → images scored, and with a tumour as the likeliest answer
     confidence: np.ndarray = field(default_factory=lambda: np.zeros(BINS, np.int64))
     distance: np.ndarray = field(
         default_factory=lambda: np.zeros(10, np.int64)
@@ -77,7 +88,7 @@ class Worklist:
             return
         suspicion, tier, order = self._urgency(scored)
         self._add_distributions(scored)
-        self._add_folders(scored["uri"].to_pylist(), tier == 0)
+        self._add_folders(scored["uri"].to_pylist(), np.array(scored["label"].to_pylist(), object) != healthy_class(self.classes))
         for number, name in enumerate(TIERS):
             found = np.flatnonzero(tier == number)
             self.tiers[name] += len(found)
@@ -98,8 +109,11 @@ class Worklist:
         ]
         if tables:
             return pa.concat_tables(tables)
-        floats = [pa.field(name, pa.float32()) for name in ("suspicion", *(f"prob_{name}" for name in self.classes))]
-        return pa.schema([*(pa.field(name, pa.null()) for name in COLUMNS), *floats, pa.field("tier", pa.string())]).empty_table()
+        ids = {"row_id": pa.int64()} | dict.fromkeys(("width", "height", "crop_x", "crop_y", "crop_w", "crop_h"), pa.int32())
+        types = ids | dict.fromkeys(("confidence", "feature_distance", "energy"), pa.float32())
+        columns = [pa.field(name, types.get(name, pa.string())) for name in COLUMNS]
+        floats = [pa.field(name, pa.float32()) for name in (*(f"prob_{name}" for name in self.classes), "suspicion")]
+        return pa.schema([*columns, *floats, pa.field("tier", pa.string())]).empty_table()
 
     def _counts(self) -> list[int]:
         """How many rows of each tier are shown: its share, and what the others leave."""
@@ -126,7 +140,7 @@ class Worklist:
         """Of each row the probability of a tumour, its tier as a number, and its place within the tier: the smaller the earlier."""
         healthy = healthy_class(self.classes)
         confidence = _floats(scored["confidence"])
-        suspicion = np.ones(len(scored)) if healthy is None else 1 - _floats(scored[f"prob_{healthy}"])
+        suspicion = np.full(len(scored), np.nan) if healthy is None else 1 - _floats(scored[f"prob_{healthy}"])
         decision = np.array(scored["decision"].to_pylist(), object)
         unknown = decision == None  # noqa: E711 - elementwise
         uncertain = (decision == "review") | (unknown & (confidence < UNSURE))
@@ -143,14 +157,18 @@ class Worklist:
         if self.deciles and len(distance):
             self.distance += np.bincount(np.searchsorted(self.deciles, distance), minlength=10)
 
-    def _add_folders(self, uris: Sequence[str], suspected: np.ndarray) -> None:
-        for uri, found in zip(uris, suspected.tolist(), strict=True):
-            folder = folder_of(uri)
-            if folder not in self.folders and len(self.folders) >= FOLDERS_HELD:
-                folder = "other folders"
-            counts = self.folders.setdefault(folder, [0, 0])
+    def _add_folders(self, uris: Sequence[str], ill: np.ndarray) -> None:
+        for uri, found in zip(uris, ill.tolist(), strict=True):
+            counts = self.folders.setdefault(folder_of(uri), [0, 0])
             counts[0] += 1
             counts[1] += found
+        if len(self.folders) > FOLDERS_HELD:
+            ranked = sorted(self.folders.items(), key=lambda item: (-item[1][1], -item[1][0], item[0]))
+            self.folders = dict(ranked[: FOLDERS_HELD // 2])
+            others = self.folders.setdefault(OTHER_FOLDERS, [0, 0])
+            for _, (scored, suspected) in ranked[FOLDERS_HELD // 2 :]:
+                others[0] += scored
+                others[1] += suspected
 
     def _add_causes(self, bad: pa.Table) -> None:
         for status, error, uri in zip(*(bad[name].to_pylist() for name in ("status", "error", "uri")), strict=True):

@@ -102,7 +102,7 @@ class RunFolder:
         return [uri for folder in folders for uri in storage.list_files(folder, ".parquet", self.storage_options)]
 
     def score_batches(self) -> Iterator[pa.RecordBatch]:
-        """The published scores, a few thousand rows at a time."""
+        """The published scores, at most 65,536 rows at a time."""
         for uri in self.parts(self.scores):
             filesystem, path = self.arrow(uri)
             with pq.ParquetFile(path, filesystem=filesystem) as file:

@@ -124,6 +124,7 @@ def _freeze_manifest(folder: RunFolder, settings: Score, bundle: Bundle) -> Stat
         "complete": False,
         "notice": NOT_FOR_DIAGNOSIS,
         "settings": _redacted(to_dict(settings)),
+        "model_uri": storage.redact(storage.absolute(settings.model)),
         "fingerprint": _fingerprint(settings, bundle),
         "classes": list(bundle.classes),
         "manifest": None,
@@ -316,7 +317,8 @@ def _score_on_ray(
 
 def _publish(folder: RunFolder, state: State) -> State:
     """Move the finished files into place and set the commit mark. Begun again after a kill, it ends the same."""
-    storage.remove_tree(folder.path("summary.html"), folder.storage_options)  # it told of the rows before
+    for name in ("summary.html", "review.html", "review.json", "worklist.parquet"):  # they told of the rows before
+        storage.remove_tree(folder.path(name), folder.storage_options)
     folder.publish(state["finishing"])
     state = {key: value for key, value in state.items() if key != "retrying"}
     state |= {"complete": True, "finishing": None, "finished": datetime.now(UTC).isoformat(timespec="seconds")}

@@ -11,12 +11,14 @@ from btc_ray.model.reference import Reference
 KEPT_ACCEPT, KEPT_REJECT = 0.95, 0.99  # shares of the validation images nearer than `accept_distance` and `reject_distance`
 TARGET_RISK = 0.01  # errors among the accepted validation images, at most
 LEAST_CONFIDENCE = 0.5  # below it another class may be as likely
+NOTHING = 1.01  # a confidence that no image reaches
 COVERAGES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5)
 BINS = 20  # of confidence, 5 % each
 
 
-def fit_reference(features: np.ndarray, labels: np.ndarray) -> Reference:
-    """Class means and a shared covariance of training features, shrunk so that it can be inverted.
+def fit_reference(features: np.ndarray, labels: np.ndarray) -> Reference | None:
+    """Class means and a shared covariance of training features, shrunk so that it can be inverted. None where there is no spread to
+    measure by: one image a class, or features that are not finite.
 
     Args:
         features: float32 (N, F), one image of each group of copies.
@@ -26,6 +28,8 @@ def fit_reference(features: np.ndarray, labels: np.ndarray) -> Reference:
     """
     means = np.stack([features[labels == label].mean(axis=0) for label in np.unique(labels)])
     within = features - means[np.unique(labels, return_inverse=True)[1]]
+    if not np.isfinite(within).all() or not within.any():
+        return None
     precision = LedoitWolf(assume_centered=True).fit(within.astype(np.float64)).precision_
     return Reference(means=means.astype(np.float32), precision=precision.astype(np.float32))
 
@@ -36,8 +40,9 @@ def choose_thresholds(
     """The `decision` of a bundle.
 
     `accept_distance` and `reject_distance` keep 95 and 99 % of the validation images; `accept_confidence` is the lowest at which,
-    of those near enough, at most 1 % are wrong. Beside them what justifies them (`risk_coverage`) and what a run's scores are
-    compared with (`confidence`, `distance`, `class_shares`).
+    of those near enough, at most 1 % are wrong, and above 1, so that nothing is accepted, where there is none or where they are
+    fewer than a hundred, of which 1 % cannot be told. Beside them what justifies them (`risk_coverage`), what a run's scores are
+    compared with (`confidence`, `distance_deciles`), and `class_shares` of the training images.
 
     Args:
         probabilities: float32 (N, C), calibrated, of validation images.
@@ -93,11 +98,12 @@ def risk_coverage(confidence: np.ndarray, right: np.ndarray) -> list[dict[str, A
 
 
 def _least_confidence(confidence: np.ndarray, right: np.ndarray) -> float:
-    """The lowest confidence at and above which at most TARGET_RISK are wrong; above 1, which accepts nothing, where there is none."""
-    if not len(confidence):
-        return 1.01
+    """The lowest confidence, LEAST_CONFIDENCE or more, at and above which at most TARGET_RISK are wrong; NOTHING where there is none."""
+    if len(confidence) * TARGET_RISK < 1:
+        return NOTHING
     order = np.argsort(-confidence, kind="stable")
     wrong = np.cumsum(~right[order])
     last = np.append(np.diff(confidence[order]) != 0, True)  # equal confidences go together
-    good = np.flatnonzero(last & (wrong <= TARGET_RISK * np.arange(1, len(order) + 1)))
-    return max(float(confidence[order[good[-1]]]), LEAST_CONFIDENCE) if len(good) else 1.01
+    sure = confidence[order] >= LEAST_CONFIDENCE
+    good = np.flatnonzero(last & sure & (wrong <= TARGET_RISK * np.arange(1, len(order) + 1)))
+    return float(confidence[order[good[-1]]]) if len(good) else NOTHING

@@ -91,7 +91,10 @@ def _stored(backbone: Mapping[str, Tensor], beside: str, storage_options: Mappin
     try:
         yield uri
     finally:
-        storage.remove_tree(uri, storage_options)
+        try:
+            storage.remove_tree(uri, storage_options)
+        except OSError as error:  # what was computed is worth more than the room
+            say(f"{uri} could not be removed ({error}); it is not needed any more.")
 
 
 def backbone_features(

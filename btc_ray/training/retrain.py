@@ -111,13 +111,17 @@ def retrain(settings: Retrain, *, ray_session: Callable[[], AbstractContextManag
     validation, test = images.rows("validation"), images.rows("test")
     temperature = fit_temperature(logits[validation], images.labels[validation])
     reference = fit_reference(seen[learned], images.labels[learned])
-    stored = reference.to_bytes()
-    decision = choose_thresholds(
-        softmax(logits[validation] / temperature, axis=1),
-        reference.distance(seen[validation]),
-        images.labels[validation],
-        shares=np.bincount(images.labels[learned], minlength=len(images.classes)) / len(learned),
-    )
+    decision: dict[str, Any] = {}
+    if reference is None:
+        say("The training images' features have no spread: nothing can be told about how strange an image is, or decided.")
+    else:
+        decision = choose_thresholds(
+            softmax(logits[validation] / temperature, axis=1),
+            reference.distance(seen[validation]),
+            images.labels[validation],
+            shares=np.bincount(images.labels[learned], minlength=len(images.classes)) / len(learned),
+        )
+    stored = b"" if reference is None or not decision else reference.to_bytes()
     bundle = write_bundle(
         settings.output,
         state=network.state_dict(),
@@ -144,7 +148,7 @@ def retrain(settings: Retrain, *, ray_session: Callable[[], AbstractContextManag
         test_time_flips=settings.test_time_flips,
         decision=decision and decision | {"reference_id": reference_id(stored)},
         parts={
-            REFERENCE: stored,
+            **({REFERENCE: stored} if stored else {}),
             "metrics.parquet": to_bytes(pa.Table.from_pylist(fitted.history)),
             "split.parquet": to_bytes(images.table()),
         },

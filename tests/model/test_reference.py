@@ -26,6 +26,7 @@ def clouds(count: int = 600, width: int = 8) -> tuple[np.ndarray, np.ndarray]:
 def test_the_distance_is_mahalanobis_to_the_nearest_class() -> None:
     features, labels = clouds()
     reference = fit_reference(features, labels)
+    assert reference is not None
     asked = np.random.default_rng(1).normal(size=(20, 8)).astype(np.float32) * 10
     expected = [min(mahalanobis(row, mean, reference.precision) for mean in reference.means) for row in asked]
     np.testing.assert_allclose(reference.distance(asked), expected, rtol=1e-4)
@@ -35,9 +36,16 @@ def test_the_distance_is_mahalanobis_to_the_nearest_class() -> None:
 
 def test_few_images_still_give_a_covariance_that_can_be_inverted() -> None:
     features, labels = clouds(12, width=64)
-    distance = fit_reference(features, labels).distance(features)
+    reference = fit_reference(features, labels)
+    assert reference is not None
+    distance = reference.distance(features)
     assert np.isfinite(distance).all()
-    assert distance.max() < fit_reference(features, labels).distance(features + 50).min()
+    assert distance.max() < reference.distance(features + 50).min()
+
+
+def test_features_without_spread_give_no_reference() -> None:
+    assert fit_reference(np.eye(4, dtype=np.float32), np.arange(4)) is None
+    assert fit_reference(np.full((8, 4), np.nan, np.float32), np.arange(8) % 2) is None
 
 
 def test_energy_is_low_where_a_class_is_sure() -> None:
@@ -78,9 +86,19 @@ def test_thresholds_keep_most_validation_images_and_few_errors() -> None:
     assert choose_thresholds(probabilities[:0], np.empty(0), labels[:0], shares=(0.7, 0.3)) == {}
 
 
-def test_a_model_that_is_always_wrong_has_nothing_accepted() -> None:
-    found = choose_thresholds(np.tile([0.9, 0.1], (50, 1)), np.ones(50), np.ones(50, int), shares=(0.5, 0.5))
+@pytest.mark.parametrize(
+    ("confidence", "right"),
+    [
+        (np.full(200, 0.9), np.zeros(200, bool)),  # always wrong
+        (np.full(50, 0.9), np.ones(50, bool)),  # too few to tell 1 % of
+        (np.repeat([0.9, 0.4], 100), np.arange(200) >= 2),  # at 0.9 two of a hundred are wrong, and 0.4 is no answer to take
+    ],
+)
+def test_nothing_is_accepted_that_validation_does_not_justify(confidence: np.ndarray, right: np.ndarray) -> None:
+    probabilities = np.column_stack([confidence, *(1 - confidence)[None].repeat(2, 0) / 2])
+    found = choose_thresholds(probabilities, np.ones(len(right)), np.where(right, 0, 1), shares=(0.5, 0.25, 0.25))
     assert found["validation"]["accepted"] == 0
+    assert found["accept_confidence"] > 1
 
 
 def test_risk_coverage_keeps_the_most_confident() -> None:

@@ -35,6 +35,7 @@ def scores(count: int, *, decided: bool = True, seed: int = 0) -> pa.Table:
         **{name: pa.array(np.full(count, 100), pa.int32()) for name in ("width", "height")},
         **{f"crop_{name}": pa.array(np.full(count, 10), pa.int32()) for name in "xywh"},
         "crop_status": ["cropped"] * count,
+        "content_sha256": [f"{number:064x}" for number in range(count)],
         "label": pa.array(np.array(CLASSES, object)[best], mask=bad),
         "confidence": pa.array(confidence, mask=bad),
         **{f"prob_{name}": pa.array(probabilities[:, number], mask=bad) for number, name in enumerate(CLASSES)},
@@ -92,12 +93,42 @@ def test_a_table_without_decisions_is_sorted_by_confidence() -> None:
     assert "strange" not in chosen["tier"].to_pylist()
 
 
+def test_tumours_that_are_not_accepted_are_counted_all_the_same(model: Path) -> None:
+    table = scores(500)
+    table = table.set_column(table.schema.get_field_index("decision"), "decision", pa.array(["review"] * 500))
+    record = describe_run(worklist(table), read_bundle(str(model)), {"fingerprint": {}}, shown=100)
+    ill = sum(count for name, count in record["labels"] if name != "notumor")
+    assert record["headline"] == f"A tumour is the likeliest answer for {ill} of {record['scored']} images"
+    assert any("No answer is accepted" in warning for warning in record["warnings"])
+    assert sum(folder["suspected"] for folder in record["folders"]) == ill
+
+
+def test_without_a_healthy_class_nothing_is_called_a_tumour() -> None:
+    names = {f"prob_{name}": f"prob_grade{number}" for number, name in enumerate(CLASSES)}
+    table = scores(300)
+    table = table.rename_columns([names.get(name, name) for name in table.column_names])
+    found = read_worklist(table.to_batches(), [f"grade{number}" for number in range(4)], most=400, decision={})
+    assert np.isnan(found.chosen()["suspicion"].to_numpy()).all()
+
+
+def test_a_run_without_scored_images_has_a_worklist_without_rows() -> None:
+    table = scores(10)
+    bad = table.set_column(table.schema.get_field_index("status"), "status", pa.array(["failed"] * 10))
+    empty, full = worklist(bad).chosen(), worklist(table).chosen()
+    assert len(empty) == 0
+    assert empty.schema.names == full.schema.names
+    assert empty.schema.field("suspicion").type == full.schema.field("suspicion").type
+
+
 def test_scores_of_other_classes_are_refused() -> None:
     with pytest.raises(WorklistError, match="prob_fracture"):
         read_worklist(scores(5).to_batches(), ("fracture",), most=5, decision={})
 
 
-@pytest.mark.parametrize(("classes", "expected"), [(CLASSES, "notumor"), (("No tumor", "tumor"), "No tumor"), (("a", "b"), None)])
+@pytest.mark.parametrize(
+    ("classes", "expected"),
+    [(CLASSES, "notumor"), (("No tumor", "tumor"), "No tumor"), (("a", "no_tumour"), "no_tumour"), (("a", "b"), None)],
+)
 def test_the_class_of_healthy_images_is_known_by_its_name(classes: tuple[str, ...], expected: str | None) -> None:
     assert healthy_class(classes) == expected
 
@@ -152,7 +183,15 @@ def test_the_activation_map_is_what_gradients_give() -> None:
 def test_a_file_name_cannot_leave_the_script_it_stands_in(model: Path) -> None:
     table = scores(3).to_pylist()
     for row in table:
-        row |= {"suspicion": 0.5, "tier": "other", "picture": None, "heat": None, "problem": "gone", "uri": "</script><b>&.png"}
+        row |= {
+            "suspicion": 0.5,
+            "content_sha256": "0",
+            "tier": "other",
+            "picture": None,
+            "heat": None,
+            "problem": "gone",
+            "uri": "</script><b>&.png",
+        }
     found = worklist(scores(30))
     record = describe_run(found, read_bundle(str(model)), {"fingerprint": {}}, shown=3)
     page = write_review(record, table)
