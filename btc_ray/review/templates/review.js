@@ -20,7 +20,10 @@
 
   function picture(row) {
     const seen = make("div", "seen");
-    if (!row.i) { seen.classList.add("none"); seen.textContent = row.e || "no picture"; return seen; }
+    if (!row.i) {
+      seen.classList.add("none"); seen.title = row.e || "no picture"; seen.append(make("span", "", seen.title));
+      return seen;
+    }
     seen.style.aspectRatio = row.a || 1;
     const whole = make("img", "whole");
     whole.src = row.i; whole.alt = row.l + ", " + row.u.split(/[\/\\]|::/).pop();
