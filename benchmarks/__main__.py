@@ -36,6 +36,7 @@ def main() -> int:
         ["benchmarks.crops", "--data", chosen.data],
         ["benchmarks.copies", "--data", chosen.data],
         ["benchmarks.training"],
+        ["benchmarks.peers", *(["--model", chosen.model] if chosen.model else [])],
     ]
     if chosen.model:
         commands.append(["benchmarks.main_job", "--data", chosen.data, "--model", chosen.model])
