@@ -15,6 +15,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
@@ -99,8 +100,8 @@ def _run(
 
 def _equal(found: pd.DataFrame, expected: pd.DataFrame) -> bool:
     floats = [name for name in expected.columns if expected[name].dtype == "float32"]
-    near = (found[floats].fillna(-1) - expected[floats].fillna(-1)).abs().to_numpy().max() < 1e-4
-    return bool(near) and found.drop(columns=floats).equals(expected.drop(columns=floats))
+    near = np.allclose(found[floats], expected[floats], rtol=1e-4, atol=1e-4, equal_nan=True)
+    return near and found.drop(columns=floats).equals(expected.drop(columns=floats))
 
 
 def _kill_gateway(staged: str) -> None:

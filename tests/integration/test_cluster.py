@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
@@ -63,7 +64,7 @@ def _end(process: subprocess.Popen[bytes], log: Path, seconds: float = 600) -> i
 def _equal(found: pd.DataFrame, expected: pd.DataFrame) -> None:
     floats = [name for name in found.columns if found[name].dtype == "float32"]
     assert found.drop(columns=floats).equals(expected.drop(columns=floats))
-    assert (found[floats] - expected[floats]).abs().to_numpy().max() < 1e-4
+    np.testing.assert_allclose(found[floats], expected[floats], rtol=1e-4, atol=1e-4)
 
 
 def test_a_detached_job_is_found_again_and_neither_a_lost_nor_a_hanging_node_costs_a_row(

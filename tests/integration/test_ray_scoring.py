@@ -79,7 +79,7 @@ def _same(run: Path, undisturbed: Path) -> None:
     assert found["row_id"].tolist() == expected["row_id"].tolist()
     floats = [name for name in found.columns if found[name].dtype == "float32"]
     assert found.drop(columns=floats).equals(expected.drop(columns=floats))
-    assert (found[floats].fillna(-1) - expected[floats].fillna(-1)).abs().to_numpy().max() < 1e-4
+    np.testing.assert_allclose(found[floats], expected[floats], rtol=1e-4, atol=1e-4)
     assert state(run)["complete"] is True
 
 

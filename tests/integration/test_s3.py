@@ -11,6 +11,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -89,7 +90,7 @@ def _comparable(table: pd.DataFrame, inputs: str) -> pd.DataFrame:
 def _same(found: pd.DataFrame, expected: pd.DataFrame) -> None:
     floats = [name for name in expected.columns if expected[name].dtype == "float32"]
     pd.testing.assert_frame_equal(found.drop(columns=floats), expected.drop(columns=floats))
-    assert (found[floats].fillna(-1) - expected[floats].fillna(-1)).abs().to_numpy().max() < 1e-4
+    np.testing.assert_allclose(found[floats], expected[floats], rtol=1e-4, atol=1e-4)
 
 
 def _score(remote: Bucket, model: str, inputs: str, run: str, *flags: str) -> int:
