@@ -75,7 +75,7 @@ def fit(
     # Ray Train looks for reports every 2 s, and a report waits for the look: an epoch of a head takes a tenth of that.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
     with reading(epochs=recipe.epochs, folder=tensorboard, mlflow=mlflow, name=name, parameters=vars(recipe)) as journal:
-        trainer = TorchTrainer(
+        trainer = _Trainer(
             _train_loop,
             train_loop_config={
                 "recipe": recipe,
@@ -108,6 +108,21 @@ def fit(
     chosen = choose_epoch(history, kept, independent=len(np.unique(examples["validation"].copies)))
     found = _read_checkpoint(kept[chosen])
     return Fitted(state=found["model"], epoch=found["epoch"], history=history)
+
+
+class _Trainer(TorchTrainer):
+    """Ray Train's own, less a helper that cannot work where Ray has no dashboard.
+
+    The helper takes away the placement group of a controller that died, and asks the dashboard whether it lives: without one, its last
+    question keeps the end of every training waiting for twelve seconds. A Ray without a dashboard is the driver's own, and goes with
+    it. Should Ray name these things otherwise one day, the seconds come back and nothing else.
+    """
+
+    def _create_default_callbacks(self) -> list[Any]:
+        callbacks = super()._create_default_callbacks()
+        if ray.init(ignore_reinit_error=True, logging_level="error").address_info["webui_url"]:
+            return callbacks
+        return [callback for callback in callbacks if type(callback).__name__ != "PlacementGroupCleanerCallback"]
 
 
 def choose_epoch(history: Sequence[Mapping[str, Any]], kept: Collection[int], *, independent: int) -> int:
