@@ -20,7 +20,7 @@ from btc_ray.cluster import available_cpus
 from btc_ray.images.prepare import Preprocess, prepare
 from btc_ray.model.bundle import Bundle, library_versions, read_arrays, read_bundle
 from btc_ray.model.engine import EngineError, choose, open_engine
-from btc_ray.model.folded import FoldedResNet18
+from btc_ray.model.folded import folded_network
 
 Call = Callable[[np.ndarray], object]
 REFERENCE = "torch fp32"
@@ -40,13 +40,13 @@ def ours(uri: str, calls: int) -> Iterator[tuple[str, Call]]:
 
 
 def others(uri: str, bundle: Bundle, batch: int) -> Iterator[tuple[str, Call]]:
-    """What else could compute: logits alone, at one batch size."""
+    """What else could compute: features alone, at one batch size."""
     state = {name: torch.from_numpy(array) for name, array in read_arrays(uri, bundle).items()}
-    network = FoldedResNet18(state, mean=bundle.mean, std=bundle.std, device="cpu")
+    network = folded_network(state, mean=bundle.mean, std=bundle.std, device="cpu")
     example = torch.zeros(batch, SIZE, SIZE, dtype=torch.uint8)
-    network(example)  # the part of the stem that no grey level changes is kept from here on
+    network.features(example)  # the part of the stem that no grey level changes is kept from here on
     try:
-        compiled = torch.compile(lambda grey: network(grey), options={"freezing": True})
+        compiled = torch.compile(network.features, options={"freezing": True})
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
             began = time.perf_counter()
             compiled(example)

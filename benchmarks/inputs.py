@@ -57,7 +57,7 @@ def write_model(folder: Path, *, size: int = 224) -> Path:
 
     from btc_ray.images.prepare import Preprocess, prepare
     from btc_ray.model.bundle import IMAGENET_MEAN, IMAGENET_STD, write_bundle
-    from btc_ray.model.folded import FoldedResNet18
+    from btc_ray.model.folded import folded_network
     from btc_ray.model.weights import initial_network
 
     preprocess = Preprocess(size=size)
@@ -65,7 +65,7 @@ def write_model(folder: Path, *, size: int = 224) -> Path:
     found = [prepare(_encoded(number, size=256), preprocess).pixels for number in range(120)]
     crops = torch.from_numpy(np.stack([pixels for pixels in found if pixels is not None]))
     with torch.inference_mode():
-        backbone = FoldedResNet18(state, mean=IMAGENET_MEAN, std=IMAGENET_STD, device="cpu")
+        backbone = folded_network(state, mean=IMAGENET_MEAN, std=IMAGENET_STD, device="cpu")
         features = torch.cat([backbone.features(batch) for batch in crops.split(8)]).double()
     # Ridge regression of the one-hot labels on the features, times 10 so that the softmax is sure of most.
     wanted = torch.eye(len(LABELS), dtype=torch.float64)[torch.arange(len(features)) % len(LABELS)]

@@ -122,7 +122,7 @@ def ask_bundle(work: Inputs) -> dict[str, Any]:
     choice = choose(device=work.chosen.device, precision=work.chosen.precision)
     engine = open_engine(work.chosen.model, choice, storage_options=work.chosen.storage())
     labels = work.asked.rows["label"].to_pylist()
-    found = ask_masked(lambda pixels: engine.answers(pixels).probabilities, work.asked.pixels, labels, work.bundle.classes)
+    found = ask_masked(engine.probabilities, work.asked.pixels, labels, work.bundle.classes)
     return found | {
         "model": storage.redact(work.chosen.model),
         "model_id": work.bundle.model_id,

@@ -146,9 +146,9 @@ def _explainer(uri: str, bundle: Bundle, options: Mapping[str, str], *, threads:
     import torch
 
     from btc_ray.model.activation import activation_maps
-    from btc_ray.model.folded import FoldedResNet18
+    from btc_ray.model.folded import folded_network
 
     torch.set_num_threads(threads)
-    network = FoldedResNet18(read_weights(uri, bundle, options), mean=bundle.mean, std=bundle.std, device="cpu")
+    network = folded_network(read_weights(uri, bundle, options), mean=bundle.mean, std=bundle.std, device="cpu")
     number = {name: number for number, name in enumerate(bundle.classes)}
     return lambda pixels, labels: activation_maps(network, pixels, np.array([number[label] for label in labels]))

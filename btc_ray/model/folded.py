@@ -1,4 +1,4 @@
-"""The folded ResNet18 in torch: grey in, logits or features out, no module and no torchvision.
+"""The folded ResNet18 in torch: grey in, features out, no module and no torchvision.
 
 Importing torchvision costs as much as importing torch (2 s), which a laptop run of 100 images would notice. The tests hold this
 network to torchvision's.
@@ -11,44 +11,32 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from btc_ray.model.folding import Convolution, fold
+from btc_ray.model.folding import Convolution, Folded, fold
 
 Placed = tuple[Tensor, Tensor]  # weight and bias on the device
 
 
 class FoldedResNet18:
-    """uint8 grey (N, H, W) in, logits (N, classes) out. State of a torchvision `resnet18` in evaluation mode, on any device.
+    """uint8 grey (N, H, W) in, what the head sees out; a torchvision `resnet18` in evaluation mode, on any device.
 
-    Under autocast the stem, the mean over the image and the head stay fp32, and with bf16 the first block too. The stem's two
+    Under autocast the stem and the mean over the image stay fp32, and with bf16 the first block too. The stem's two
     parts (see `folding.Folded`) are large and of opposite sign: bf16 throughout moved a fine-tuned model's probabilities by up to
     0.048 on real images, with the stem in fp32 by 0.023, with the first block as well by 0.013.
     """
 
-    def __init__(self, state: Mapping[str, Tensor], *, mean: Sequence[float], std: Sequence[float], device: str) -> None:
-        self._device = device
-        self._folded = fold({name: tensor.detach().float().cpu().numpy() for name, tensor in state.items()}, mean=mean, std=std)
+    def __init__(self, folded: Folded, *, device: str) -> None:
+        self._device, self._folded = device, folded
         self._grey = torch.from_numpy(self._folded.grey).to(device, memory_format=torch.channels_last)
         self._borders: dict[tuple[int, int], Tensor] = {}
         self._blocks = [
             (block.stride, self._placed(block.first), self._placed(block.second), block.shortcut and self._placed(block.shortcut))
             for block in self._folded.blocks
         ]
-        weight, bias = self._folded.head
-        self._head = (torch.from_numpy(weight).to(device), torch.from_numpy(bias).to(device))
-
-    @property
-    def classes(self) -> int:
-        return self._folded.classes
 
     @property
     def head(self) -> tuple[np.ndarray, np.ndarray]:
         """float32 weight (classes, 512) and bias (classes,)."""
         return self._folded.head
-
-    def __call__(self, grey: Tensor) -> Tensor:
-        features = self.features(grey)
-        with torch.autocast(self._device, enabled=False):
-            return F.linear(features, *self._head)
 
     def features(self, grey: Tensor) -> Tensor:
         """What the last layer sees: float32 (N, 512)."""
@@ -85,3 +73,9 @@ def _through(x: Tensor, blocks: Sequence[tuple[int, Placed, Placed, Placed | Non
         x = F.conv2d(x, *first, stride=stride, padding=1).relu_()
         x = F.conv2d(x, *second, padding=1).add_(kept).relu_()
     return x
+
+
+def folded_network(state: Mapping[str, Tensor], *, mean: Sequence[float], std: Sequence[float], device: str) -> FoldedResNet18:
+    """Of the state of a torchvision `resnet18`, as `fold` takes it."""
+    arrays = {name: tensor.detach().float().cpu().numpy() for name, tensor in state.items()}
+    return FoldedResNet18(fold(arrays, mean=mean, std=std), device=device)

@@ -46,10 +46,6 @@ class Folded:
     blocks: tuple[Block, ...]
     head: tuple[np.ndarray, np.ndarray]
 
-    @property
-    def classes(self) -> int:
-        return len(self.head[1])
-
 
 def fold(state: Mapping[str, np.ndarray], *, mean: Sequence[float], std: Sequence[float]) -> Folded:
     """Fold the state of a torchvision `resnet18`. Raises KeyError for a state that is none."""

@@ -5,11 +5,10 @@ import threading
 import numpy as np
 import openvino as ov
 
-from btc_ray.model.bundle import Bundle, BundleError
-from btc_ray.model.engine import Choice, EngineError, Precision
-from btc_ray.model.folding import FEATURES, fold, mean_of_views, views
+from btc_ray.model.bundle import Bundle
+from btc_ray.model.engine import Choice, Engine, EngineError, Precision
 from btc_ray.model.openvino_graph import resnet18
-from btc_ray.model.reference import Answers, Head, Reference
+from btc_ray.model.reference import Reference
 
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
 
@@ -26,9 +25,9 @@ def choose_precision(precision: Precision) -> str:
     return precision
 
 
-class OpenVINOEngine:
-    """ResNet18 compiled for this CPU. Safe to call from several threads: `calls` of them compute at a time, with `threads` threads
-    each; None leaves the number to OpenVINO."""
+class OpenVINOEngine(Engine):
+    """ResNet18 compiled for this CPU: `calls` calls compute at a time, with `threads` threads each; None leaves the number to
+    OpenVINO."""
 
     def __init__(
         self,
@@ -40,16 +39,7 @@ class OpenVINOEngine:
         threads: int | None = None,
         calls: int = 1,
     ) -> None:
-        self.choice = choice
-        try:
-            folded = fold(state, mean=bundle.mean, std=bundle.std)
-        except KeyError as error:
-            raise BundleError(f"the weights are not those of a {bundle.architecture}: {error.args[0]} is missing.") from error
-        if folded.classes != len(bundle.classes):
-            raise BundleError(f"the weights tell {folded.classes} classes apart, bundle.json names {len(bundle.classes)}.")
-        weight, bias = folded.head
-        self._head = Head(weight=weight, bias=bias, temperature=bundle.temperature, reference=reference)
-        self._flips = bundle.test_time_flips
+        super().__init__(bundle, state, choice, reference)
         settings = {
             "INFERENCE_PRECISION_HINT": _HINTS[choice.precision],
             "NUM_STREAMS": calls,
@@ -58,19 +48,12 @@ class OpenVINOEngine:
         }
         if threads is not None:
             settings["INFERENCE_NUM_THREADS"] = threads * calls
-        self._model = ov.Core().compile_model(resnet18(folded), "CPU", settings)
+        self._model = ov.Core().compile_model(resnet18(self._folded), "CPU", settings)
         self._of_thread = threading.local()
 
-    def answers(self, pixels: np.ndarray) -> Answers:
-        """uint8 (N, H, W) grey crops in; see `Engine`."""
-        if len(pixels) == 0:
-            return self._head.answers(np.empty((0, FEATURES), np.float32))
+    def _features(self, pixels: np.ndarray) -> np.ndarray:
         if not hasattr(self._of_thread, "request"):
             self._of_thread.request = self._model.create_infer_request()
         request = self._of_thread.request
-        request.infer([views(pixels, flips=self._flips)[:, None]], share_inputs=True)
-        return self._head.answers(mean_of_views(request.get_output_tensor().data, flips=self._flips))
-
-    def probabilities(self, pixels: np.ndarray) -> np.ndarray:
-        """uint8 (N, H, W) grey crops in, float32 (N, classes) probabilities out; temperature applied."""
-        return self.answers(pixels).probabilities
+        request.infer([pixels[:, None]], share_inputs=True)
+        return request.get_output_tensor().data

@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,15 +32,15 @@ class Reference:
         Source: Lee et al., A Simple Unified Framework for Detecting Out-of-Distribution Samples and Adversarial Attacks, NeurIPS
         2018, for the last layer's features alone.
         """
-        # (x − m)ᵀ P (x − m) = xᵀPx − 2 xᵀPm + mᵀPm, in float64: the terms are large and cancel.
-        values, means, precision = (array.astype(np.float64) for array in (features, self.means, self.precision))
-        towards = means @ precision
-        squares = (
-            np.einsum("nf,nf->n", values @ precision, values)[:, None]
-            - 2 * values @ towards.T
-            + np.einsum("cf,cf->c", towards, means)
-        )
-        return np.sqrt(np.maximum(squares.min(axis=1), 0)).astype(np.float32)
+        half, means = self._whitening
+        apart = (features.astype(np.float64) @ half)[:, None] - means
+        return np.linalg.norm(apart, axis=2).min(axis=1, initial=np.inf).astype(np.float32)
+
+    @cached_property
+    def _whitening(self) -> tuple[np.ndarray, np.ndarray]:
+        """L of P = L Lᵀ, which makes the distance a plain one, and the means seen through it: float64 (F, F) and (C, F)."""
+        half = np.linalg.cholesky(self.precision.astype(np.float64))
+        return half, self.means.astype(np.float64) @ half
 
     def to_bytes(self) -> bytes:
         """As `reference.safetensors` holds it."""
@@ -90,6 +91,32 @@ def decide(confidence: np.ndarray, distance: np.ndarray, thresholds: Mapping[str
     decisions[(confidence >= thresholds["accept_confidence"]) & (distance <= thresholds["accept_distance"])] = ACCEPT
     decisions[distance > thresholds["reject_distance"]] = REJECT
     return decisions
+
+
+def in_words(decision: Mapping[str, Any]) -> str:
+    """What a bundle accepts, puts up for review and rejects, and what that came to on its validation images."""
+    if not decision:
+        return "No thresholds were measured: nothing is accepted, put up for review or rejected."
+    found, near = decision["validation"], f"feature distance at most {decision['accept_distance']:.1f}"
+    accepts = (
+        f"accept: confidence at least {decision['accept_confidence']:.3f} and {near}."
+        if decision["accept_confidence"] <= 1
+        else f"accept: nothing, since the validation images were too few or too many of them wrong ({near})."
+    )
+    return (
+        f"{accepts} reject: distance above {decision['reject_distance']:.1f}. review: the rest. Of {found['images']:,} validation images "
+        f"{found['accepted']:,} are accepted, {found['wrong_among_accepted']:,} of them wrong; of all, {found['wrong']:,} are wrong."
+    )
+
+
+def most_confident(confidence: np.ndarray, share: float) -> np.ndarray:
+    """Which of N images are kept where the least confident are left to a person: bool (N,), at least one.
+
+    Source: El-Yaniv and Wiener, On the Foundations of Noise-free Selective Classification, JMLR 2010.
+    """
+    kept = np.zeros(len(confidence), bool)
+    kept[np.argsort(-confidence, kind="stable")[: max(1, round(share * len(confidence)))]] = True
+    return kept
 
 
 class Answers(NamedTuple):

@@ -19,7 +19,7 @@ from btc_ray.archive import storage
 from btc_ray.dataset.crops import Crops
 from btc_ray.images.batch import pixels_of
 from btc_ray.model.bundle import IMAGENET_MEAN, IMAGENET_STD
-from btc_ray.model.folded import FoldedResNet18
+from btc_ray.model.folded import folded_network
 from btc_ray.model.folding import FEATURES
 from btc_ray.model.weights import parse_state
 from btc_ray.pool import IO_ARGS, Pool, data_context
@@ -59,7 +59,7 @@ class _FeatureActor:
         backbone = parse_state(storage.read_bytes(weights, storage_options), weights)
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         no_head = {"fc.weight": torch.empty(0, FEATURES), "fc.bias": torch.empty(0)}
-        self._network = FoldedResNet18({**backbone, **no_head}, mean=IMAGENET_MEAN, std=IMAGENET_STD, device=self._device)
+        self._network = folded_network({**backbone, **no_head}, mean=IMAGENET_MEAN, std=IMAGENET_STD, device=self._device)
         self._variants, self._row_ids = variants, row_ids
 
     def __call__(self, batch: pa.Table) -> pa.Table:

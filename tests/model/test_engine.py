@@ -13,7 +13,7 @@ import torch
 
 from btc_ray.model.bundle import IMAGENET_MEAN, IMAGENET_STD, read_arrays, read_bundle, read_weights
 from btc_ray.model.engine import EngineError, EngineName, choose, open_engine
-from btc_ray.model.folded import FoldedResNet18
+from btc_ray.model.folded import folded_network
 from btc_ray.model.network import build_network
 from btc_ray.model.torch_engine import TorchEngine, choose_precision
 
@@ -86,17 +86,21 @@ def test_what_the_machine_does_not_have_is_refused_by_name() -> None:
         choose_precision("fp16", "cpu")
 
 
+HEADLESS = {"fc.weight": torch.empty(0, 512), "fc.bias": torch.empty(0)}
+
+
 @pytest.mark.parametrize("shape", [(64, 64), (224, 224), (97, 65)])
 def test_the_folded_network_is_torchvisions_to_rounding(shape: tuple[int, int]) -> None:
     torch.manual_seed(0)
     network = build_network(3)
     network.train()(torch.randn(8, 3, 64, 64))  # gives BatchNorm statistics that are not those of its start
-    folded = FoldedResNet18(network.eval().state_dict(), mean=IMAGENET_MEAN, std=IMAGENET_STD, device="cpu")
+    network.fc = torch.nn.Identity()
+    folded = folded_network(network.eval().state_dict() | HEADLESS, mean=IMAGENET_MEAN, std=IMAGENET_STD, device="cpu")
     grey = torch.randint(0, 256, (2, *shape), dtype=torch.uint8)
     images = grey.float().div(255).unsqueeze(1).expand(-1, 3, -1, -1)
     images = (images - torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1)) / torch.tensor(IMAGENET_STD).view(1, 3, 1, 1)
     with torch.inference_mode():
-        torch.testing.assert_close(folded(grey), network(images), atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(folded.features(grey), network(images), atol=1e-4, rtol=1e-4)
 
 
 def test_scoring_does_not_import_torchvision(model: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 from btc_ray.images.phantom import make_phantom
 from btc_ray.model.activation import activation_maps
 from btc_ray.model.bundle import read_bundle, read_weights
-from btc_ray.model.folded import FoldedResNet18
+from btc_ray.model.folded import folded_network
 from btc_ray.model.network import build_network
 from btc_ray.review.drift import population_stability
 from btc_ray.review.review_page import heat_picture, write_review
@@ -166,7 +166,7 @@ def test_the_activation_map_is_what_gradients_give() -> None:
     torch.manual_seed(0)
     plain = build_network(4).eval()
     pixels = np.stack([make_phantom("meningioma", seed=seed, size=(128, 128)).pixels for seed in range(3)])
-    folded = FoldedResNet18(plain.state_dict(), mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2), device="cpu")
+    folded = folded_network(plain.state_dict(), mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2), device="cpu")
     found = activation_maps(folded, pixels, np.array([0, 1, 2]))
     kept: list[torch.Tensor] = []
     plain.layer4.register_forward_hook(lambda module, inputs, output: kept.append(output))
