@@ -8,6 +8,7 @@ from typing import Any
 from btc_ray import settings
 from btc_ray.archive import storage
 from btc_ray.model.bundle import read_bundle
+from btc_ray.model.reference import in_words
 
 
 class InfoError(ValueError):
@@ -46,11 +47,8 @@ def _bundle_lines(facts: Mapping[str, Any]) -> dict[str, str]:
         "created": facts["created"] or "unknown",
         "git commit": facts["git_commit"] or "unknown",
     }
-    if decision := facts["decision"]:
-        lines["decision"] = (
-            f"accept from confidence {decision['accept_confidence']:.3f} up to feature distance {decision['accept_distance']:.1f}, "
-            f"reject beyond {decision['reject_distance']:.1f}"
-        )
+    if facts["decision"]:
+        lines["decision"] = in_words(facts["decision"])
     for split, metrics in facts["metrics"].items():
         lines[split] = f"accuracy {metrics['accuracy']:.4f}, loss {metrics['loss']:.4f} on {metrics['images']:,} images"
     return lines

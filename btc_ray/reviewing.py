@@ -19,9 +19,9 @@ from btc_ray.images.prepare import Preprocess
 from btc_ray.model.bundle import Bundle, BundleError, read_bundle, read_weights
 from btc_ray.model.reference import thresholds_id
 from btc_ray.progress import Progress, say
-from btc_ray.scoring.folder import RunFolder
+from btc_ray.scoring.folder import REVIEW, RunFolder
 
-PAGE, RECORD, TABLE = "review.html", "review.json", "worklist.parquet"
+PAGE, RECORD, TABLE = REVIEW
 BATCH = 16
 
 Explain: TypeAlias = Callable[[np.ndarray, Sequence[str]], np.ndarray]
@@ -111,7 +111,7 @@ def _with_pictures(
     for start in range(0, len(rows), BATCH):
         batch = rows[start : start + BATCH]
         found = zip(batch, islice(contents, len(batch)), strict=True)
-        seen = [_seen(content, row["content_sha256"], preprocess) for row, content in found]
+        seen = [_seen(content, row, preprocess) for row, content in found]
         shown = [number for number, (whole, _) in enumerate(seen) if not isinstance(whole, str)]
         crops = [seen[number][1] for number in shown]
         heats = (
@@ -125,20 +125,19 @@ def _with_pictures(
                 yield row | {"picture": small_picture(whole), "heat": heat_picture(heats[number]), "problem": None}
 
 
-def _seen(content: bytes | Exception, content_sha256: str, preprocess: Preprocess) -> tuple[np.ndarray | str, np.ndarray]:
-    """The whole image, or why there is none, and the crop that the model saw."""
+def _seen(content: bytes | Exception, row: Mapping[str, Any], preprocess: Preprocess) -> tuple[np.ndarray | str, np.ndarray]:
+    """The whole image, or why there is none, and the crop that the model saw, which its row tells."""
     from btc_ray.images.decode import decode
-    from btc_ray.images.prepare import prepare
+    from btc_ray.images.prepare import square
 
     nothing = np.empty(0, np.uint8)
     if isinstance(content, Exception):
         return str(content), nothing
-    if hashlib.sha256(content).hexdigest() != content_sha256:
+    if hashlib.sha256(content).hexdigest() != row["content_sha256"]:
         return "the file has changed since it was scored", nothing
-    crop = prepare(content, preprocess)
-    if crop.pixels is None:
-        return str(crop.error), nothing
-    return decode(content, max_pixels=preprocess.max_pixels), crop.pixels
+    grey = decode(content, max_pixels=preprocess.max_pixels)
+    x, y, w, h = (row[f"crop_{name}"] for name in "xywh")
+    return grey, square(grey[y : y + h, x : x + w], preprocess.size)
 
 
 def _explainer(uri: str, bundle: Bundle, options: Mapping[str, str], *, threads: int) -> Explain:

@@ -32,7 +32,6 @@ def deciding(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "risk_coverage": [{"coverage": 1.0, "images": 40, "confidence": 0.3, "accuracy": 0.95}],
         "confidence": [2] * 20,
         "distance_deciles": [float(number) for number in range(1, 10)],
-        "class_shares": [0.25] * 4,
         "reference_id": reference_id(stored),
     }
     (folder / "bundle.json").write_text(json.dumps(content))

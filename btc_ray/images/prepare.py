@@ -111,7 +111,7 @@ def prepare(data: bytes, preprocess: Preprocess) -> Prepared:
     try:
         crop = _crop(grey, preprocess.crop)
         box = crop.box
-        pixels = _square(grey[box.y : box.y + box.h, box.x : box.x + box.w], preprocess.size)
+        pixels = square(grey[box.y : box.y + box.h, box.x : box.x + box.w], preprocess.size)
     except MemoryError:
         return Prepared(status="failed", error=f"not enough memory for {width:,} × {height:,} pixels", width=width, height=height)
     except cv2.error as error:
@@ -129,7 +129,7 @@ def _crop(grey: np.ndarray, method: CropMethod) -> Crop:
     return Crop(Box(0, 0, width, height), "full_frame: cropping is switched off", 0.0)
 
 
-def _square(grey: np.ndarray, size: int) -> np.ndarray:
+def square(grey: np.ndarray, size: int) -> np.ndarray:
     """Resize to uint8 (size, size): shrinking by area first, then enlarging linearly, for a long crop may need one of each."""
     height, width = grey.shape
     if width > size or height > size:

@@ -20,13 +20,13 @@ import fsspec
 import numpy as np
 
 from btc_ray.images.prepare import Preprocess
-from btc_ray.model import reference
 from btc_ray.model.card import model_card
-from btc_ray.model.reference import Reference
+from btc_ray.model.reference import Reference, reference_id
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+REFERENCE = "reference.safetensors"
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 FORMAT = 1
@@ -122,12 +122,12 @@ def read_reference(uri: str, bundle: Bundle, storage_options: Mapping[str, str] 
         return None
     from safetensors import SafetensorError
 
-    name = posixpath.join(uri, reference.FILE)
+    name = posixpath.join(uri, REFERENCE)
     try:
         data = _read(name, storage_options)
     except FileNotFoundError as error:
-        raise BundleError(f"{uri} has no {reference.FILE}: copy the whole bundle folder.") from error
-    if reference.reference_id(data) != bundle.decision.get("reference_id"):
+        raise BundleError(f"{uri} has no {REFERENCE}: copy the whole bundle folder.") from error
+    if reference_id(data) != bundle.decision.get("reference_id"):
         raise BundleError(f"{name} is damaged or belongs to another bundle: its sha256 is not the one in bundle.json.")
     try:
         return Reference.from_bytes(data)
@@ -147,13 +147,15 @@ def write_bundle(
     temperature: float = 1.0,
     test_time_flips: bool = False,
     decision: Mapping[str, Any] | None = None,
+    reference: Reference | None = None,
     parts: Mapping[str, bytes] | None = None,
     storage_options: Mapping[str, str] | None = None,
 ) -> Bundle:
     """Write weights, description, card and other `parts` (name → content); `bundle.json` comes last, so that a bundle which has one
-    is whole."""
+    is whole. `decision`: thresholds, with the `reference` that their distances are measured from."""
     from safetensors.torch import save
 
+    stored = reference.to_bytes() if reference is not None and decision else None
     weights = save({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()})
     bundle = Bundle(
         classes=classes,
@@ -164,7 +166,7 @@ def write_bundle(
         test_time_flips=test_time_flips,
         training=dict(training),
         data=dict(data),
-        decision=dict(decision or {}),
+        decision=dict(decision or {}) | ({"reference_id": reference_id(stored)} if stored else {}),
         metrics=dict(metrics),
         versions=library_versions(),
         git_commit=_git_commit(),
@@ -172,7 +174,7 @@ def write_bundle(
     )
     _remove(posixpath.join(uri, "bundle.json"), storage_options)  # of an older bundle: it would not be whole from here on
     _write(posixpath.join(uri, "model.safetensors"), weights, storage_options)
-    for name, content in (parts or {}).items():
+    for name, content in [*(parts or {}).items(), *([(REFERENCE, stored)] if stored else [])]:
         _write(posixpath.join(uri, name), content, storage_options)
     _write(posixpath.join(uri, "model_card.md"), model_card(bundle).encode(), storage_options)
     _write(posixpath.join(uri, "bundle.json"), (json.dumps(asdict(bundle), indent=2) + "\n").encode(), storage_options)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from btc_ray import NOT_FOR_DIAGNOSIS
+from btc_ray.model.reference import in_words
 
 if TYPE_CHECKING:
     from btc_ray.model.bundle import Bundle
@@ -70,13 +71,9 @@ def model_card(bundle: "Bundle") -> str:
 
 def _decision(decision: Mapping[str, Any]) -> list[str]:
     if not decision:
-        return ["No thresholds were measured: `decision` is empty."]
-    found = decision["validation"]
+        return [in_words(decision)]
     return [
-        f"`accept`: confidence at least {decision['accept_confidence']:.3f} and feature distance at most "
-        f"{decision['accept_distance']:.1f}; `reject`: distance above {decision['reject_distance']:.1f}; else `review`. Of "
-        f"{found['images']:,} validation images {found['accepted']:,} are accepted, {found['wrong_among_accepted']:,} of them wrong; "
-        f"{found['wrong']:,} are wrong of all.",
+        in_words(decision),
         "",
         "| kept, the most confident first | accuracy | confidence at least |",
         "|---|---|---|",

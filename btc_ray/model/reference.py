@@ -15,7 +15,6 @@ import numpy as np
 
 from btc_ray.model.folding import softmax
 
-FILE = "reference.safetensors"
 ACCEPT, REVIEW, REJECT = "accept", "review", "reject"
 
 

@@ -12,7 +12,7 @@ from btc_ray.dataset.copies import Copies, contradicting, join_groups
 from btc_ray.dataset.kinds import KINDS, closest_kinds
 from btc_ray.images.phantom import VIEWS
 from btc_ray.review.label_doubts import Doubts
-from btc_ray.review.report import cause
+from btc_ray.review.tally import Causes, cause
 
 IMAGES = pa.schema(
     [
@@ -183,14 +183,10 @@ def _quantiles(values: np.ndarray) -> dict[str, float | None]:
 
 def _unreadable(columns: Mapping[str, np.ndarray], bad: np.ndarray) -> list[dict[str, Any]]:
     """Why files give no picture, the most frequent cause first."""
-    found: dict[tuple[str, str], list[str]] = {}
+    found = Causes()
     for row in np.flatnonzero(bad).tolist():
-        uri = columns["uri"][row]
-        found.setdefault((columns["status"][row], cause(columns["error"][row] or "", uri)), []).append(uri)
-    return [
-        {"status": state, "cause": why, "images": len(uris), "examples": uris[:EXAMPLES]}
-        for (state, why), uris in sorted(found.items(), key=lambda item: (-len(item[1]), item[0]))
-    ]
+        found.add(columns["status"][row], columns["error"][row], columns["uri"][row])
+    return found.listed()
 
 
 def _copies(columns: Mapping[str, np.ndarray], copies: Copies) -> dict[str, Any]:

@@ -14,12 +14,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
 
+from btc_ray.review.tally import count, folders
+
 SHOWN = 10  # changed labels, and folders
 KEYS = ("uri", "content_sha256")
 NOTHING = "none"  # a null in a cross table
 _NEEDED = ("row_id", *KEYS, "status", "label", "confidence")
 _BATCH = 65_536  # rows whose texts are held at once where a column is streamed
-_FOLDER = r"(?s)^(.*)(?:/|::).*$"  # `archive.zip` of `archive.zip::a.png`, `/a/b` of `/a/b/c.png`
 
 CrossTable = dict[str, dict[str, int]]  # in the first run → in the second → rows
 
@@ -103,7 +104,7 @@ def compare(first: pads.Dataset, second: pads.Dataset) -> Comparison:
     labels, was, now = _coded(first, second, "label", ok, known=classes)
     changed = was != now
     relabelled = ok.where(changed)
-    folders = _folders(second, relabelled.second)
+    places = _folders(second, relabelled.second)
     return Comparison(
         matched_by=matched_by,
         rows=rows,
@@ -118,8 +119,8 @@ def compare(first: pads.Dataset, second: pads.Dataset) -> Comparison:
         labels_changed=len(relabelled),
         differences={name: _difference(first, second, name, ok) for name in columns if name != "decision"},
         surest=_surest(first, second, relabelled, labels, was[changed], now[changed]),
-        folders=dict(sorted(folders.items(), key=lambda item: (-item[1], item[0]))[:SHOWN]),
-        folders_changed=len(folders),
+        folders=dict(sorted(places.items(), key=lambda item: (-item[1], item[0]))[:SHOWN]),
+        folders_changed=len(places),
     )
 
 
@@ -248,8 +249,7 @@ def _folders(scores: pads.Dataset, positions: np.ndarray) -> Counter[str]:
     """How many of the rows at `positions` lie in each folder; the top of an archive is one."""
     counts: Counter[str] = Counter()
     for uris in _streamed(scores, np.sort(positions)):
-        folders = pc.replace_substring_regex(uris, pattern=_FOLDER, replacement=r"\1")
-        counts.update({entry["values"]: entry["counts"] for entry in pc.value_counts(folders).to_pylist()})
+        count(counts, folders(uris))
     return counts
 
 

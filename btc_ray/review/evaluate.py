@@ -10,10 +10,8 @@ import pyarrow as pa
 from btc_ray.model.bundle import Bundle
 from btc_ray.model.reference import ACCEPT, REJECT, REVIEW
 from btc_ray.review.metrics import measure
-from btc_ray.review.report import cause
 from btc_ray.review.sets import ALL, CLEAN, GROUP, NEW, PUBLISHED, SENTENCES, TITLES, ImageSet, Memory, Missing, Truth
-
-EXAMPLES = 5  # per cause of a row that is not ok
+from btc_ray.review.tally import Causes
 
 ERRORS_SCHEMA = pa.schema(
     [
@@ -116,10 +114,11 @@ def _decisions(scores: pa.Table, places: np.ndarray, right: np.ndarray) -> dict[
     if "decision" not in scores.column_names:
         return {}
     said = np.array(scores["decision"].to_pylist(), object)[places]
+    if not any(said):
+        return {}
     return {
         name: {"images": int((said == name).sum()), "right": int((right & (said == name)).sum())}
         for name in (ACCEPT, REVIEW, REJECT)
-        if any(entry is not None for entry in said)
     }
 
 
@@ -178,15 +177,12 @@ def _errors(
 def _causes(truth: Truth, bad: np.ndarray, scores: pa.Table, order: np.ndarray) -> list[dict[str, Any]]:
     """Why images have no probabilities, the most frequent cause first."""
     status, error = scores["status"].to_pylist(), scores["error"].to_pylist()
-    found: dict[tuple[str, str], list[str]] = {}
+    found = Causes()
     for row in np.flatnonzero(bad).tolist():
-        place, uri = int(order[row]), str(truth.uri[row])
-        key = (status[place], cause(error[place] or "", uri)) if place >= 0 else ("missing", "the run has no row for it")
-        found.setdefault(key, []).append(uri)
-    return [
-        {"status": state, "cause": why, "images": len(uris), "examples": uris[:EXAMPLES]}
-        for (state, why), uris in sorted(found.items(), key=lambda item: (-len(item[1]), item[0]))
-    ]
+        place = int(order[row])
+        said, why = (status[place], error[place]) if place >= 0 else ("missing", "the run has no row for it")
+        found.add(said, why, str(truth.uri[row]))
+    return found.listed()
 
 
 # --- in words ------------------------------------------------------------------------------------------------------------------------

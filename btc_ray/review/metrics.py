@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from btc_ray.model.reference import most_confident
 from btc_ray.review.bootstrap import (
     RESAMPLES,
     Figure,
@@ -328,11 +329,9 @@ def _risk_coverage(
     if not len(labels):
         return []
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
-    order = np.argsort(-confidence, kind="stable")
     rows = []
     for coverage in COVERAGES:
-        kept = np.zeros(len(labels), bool)
-        kept[order[: max(1, round(coverage * len(order)))]] = True
+        kept = most_confident(confidence, coverage)
         sums = np.column_stack([kept & right, kept]).astype(float)
         resampled = resample_sums(sums, groups, _share, resamples=resamples, seed=seed)[:, 0]
         rows.append(

@@ -3,9 +3,8 @@
 The table is read once, batch by batch; memory and page hold counts and the few rows that are shown, however many rows there are.
 """
 
-import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -17,14 +16,14 @@ import pyarrow.compute as pc
 from btc_ray import NOT_FOR_DIAGNOSIS
 from btc_ray.review.figures import Box
 from btc_ray.review.page import PALETTE, ReadImage, file_name, picture, render
+from btc_ray.review.tally import EXAMPLES, Causes, count, without_numbers
 
 if TYPE_CHECKING:
     import pyarrow.dataset as pads  # half a second, and a run of 100 images needs none of it
 
 BINS = 20  # of the confidence histogram, 5 % each
 SHOWN_PER_CLASS, SHOWN_AT_ALL = 12, 480  # thumbnails of about 5 kB: 2.5 MB at most, however many classes there are
-EXAMPLES = 5  # per error cause and per reason to skip
-CAUSES_SHOWN, CAUSES_HELD = 20, 500  # error causes on the page; told apart in memory
+CAUSES_SHOWN = 20  # error causes on the page
 
 Scores: TypeAlias = "pa.Table | pads.Dataset | str | Path | Iterable[pa.RecordBatch]"
 
@@ -70,9 +69,9 @@ def write_summary(*, scores: Scores, run: Mapping[str, Any], read_image: ReadIma
         versions=dict(run.get("versions") or {}),
         settings=dict(run.get("settings") or {}),
         skipped=[(reason, tally["count"], list(tally["examples"])[:EXAMPLES]) for reason, tally in _skipped(run)],
-        causes=found.causes.most_common(CAUSES_SHOWN),
-        causes_beyond=found.causes.most_common()[CAUSES_SHOWN:],
-        examples=found.examples,
+        causes=found.causes.counts.most_common(CAUSES_SHOWN),
+        causes_beyond=found.causes.counts.most_common()[CAUSES_SHOWN:],
+        examples=found.causes.examples,
         sheets=_sheets(found, classes, read_image),
         pictures=read_image is not None,
         colours=len(PALETTE),
@@ -91,17 +90,6 @@ def verdict(images: int, ok: int) -> str:
     return f"{images - ok:,} of {images:,} images could not be scored"
 
 
-def cause(error: str, uri: str) -> str:
-    """What went wrong, without the names and numbers in which two equal faults differ."""
-    name = re.split(r"::|[/\\]", uri)[-1]
-    for part in {uri, uri.partition("::")[0], name} - {""}:
-        if len(part) > 3:  # a file called "a" must not take every a out of the message
-            error = error.replace(part, "…")
-    error = re.sub(r"(?:[\w.+-]+:/)?(?:/[^\s/:,;'\"()]+){2,}/?|[A-Za-z]:\\\S+", "…", error)  # other paths and URIs
-    error = re.sub(r"\b(?:0x[0-9a-fA-F]+|(?=[a-f]*\d)[0-9a-f]{12,})\b", "#", error)  # addresses and hashes
-    return re.sub(r"\d+(?:[.,]\d+)*", "#", error).strip() or "no reason was recorded"
-
-
 # --- one pass over the rows ----------------------------------------------------------------------------------------------------------
 
 
@@ -112,8 +100,7 @@ class _Findings:
     status: Counter[str] = field(default_factory=Counter)
     labels: Counter[str] = field(default_factory=Counter)
     crops: Counter[str] = field(default_factory=Counter)
-    causes: Counter[tuple[str, str]] = field(default_factory=Counter)  # (status, cause) → rows
-    examples: dict[tuple[str, str], list[tuple[str, str]]] = field(default_factory=dict)  # → (uri, error)
+    causes: Causes = field(default_factory=Causes)
     bins: dict[str, np.ndarray] = field(default_factory=dict)  # label → int64 (BINS,)
     candidates: dict[str, pa.Table] = field(default_factory=dict)  # label → rows that may be shown
     constants: dict[str, str] = field(default_factory=dict)  # model_id and preprocess_id of the first row
@@ -129,12 +116,12 @@ class _Findings:
         if not len(batch):
             return
         table = pa.Table.from_batches([batch]).select(list(_COLUMNS))
-        _count(self.status, table["status"])
-        _count(self.labels, table["label"])
-        _count(self.crops, table["crop_status"], lambda text: re.sub(r"\d+(?:[.,]\d+)*", "#", text))
+        count(self.status, table["status"])
+        count(self.labels, table["label"])
+        count(self.crops, table["crop_status"], without_numbers)
         for name in ("model_id", "preprocess_id"):
             self.constants.setdefault(name, str(table[name][0].as_py()))
-        self._add_errors(table.filter(pc.not_equal(table["status"], "ok")))
+        self.causes.add_rows(table.filter(pc.not_equal(table["status"], "ok")))
         scored = table.filter(pc.and_(pc.is_valid(table["label"]), pc.is_valid(table["confidence"])))
         for label in pc.unique(scored["label"]).to_pylist():
             rows = scored.filter(pc.equal(scored["label"], label))
@@ -143,17 +130,6 @@ class _Findings:
             self.bins[label] = self.bins.get(label, np.zeros(BINS, np.int64)) + np.bincount(bins, minlength=BINS)
             seen = [self.candidates[label], rows] if label in self.candidates else [rows]
             self.candidates[label] = _promising(pa.concat_tables(seen))
-
-    def _add_errors(self, bad: pa.Table) -> None:
-        columns = (bad[name].to_pylist() for name in ("status", "error", "uri"))
-        for status, error, uri in zip(*columns, strict=True):
-            key = (status, cause(error or "", uri))
-            if key not in self.causes and len(self.causes) >= CAUSES_HELD:
-                key = (status, "other causes")
-            self.causes[key] += 1
-            examples = self.examples.setdefault(key, [])
-            if len(examples) < EXAMPLES:
-                examples.append((uri, error or ""))
 
 
 def _batches(scores: Scores) -> Iterator[pa.RecordBatch]:
@@ -169,12 +145,6 @@ def _batches(scores: Scores) -> Iterator[pa.RecordBatch]:
         yield from scores.to_batches(columns=[name for name in scores.schema.names if name in _COLUMNS], batch_size=65_536)
     else:
         yield from scores
-
-
-def _count(counter: Counter[str], column: pa.ChunkedArray, name: Callable[[str], str] = str) -> None:
-    for entry in pc.value_counts(column).to_pylist():
-        if entry["values"] is not None:
-            counter[name(entry["values"])] += entry["counts"]
 
 
 def _orders(rows: pa.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -8,6 +8,7 @@ import numpy as np
 
 from btc_ray import NOT_FOR_DIAGNOSIS
 from btc_ray.model.bundle import Bundle
+from btc_ray.model.reference import ACCEPT, in_words
 from btc_ray.review.drift import population_stability
 from btc_ray.review.worklist import OTHER, STRANGE, SUSPECTED, TIERS, UNCERTAIN, UNSURE, Worklist, healthy_class
 
@@ -46,11 +47,11 @@ def describe_run(worklist: Worklist, bundle: Bundle, state: Mapping[str, Any], *
         "confidence": {"here": worklist.confidence.tolist(), "validation": bundle.decision.get("confidence")},
         "drift": drift,
         "decision": _decision(bundle.decision),
-        "folders": _folders(worklist),
-        "causes": [
-            {"status": status, "cause": why, "images": count, "examples": worklist.examples[status, why]}
-            for (status, why), count in worklist.causes.most_common(CAUSES)
+        "folders": [
+            {"folder": folder, "suspected": worklist.ill[folder], "scored": worklist.folders[folder]}
+            for folder in worklist.ranked_folders()[:FOLDERS]
         ],
+        "causes": worklist.causes.listed()[:CAUSES],
         "model": {"model_id": bundle.model_id, "preprocess_id": bundle.preprocess_id, "classes": list(bundle.classes)},
         "facts": _facts(bundle, state),
     }
@@ -79,24 +80,24 @@ def _tiles(worklist: Worklist, scored: int, healthy: str | None) -> list[tuple[s
 
 def _drift(worklist: Worklist, decision: Mapping[str, Any]) -> dict[str, Any]:
     """Feature distances and confidences of the run beside the validation images'."""
-    if not decision:
-        why = "The bundle does not say what its validation images were like."
-    elif not worklist.distance.sum():
-        why = "No row of this run has a feature distance: it was made by an older version, or by a bundle without thresholds."
-    else:
-        why = ""
     images = decision.get("validation", {}).get("images", 0)
-    distance = population_stability(np.full(10, images / 10), worklist.distance) if not why else population_stability([0], [0])
-    confidence = population_stability(decision.get("confidence", [0]), worklist.confidence if decision else [0])
+    distance = population_stability(np.full(10, images / 10), worklist.distance)
+    there = np.array(decision.get("confidence", np.zeros_like(worklist.confidence)))
+    confidence = population_stability(there, worklist.confidence)
+    why = (
+        "No row of this run has a feature distance."
+        if decision
+        else "The bundle does not say what its validation images were like."
+    )
     index = distance["index"]
     tenths = [f"tenth {number}" for number in range(1, 11)]
-    fifths = [f"{5 * number} to {5 * number + 5} %" for number in range(len(worklist.confidence))]
+    steps = [f"{5 * number} to {5 * number + 5} %" for number in range(len(worklist.confidence))]
     return {
         "distance": distance,
         "confidence": confidence,
-        "unknown": why,
+        "unknown": why if index is None else "",
         "bars": _bars(tenths, worklist.distance, np.ones(10)),
-        "confidence_bars": _bars(fifths, worklist.confidence, np.array(decision.get("confidence", worklist.confidence))),
+        "confidence_bars": _bars(steps, worklist.confidence, there),
         "words": ""
         if index is None
         else f"Population stability index {index:.2f}: below 0.1 is no shift, above 0.25 a large one; {distance['chance']:.2f} happens by "
@@ -126,7 +127,7 @@ def _warnings(worklist: Worklist, drift: Mapping[str, Any], scored: int) -> list
         )
     if scored and worklist.tiers[STRANGE] > 0.1 * scored:
         found.append(f"{worklist.tiers[STRANGE] / scored:.0%} of the images look like nothing the model learned from.")
-    if scored and worklist.decisions and not worklist.decisions["accept"]:
+    if scored and worklist.decisions and not worklist.decisions[ACCEPT]:
         found.append("No answer is accepted by the thresholds of the bundle: all of them are for a person to look at.")
     if worklist.rows > scored:
         found.append(f"{worklist.rows - scored:,} of {worklist.rows:,} images could not be scored; their causes are at the end.")
@@ -137,19 +138,7 @@ def _decision(decision: Mapping[str, Any]) -> dict[str, Any]:
     if not decision:
         return {}
     names = ("accept_confidence", "accept_distance", "reject_distance", "target_risk", "risk_coverage", "validation")
-    found = decision["validation"]
-    return {name: decision[name] for name in names} | {
-        "words": f"accept: confidence at least {decision['accept_confidence']:.3f} and feature distance at most "
-        f"{decision['accept_distance']:.1f}. reject: distance above {decision['reject_distance']:.1f}. review: the rest. On "
-        f"{found['images']:,} validation images {found['accepted']:,} were accepted and {found['wrong_among_accepted']:,} of these wrong; "
-        f"of all, {found['wrong']:,} were wrong."
-        + (" Nothing is accepted: they were too few, or too many of them wrong." if decision["accept_confidence"] > 1 else "")
-    }
-
-
-def _folders(worklist: Worklist) -> list[dict[str, Any]]:
-    ranked = sorted(worklist.folders.items(), key=lambda item: (-item[1][1], -item[1][0], item[0]))
-    return [{"folder": folder, "suspected": suspected, "scored": scored} for folder, (scored, suspected) in ranked[:FOLDERS]]
+    return {name: decision[name] for name in names} | {"words": in_words(decision)}
 
 
 def _facts(bundle: Bundle, state: Mapping[str, Any]) -> dict[str, str]:

@@ -14,7 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from btc_ray.review.report import cause
+from btc_ray.model.reference import REJECT, REVIEW
+from btc_ray.review.tally import Causes, count, folders
 
 SUSPECTED, UNCERTAIN, STRANGE, OTHER = "suspected", "uncertain", "strange", "other"
 TIERS = (SUSPECTED, UNCERTAIN, STRANGE, OTHER)
@@ -23,17 +24,8 @@ OTHER_FOLDERS = "other folders"
 UNSURE = 0.9  # confidence below which a row is uncertain where the bundle has no thresholds
 BINS = 20  # of confidence, 5 % each
 # Names of classes, less blanks, hyphens and underscores.
-HEALTHY = (
-    "notumor",
-    "notumour",
-    "notumors",
-    "notumours",
-    "normal",
-    "healthy",
-    "none",
-    "negative",
-)
-FOLDERS_HELD, CAUSES_HELD = 20_000, 500  # counted apart; where there are more, the least are counted together
+HEALTHY = ("notumor", "notumour", "notumors", "notumours", "normal", "healthy", "none", "negative")
+FOLDERS_HELD = 20_000  # counted apart; where there are more, those with the fewest tumours are counted together
 
 COLUMNS = (
     "row_id", "uri", "status", "error", "width", "height", "crop_x", "crop_y", "crop_w", "crop_h", "crop_status", "label", "confidence",
@@ -65,13 +57,12 @@ class Worklist:
     labels: Counter[str] = field(default_factory=Counter)
     decisions: Counter[str] = field(default_factory=Counter)
     tiers: Counter[str] = field(default_factory=Counter)
-    causes: Counter[tuple[str, str]] = field(default_factory=Counter)  # (status, cause) → rows
-    examples: dict[tuple[str, str], list[str]] = field(default_factory=dict)  # → uris, five at most
-    folders: dict[str, list[int]] = field(default_factory=dict)  # → images scored, and with a tumour as the likeliest answer
+    causes: Causes = field(default_factory=Causes)
+    folders: Counter[str] = field(default_factory=Counter)  # → images scored
+    ill: Counter[str] = field(default_factory=Counter)  # folder → images with a tumour as the likeliest answer
     confidence: np.ndarray = field(default_factory=lambda: np.zeros(BINS, np.int64))
-    distance: np.ndarray = field(
-        default_factory=lambda: np.zeros(10, np.int64)
-    )  # images in each tenth of the validation's distances
+    # Images in each tenth of the validation images' distances.
+    distance: np.ndarray = field(default_factory=lambda: np.zeros(10, np.int64))
     kept: dict[str, pa.Table] = field(default_factory=dict)
 
     def add(self, batch: pa.RecordBatch) -> None:
@@ -79,16 +70,16 @@ class Worklist:
         table = self._columns(batch)
         self.rows += len(table)
         for name, counter in (("status", self.status), ("label", self.labels), ("decision", self.decisions)):
-            for entry in pc.value_counts(table[name]).to_pylist():
-                if entry["values"] is not None:
-                    counter[entry["values"]] += entry["counts"]
-        self._add_causes(table.filter(pc.not_equal(table["status"], "ok")))
+            count(counter, table[name])
+        self.causes.add_rows(table.filter(pc.not_equal(table["status"], "ok")))
         scored = table.filter(pc.and_(pc.equal(table["status"], "ok"), pc.is_valid(table["confidence"])))
         if not len(scored):
             return
-        suspicion, tier, order = self._urgency(scored)
+        healthy = healthy_class(self.classes)
+        ill = np.array(scored["label"].to_pylist(), object) != healthy
+        suspicion, tier, order = self._urgency(scored, healthy, ill)
         self._add_distributions(scored)
-        self._add_folders(scored["uri"].to_pylist(), np.array(scored["label"].to_pylist(), object) != healthy_class(self.classes))
+        self._add_folders(folders(scored["uri"]), ill)
         for number, name in enumerate(TIERS):
             found = np.flatnonzero(tier == number)
             self.tiers[name] += len(found)
@@ -102,10 +93,8 @@ class Worklist:
     def chosen(self) -> pa.Table:
         """The rows that are shown, in the order in which they should be read, with `tier` and `suspicion`."""
         tables = [
-            table.slice(0, count)
-            .drop_columns(["order"])
-            .append_column("tier", pa.array([name] * min(count, len(table)), pa.string()))
-            for name, table, count in zip(self.kept, self.kept.values(), self._counts(), strict=True)
+            table.slice(0, shown).drop_columns(["order"]).append_column("tier", pa.array([name] * shown, pa.string()))
+            for name, table, shown in zip(self.kept, self.kept.values(), self._counts(), strict=True)
         ]
         if tables:
             return pa.concat_tables(tables)
@@ -136,16 +125,14 @@ class Worklist:
                 table = table.append_column(name, pa.nulls(len(table), pa.string() if name == "decision" else pa.float32()))
         return table.select(names)
 
-    def _urgency(self, scored: pa.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _urgency(self, scored: pa.Table, healthy: str | None, ill: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Of each row the probability of a tumour, its tier as a number, and its place within the tier: the smaller the earlier."""
-        healthy = healthy_class(self.classes)
         confidence = _floats(scored["confidence"])
         suspicion = np.full(len(scored), np.nan) if healthy is None else 1 - _floats(scored[f"prob_{healthy}"])
         decision = np.array(scored["decision"].to_pylist(), object)
         unknown = decision == None  # noqa: E711 - elementwise
-        uncertain = (decision == "review") | (unknown & (confidence < UNSURE))
-        strange = decision == "reject"
-        ill = np.array(scored["label"].to_pylist(), object) != healthy
+        uncertain = (decision == REVIEW) | (unknown & (confidence < UNSURE))
+        strange = decision == REJECT
         tier = np.select([strange, uncertain, ill], [2, 1, 0], 3)
         distance = _floats(scored["feature_distance"])
         certain = -suspicion if healthy is not None else -confidence
@@ -157,27 +144,17 @@ class Worklist:
         if self.deciles and len(distance):
             self.distance += np.bincount(np.searchsorted(self.deciles, distance), minlength=10)
 
-    def _add_folders(self, uris: Sequence[str], ill: np.ndarray) -> None:
-        for uri, found in zip(uris, ill.tolist(), strict=True):
-            counts = self.folders.setdefault(folder_of(uri), [0, 0])
-            counts[0] += 1
-            counts[1] += found
+    def _add_folders(self, places: pa.ChunkedArray, ill: np.ndarray) -> None:
+        count(self.folders, places)
+        count(self.ill, places.filter(pa.array(ill)))
         if len(self.folders) > FOLDERS_HELD:
-            ranked = sorted(self.folders.items(), key=lambda item: (-item[1][1], -item[1][0], item[0]))
-            self.folders = dict(ranked[: FOLDERS_HELD // 2])
-            others = self.folders.setdefault(OTHER_FOLDERS, [0, 0])
-            for _, (scored, suspected) in ranked[FOLDERS_HELD // 2 :]:
-                others[0] += scored
-                others[1] += suspected
+            for folder in self.ranked_folders()[FOLDERS_HELD // 2 :]:
+                for counter in (self.folders, self.ill):
+                    counter[OTHER_FOLDERS] += counter.pop(folder, 0)
 
-    def _add_causes(self, bad: pa.Table) -> None:
-        for status, error, uri in zip(*(bad[name].to_pylist() for name in ("status", "error", "uri")), strict=True):
-            key = (status, cause(error or "", uri))
-            if key not in self.causes and len(self.causes) >= CAUSES_HELD:
-                key = (status, "other causes")
-            self.causes[key] += 1
-            if len(examples := self.examples.setdefault(key, [])) < 5:
-                examples.append(uri)
+    def ranked_folders(self) -> list[str]:
+        """Folders, those with most tumours first."""
+        return sorted(self.folders, key=lambda folder: (-self.ill[folder], -self.folders[folder], folder))
 
 
 def read_worklist(
@@ -188,11 +165,6 @@ def read_worklist(
     for batch in batches:
         worklist.add(batch)
     return worklist
-
-
-def folder_of(uri: str) -> str:
-    """The folder, or the folder inside an archive, that an image stands in."""
-    return uri[: len(uri) - len(re.split(r"::|[/\\]", uri)[-1])].rstrip("/\\").removesuffix("::") or "."
 
 
 def _floats(column: pa.ChunkedArray) -> np.ndarray:

@@ -18,6 +18,7 @@ from btc_ray.archive.manifest import ROWS_PER_PART
 from btc_ray.archive.tables import write_table
 
 STATE = "run.json"
+REVIEW = ("review.html", "review.json", "worklist.parquet")  # what `btc-ray review` adds
 WORK = "_work"  # everything that is gone once the run is complete
 
 
@@ -110,16 +111,7 @@ class RunFolder:
 
     def manifest_row(self, row_id: int) -> dict[str, Any]:
         """One row of the manifest."""
-        part = storage.join(self.manifest, f"part-{row_id // ROWS_PER_PART:05d}.parquet")
-        filesystem, path = self.arrow(part)
-        place = row_id % ROWS_PER_PART
-        with pq.ParquetFile(path, filesystem=filesystem) as file:
-            for group in range(file.num_row_groups):
-                rows = file.metadata.row_group(group).num_rows
-                if place < rows:
-                    return file.read_row_group(group).slice(place, 1).to_pylist()[0]
-                place -= rows
-        raise LookupError(f"{part} has no row {row_id}")
+        return self.manifest_rows([row_id])[0]
 
     def manifest_rows(self, row_ids: Sequence[int]) -> list[dict[str, Any]]:
         """Rows of the manifest in the order asked for; each part is read once."""

@@ -20,7 +20,7 @@ from btc_ray.model.engine import Choice, EngineError, choose
 from btc_ray.model.reference import thresholds_id
 from btc_ray.progress import Progress, say
 from btc_ray.scoring.finish import staged_ids, write_finished
-from btc_ray.scoring.folder import RefusedError, RunFolder, same_inputs
+from btc_ray.scoring.folder import REVIEW, RefusedError, RunFolder, same_inputs
 from btc_ray.scoring.table import scores_schema
 from btc_ray.settings import Score, to_dict
 
@@ -317,7 +317,7 @@ def _score_on_ray(
 
 def _publish(folder: RunFolder, state: State) -> State:
     """Move the finished files into place and set the commit mark. Begun again after a kill, it ends the same."""
-    for name in ("summary.html", "review.html", "review.json", "worklist.parquet"):  # they told of the rows before
+    for name in ("summary.html", *REVIEW):  # they told of the rows before
         storage.remove_tree(folder.path(name), folder.storage_options)
     folder.publish(state["finishing"])
     state = {key: value for key, value in state.items() if key != "retrying"}

@@ -1,12 +1,11 @@
 """Thresholds of `decision`, from validation images alone, and what else a later run is compared with."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from sklearn.covariance import LedoitWolf
 
-from btc_ray.model.reference import Reference
+from btc_ray.model.reference import Reference, most_confident
 
 KEPT_ACCEPT, KEPT_REJECT = 0.95, 0.99  # shares of the validation images nearer than `accept_distance` and `reject_distance`
 TARGET_RISK = 0.01  # errors among the accepted validation images, at most
@@ -40,21 +39,18 @@ def fit_reference(features: np.ndarray, labels: np.ndarray) -> Reference | None:
     return Reference(means=means.astype(np.float32), precision=precision.astype(np.float32))
 
 
-def choose_thresholds(
-    probabilities: np.ndarray, distance: np.ndarray, labels: np.ndarray, *, shares: Sequence[float] | np.ndarray
-) -> dict[str, Any]:
+def choose_thresholds(probabilities: np.ndarray, distance: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     """The `decision` of a bundle.
 
     `accept_distance` and `reject_distance` keep 95 and 99 % of the validation images; `accept_confidence` is the lowest at which,
     of those near enough, at most 1 % are wrong, and above 1, so that nothing is accepted, where there is none or where they are
-    fewer than a hundred, of which 1 % cannot be told. Beside them what justifies them (`risk_coverage`), what a run's scores are
-    compared with (`confidence`, `distance_deciles`), and `class_shares` of the training images.
+    fewer than a hundred, of which 1 % cannot be told. Beside them what justifies them (`risk_coverage`) and what a run's scores
+    are compared with (`confidence`, `distance_deciles`).
 
     Args:
         probabilities: float32 (N, C), calibrated, of validation images.
         distance: float32 (N,).
         labels: int64 (N,).
-        shares: of each class among the training images.
 
     Returns an empty dict for no images.
     """
@@ -79,24 +75,19 @@ def choose_thresholds(
         "risk_coverage": risk_coverage(confidence, right),
         "confidence": np.histogram(confidence, bins=BINS, range=(0, 1))[0].tolist(),
         "distance_deciles": [float(value) for value in np.quantile(distance, np.linspace(0.1, 0.9, 9))],
-        "class_shares": [float(share) for share in shares],
     }
 
 
 def risk_coverage(confidence: np.ndarray, right: np.ndarray) -> list[dict[str, Any]]:
-    """For each coverage the `images` kept, the most confident first, the `confidence` of the last of them, and the `accuracy`.
-
-    Source: El-Yaniv and Wiener, On the Foundations of Noise-free Selective Classification, JMLR 2010.
-    """
-    order = np.argsort(-confidence, kind="stable")
+    """For each coverage the `images` kept, the most confident first, the `confidence` of the last of them, and the `accuracy`."""
     rows = []
     for coverage in COVERAGES:
-        kept = order[: max(1, round(coverage * len(order)))]
+        kept = most_confident(confidence, coverage)
         rows.append(
             {
                 "coverage": coverage,
-                "images": len(kept),
-                "confidence": float(confidence[kept[-1]]),
+                "images": int(kept.sum()),
+                "confidence": float(confidence[kept].min()),
                 "accuracy": float(right[kept].mean()),
             }
         )

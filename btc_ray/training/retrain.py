@@ -22,8 +22,6 @@ from btc_ray.dataset.table import read_labelled
 from btc_ray.images.prepare import Preprocess
 from btc_ray.model.bundle import Bundle, read_bundle, read_weights, write_bundle
 from btc_ray.model.folding import FEATURES
-from btc_ray.model.reference import FILE as REFERENCE
-from btc_ray.model.reference import reference_id
 from btc_ray.model.weights import initial_network
 from btc_ray.progress import say
 from btc_ray.settings import Retrain, Training
@@ -111,17 +109,12 @@ def retrain(settings: Retrain, *, ray_session: Callable[[], AbstractContextManag
     validation, test = images.rows("validation"), images.rows("test")
     temperature = fit_temperature(logits[validation], images.labels[validation])
     reference = fit_reference(seen[learned], images.labels[learned])
-    decision: dict[str, Any] = {}
     if reference is None:
         say("The training images' features have no spread: nothing can be told about how strange an image is, or decided.")
+        decision = {}
     else:
-        decision = choose_thresholds(
-            softmax(logits[validation] / temperature, axis=1),
-            reference.distance(seen[validation]),
-            images.labels[validation],
-            shares=np.bincount(images.labels[learned], minlength=len(images.classes)) / len(learned),
-        )
-    stored = b"" if reference is None or not decision else reference.to_bytes()
+        likely = softmax(logits[validation] / temperature, axis=1)
+        decision = choose_thresholds(likely, reference.distance(seen[validation]), images.labels[validation])
     bundle = write_bundle(
         settings.output,
         state=network.state_dict(),
@@ -146,9 +139,9 @@ def retrain(settings: Retrain, *, ray_session: Callable[[], AbstractContextManag
         },
         temperature=temperature,
         test_time_flips=settings.test_time_flips,
-        decision=decision and decision | {"reference_id": reference_id(stored)},
+        decision=decision,
+        reference=reference,
         parts={
-            **({REFERENCE: stored} if stored else {}),
             "metrics.parquet": to_bytes(pa.Table.from_pylist(fitted.history)),
             "split.parquet": to_bytes(images.table()),
         },

@@ -97,7 +97,7 @@ def test_an_error_of_opencv_is_a_failed_image_and_a_programming_error_is_not_hid
     def opencv_gives_up(*_: object) -> np.ndarray:
         return cv2.resize(np.zeros((0, 0), np.uint8), (1, 1))
 
-    monkeypatch.setattr(room, "_square", opencv_gives_up)
+    monkeypatch.setattr(room, "square", opencv_gives_up)
     result = prepare(FILES["grey png"], Preprocess())
     assert (result.status, result.width) == ("failed", 83)
     assert "OpenCV" in str(result.error)
@@ -105,7 +105,7 @@ def test_an_error_of_opencv_is_a_failed_image_and_a_programming_error_is_not_hid
     def bug(*_: object) -> np.ndarray:
         raise TypeError("ours")
 
-    monkeypatch.setattr(room, "_square", bug)
+    monkeypatch.setattr(room, "square", bug)
     with pytest.raises(TypeError, match="ours"):
         prepare(FILES["grey png"], Preprocess())
 

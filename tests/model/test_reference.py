@@ -75,7 +75,7 @@ def test_thresholds_keep_most_validation_images_and_few_errors() -> None:
     labels = (random.random(2000) > confidence).astype(int)  # right as often as it says
     probabilities = np.column_stack([confidence, 1 - confidence])
     probabilities[confidence < 0.5] = [0.51, 0.49]
-    found = choose_thresholds(probabilities, random.chisquare(5, 2000), labels, shares=(0.7, 0.3))
+    found = choose_thresholds(probabilities, random.chisquare(5, 2000), labels)
     assert found["validation"]["wrong_among_accepted"] <= 0.01 * found["validation"]["accepted"]
     assert found["validation"]["accepted"] > 20
     assert found["accept_confidence"] > 0.9
@@ -83,7 +83,7 @@ def test_thresholds_keep_most_validation_images_and_few_errors() -> None:
     accuracies = [row["accuracy"] for row in found["risk_coverage"]]
     assert accuracies == sorted(accuracies)
     assert sum(found["confidence"]) == 2000
-    assert choose_thresholds(probabilities[:0], np.empty(0), labels[:0], shares=(0.7, 0.3)) == {}
+    assert choose_thresholds(probabilities[:0], np.empty(0), labels[:0]) == {}
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_thresholds_keep_most_validation_images_and_few_errors() -> None:
 )
 def test_nothing_is_accepted_that_validation_does_not_justify(confidence: np.ndarray, right: np.ndarray) -> None:
     probabilities = np.column_stack([confidence, *(1 - confidence)[None].repeat(2, 0) / 2])
-    found = choose_thresholds(probabilities, np.ones(len(right)), np.where(right, 0, 1), shares=(0.5, 0.25, 0.25))
+    found = choose_thresholds(probabilities, np.ones(len(right)), np.where(right, 0, 1))
     assert found["validation"]["accepted"] == 0
     assert found["accept_confidence"] > 1
 

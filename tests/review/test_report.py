@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from btc_ray import NOT_FOR_DIAGNOSIS
-from btc_ray.review.report import CAUSES_SHOWN, cause, verdict, write_summary
+from btc_ray.review.report import CAUSES_SHOWN, verdict, write_summary
+from btc_ray.review.tally import cause
 
 CLASSES = ("glioma", "meningioma", "notumor", "pituitary")
 

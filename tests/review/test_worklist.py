@@ -9,13 +9,14 @@ import torch
 
 from btc_ray.images.phantom import make_phantom
 from btc_ray.model.activation import activation_maps
-from btc_ray.model.bundle import read_bundle, read_weights
+from btc_ray.model.bundle import read_bundle
 from btc_ray.model.folded import folded_network
 from btc_ray.model.network import build_network
 from btc_ray.review.drift import population_stability
 from btc_ray.review.review_page import heat_picture, write_review
 from btc_ray.review.review_record import describe_run
-from btc_ray.review.worklist import TIERS, Worklist, WorklistError, folder_of, healthy_class, read_worklist
+from btc_ray.review.tally import folders
+from btc_ray.review.worklist import TIERS, Worklist, WorklistError, healthy_class, read_worklist
 
 CLASSES = ("glioma", "meningioma", "notumor", "pituitary")
 
@@ -78,8 +79,8 @@ def test_every_row_is_counted_and_the_most_urgent_of_each_kind_are_kept() -> Non
     found = worklist(table, most=10, size=500)
     assert found.rows == 3000
     assert sum(found.tiers.values()) + found.status["unreadable"] == 3000
-    assert sum(images for images, _ in found.folders.values()) == found.status["ok"]
-    assert found.causes == {("unreadable", "cut short"): found.status["unreadable"]}
+    assert sum(found.folders.values()) == found.status["ok"]
+    assert found.causes.counts == {("unreadable", "cut short"): found.status["unreadable"]}
     assert found.confidence.sum() == found.distance.sum() == found.status["ok"]
     assert len(found.chosen()) == 10
     everything = worklist(table, most=5000).chosen()
@@ -133,17 +134,9 @@ def test_the_class_of_healthy_images_is_known_by_its_name(classes: tuple[str, ..
     assert healthy_class(classes) == expected
 
 
-@pytest.mark.parametrize(
-    ("uri", "expected"),
-    [
-        ("/a/b/c.png", "/a/b"),
-        ("s3://x/y.zip::in/z.png", "s3://x/y.zip::in"),
-        ("s3://x/y.zip::z.png", "s3://x/y.zip"),
-        ("z.png", "."),
-    ],
-)
-def test_an_image_stands_in_a_folder_or_in_an_archive(uri: str, expected: str) -> None:
-    assert folder_of(uri) == expected
+def test_an_image_stands_in_a_folder_or_in_an_archive() -> None:
+    uris = ["/a/b/c.png", "s3://x/y.zip::in/z.png", "s3://x/y.zip::z.png", "C:\\scans\\z.png"]
+    assert folders(pa.array(uris)).to_pylist() == ["/a/b", "s3://x/y.zip::in", "s3://x/y.zip", "C:\\scans"]
 
 
 def test_equal_histograms_show_no_drift_and_moved_ones_do() -> None:
@@ -198,4 +191,3 @@ def test_a_file_name_cannot_leave_the_script_it_stands_in(model: Path) -> None:
     assert "</script><b>" not in page
     assert "\\u003c/script\\u003e\\u003cb\\u003e\\u0026.png" in page
     assert "Research use only" in page
-    assert read_weights(str(model), read_bundle(str(model)))
