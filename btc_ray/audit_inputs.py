@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from btc_ray import settings
+from btc_ray import labelled_settings
 from btc_ray.archive import storage
 from btc_ray.archive.tables import read_table
 from btc_ray.dataset.copies import Copies, join_groups
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from btc_ray.dataset.crops import Crops
 
 
-def read_backbone(chosen: settings.Audit) -> "dict[str, Tensor] | None":
+def read_backbone(chosen: labelled_settings.Audit) -> "dict[str, Tensor] | None":
     """The frozen backbone's state, read first so that what is missing is said at once; None for --weights none."""
     if chosen.weights == "none":
         return None
@@ -41,7 +41,7 @@ class Inputs:
         asked: the crops that the bundle is asked about, or None, and in words what they are.
     """
 
-    chosen: settings.Audit
+    chosen: labelled_settings.Audit
     bundle: Bundle | None
     table: pa.Table
     classes: tuple[str, ...]
@@ -58,7 +58,9 @@ class Inputs:
     asked_of: str
 
 
-def gather(chosen: settings.Audit, table: pa.Table, backbone: "dict[str, Tensor] | None", bundle: Bundle | None) -> Inputs:
+def gather(
+    chosen: labelled_settings.Audit, table: pa.Table, backbone: "dict[str, Tensor] | None", bundle: Bundle | None
+) -> Inputs:
     """Everything that reads images or asks the backbone. Needs a Ray that is joined."""
     from btc_ray.dataset.crops import labelled_crops, outcomes
     from btc_ray.dataset.labelled import COMPARED, labelled_copies
@@ -99,7 +101,7 @@ def gather(chosen: settings.Audit, table: pa.Table, backbone: "dict[str, Tensor]
     )
 
 
-def _sample(chosen: settings.Audit, table: pa.Table, bundle: Bundle, crops: "Crops") -> tuple[np.ndarray, str]:
+def _sample(chosen: labelled_settings.Audit, table: pa.Table, bundle: Bundle, crops: "Crops") -> tuple[np.ndarray, str]:
     """Rows of the images that the bundle is asked about, rising, and what they are: unseen ones, as far as that is recorded."""
     from btc_ray.review.masking import MOST
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from btc_ray import settings
+from btc_ray import labelled_settings
 from btc_ray.archive import storage
 from btc_ray.audit_inputs import Inputs
 from btc_ray.progress import say
@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from btc_ray.review.label_doubts import Doubts
     from btc_ray.review.probes import Sides
 
-VALIDATION, TEST = settings.Training.validation, settings.Training.test  # the split by group is that of `retrain`
+VALIDATION, TEST = (
+    labelled_settings.Training.validation,
+    labelled_settings.Training.test,
+)  # the split by group is that of `retrain`
 
 
 def estimate_planes(work: Inputs) -> tuple[np.ndarray, dict[str, Any]]:

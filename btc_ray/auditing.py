@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from btc_ray import NOT_FOR_DIAGNOSIS, settings
+from btc_ray import NOT_FOR_DIAGNOSIS, labelled_settings, settings
 from btc_ray.archive import storage
 from btc_ray.archive.reader import ByteReader
 from btc_ray.archive.tables import write_table
@@ -26,7 +26,7 @@ PAGE, RECORD, GROUPS, IMAGES = "audit.html", "audit.json", "groups.parquet", "im
 OURS = (PAGE, RECORD, GROUPS, IMAGES, ".*")
 
 
-def audit(chosen: settings.Audit) -> int:
+def audit(chosen: labelled_settings.Audit) -> int:
     """Audit; writes audit.html, audit.json, groups.parquet and images.parquet.
 
     Raises LabelledDataError, WeightsError, BundleError and DeviceError for unusable arguments, OutputError where the output holds

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from btc_ray import NOT_FOR_DIAGNOSIS, __version__, cluster_settings, settings
+from btc_ray import NOT_FOR_DIAGNOSIS, __version__, cluster_settings, labelled_settings, settings
 from btc_ray.command_line import parse
 from btc_ray.progress import say
 
@@ -103,25 +103,25 @@ def _crop(chosen: settings.Crop) -> int:
     return crop(chosen)
 
 
-def _audit(chosen: settings.Audit) -> int:
+def _audit(chosen: labelled_settings.Audit) -> int:
     from btc_ray.auditing import audit
 
     return audit(chosen)
 
 
-def _retrain(chosen: settings.Retrain) -> int:
+def _retrain(chosen: labelled_settings.Retrain) -> int:
     from btc_ray.retraining import retrain
 
     return retrain(chosen)
 
 
-def _experiments(chosen: settings.Experiments) -> int:
+def _experiments(chosen: labelled_settings.Experiments) -> int:
     from btc_ray.experimenting import experiments
 
     return experiments(chosen)
 
 
-def _evaluate(chosen: settings.Evaluate) -> int:
+def _evaluate(chosen: labelled_settings.Evaluate) -> int:
     from btc_ray.evaluation import evaluate
 
     return evaluate(chosen)
@@ -166,10 +166,10 @@ def _info(chosen: settings.Info) -> int:
 COMMANDS = {
     "demo": Command(settings=settings.Demo, run=_demo),
     "crop": Command(settings=settings.Crop, run=_crop),
-    "audit": Command(settings=settings.Audit, run=_audit),
-    "retrain": Command(settings=settings.Retrain, run=_retrain),
-    "experiments": Command(settings=settings.Experiments, run=_experiments),
-    "evaluate": Command(settings=settings.Evaluate, run=_evaluate),
+    "audit": Command(settings=labelled_settings.Audit, run=_audit),
+    "retrain": Command(settings=labelled_settings.Retrain, run=_retrain),
+    "experiments": Command(settings=labelled_settings.Experiments, run=_experiments),
+    "evaluate": Command(settings=labelled_settings.Evaluate, run=_evaluate),
     "score": Command(settings=settings.Score, run=_score),
     "review": Command(settings=settings.Review, run=_review),
     "submit": Command(settings=cluster_settings.Submit, run=_submit, around_a_job=True),

@@ -5,8 +5,9 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
+from btc_ray.labelled_settings import Retrain
 from btc_ray.recipe import RECIPES
-from btc_ray.settings import Info, Job, Retrain, SettingsError
+from btc_ray.settings import Info, Job, SettingsError
 
 Chosen = TypeVar("Chosen")
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from btc_ray import chains, retraining, settings
+from btc_ray import chains, labelled_settings, retraining, settings
 from btc_ray.archive import storage
 from btc_ray.images.phantom import write_phantoms
 from btc_ray.progress import say
@@ -40,7 +40,7 @@ def demo(chosen: settings.Demo) -> int:
     say("2. Training a head on a frozen backbone of random weights")
     job: dict[str, Any] = {"address": chosen.address, "cpus": chosen.cpus, "debug": chosen.debug}
     retraining.retrain(
-        settings.Retrain(
+        labelled_settings.Retrain(
             data=str(data),
             output=str(model),
             weights="none",

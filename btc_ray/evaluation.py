@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from btc_ray import NOT_FOR_DIAGNOSIS, settings
+from btc_ray import NOT_FOR_DIAGNOSIS, labelled_settings, settings
 from btc_ray.archive import storage
 from btc_ray.archive.reader import ByteReader
 from btc_ray.archive.tables import read_table, write_table
@@ -46,7 +46,7 @@ class _Model:
     run: str  # the name of its run folder in the output
 
 
-def evaluate(chosen: settings.Evaluate) -> int:
+def evaluate(chosen: labelled_settings.Evaluate) -> int:
     """Evaluate; 3 where more images of a run are not ok than `score` allows by default.
 
     Raises BundleError, LabelledDataError and EvaluationError for unusable arguments, OutputError and RefusedError where the output
@@ -101,7 +101,7 @@ def evaluate(chosen: settings.Evaluate) -> int:
     return TOO_MANY_BAD if worst > settings.Score.max_bad_fraction else COMPLETE
 
 
-def _models(chosen: settings.Evaluate) -> list[_Model]:
+def _models(chosen: labelled_settings.Evaluate) -> list[_Model]:
     """The bundles, each by the shortest end of its path that tells it from the others."""
     options = chosen.storage()
     uris = [uri.rstrip("/") for uri in chosen.model]
@@ -122,7 +122,7 @@ def _models(chosen: settings.Evaluate) -> list[_Model]:
     return models
 
 
-def _truth(chosen: settings.Evaluate, table: pa.Table) -> "Truth":
+def _truth(chosen: labelled_settings.Evaluate, table: pa.Table) -> "Truth":
     """Labels, groups and hashes of all rows of `table`; a file that could not be read is a group of its own."""
     from btc_ray.dataset.copies import contradicting, join_groups
     from btc_ray.dataset.crops import labelled_crops
@@ -145,7 +145,7 @@ def _truth(chosen: settings.Evaluate, table: pa.Table) -> "Truth":
     )
 
 
-def _score(chosen: settings.Evaluate, model: _Model, rows: pa.Table) -> tuple["RunFolder", float]:
+def _score(chosen: labelled_settings.Evaluate, model: _Model, rows: pa.Table) -> tuple["RunFolder", float]:
     """`btc-ray score` of these rows; its folder, and the share that is not ok."""
     from btc_ray.scoring.folder import RunFolder
     from btc_ray.scoring.run import bad_fraction
@@ -173,7 +173,7 @@ def _score(chosen: settings.Evaluate, model: _Model, rows: pa.Table) -> tuple["R
     return RunFolder(job.output, chosen.storage()), bad_fraction(state)
 
 
-def _data(chosen: settings.Evaluate, table: pa.Table, truth: "Truth") -> dict[str, Any]:
+def _data(chosen: labelled_settings.Evaluate, table: pa.Table, truth: "Truth") -> dict[str, Any]:
     """What is in the labelled data."""
     groups, sizes = np.unique(truth.group, return_counts=True)
     return {

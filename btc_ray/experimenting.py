@@ -6,7 +6,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from btc_ray import NOT_FOR_DIAGNOSIS, settings
+from btc_ray import NOT_FOR_DIAGNOSIS, labelled_settings, settings
 from btc_ray.archive import storage
 from btc_ray.archive.tables import write_table
 from btc_ray.chains import COMPLETE, check_output, ray_session
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 ROWS, SUMMARY, PAGE, FIGURES = "experiments.parquet", "summary.json", "experiments.html", "figures"
 
 
-def experiments(chosen: settings.Experiments) -> int:
+def experiments(chosen: labelled_settings.Experiments) -> int:
     """Compare a grid; the same command again continues, and a longer grid or more seeds run only what is new.
 
     Raises GridError, LabelledDataError, SplitError, WeightsError, PoolError for unusable arguments, OutputError where the output
@@ -43,7 +43,7 @@ def experiments(chosen: settings.Experiments) -> int:
     return COMPLETE
 
 
-def _grid(chosen: settings.Experiments) -> "list[Experiment]":
+def _grid(chosen: labelled_settings.Experiments) -> "list[Experiment]":
     from btc_ray.training.grid import REPORT_GRID, GridError, expand, read_grid
 
     if chosen.grid is None:
@@ -55,7 +55,7 @@ def _grid(chosen: settings.Experiments) -> "list[Experiment]":
     return read_grid(content, f"--grid {storage.redact(chosen.grid)}", most=chosen.max_experiments)
 
 
-def _record(chosen: settings.Experiments, grid: "list[Experiment]", compared: "Compared") -> dict[str, Any]:
+def _record(chosen: labelled_settings.Experiments, grid: "list[Experiment]", compared: "Compared") -> dict[str, Any]:
     """What summary.json holds and the page shows."""
     from btc_ray.model.bundle import library_versions
     from btc_ray.review.experiments import assess
@@ -92,7 +92,7 @@ def _record(chosen: settings.Experiments, grid: "list[Experiment]", compared: "C
     }
 
 
-def _write(chosen: settings.Experiments, record: Mapping[str, Any], compared: "Compared") -> None:
+def _write(chosen: labelled_settings.Experiments, record: Mapping[str, Any], compared: "Compared") -> None:
     """The files of a grid; the page, which tells of all others, comes last."""
     from btc_ray.review.experiments import experiment_figures, write_experiments
 

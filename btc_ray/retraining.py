@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from btc_ray import settings
+from btc_ray import labelled_settings
 from btc_ray.archive import storage
 from btc_ray.chains import COMPLETE, ray_session
 from btc_ray.training.gate import decide
@@ -11,7 +11,7 @@ from btc_ray.training.gate import decide
 CHAMPION_STAYS = 5
 
 
-def retrain(chosen: settings.Retrain) -> int:
+def retrain(chosen: labelled_settings.Retrain) -> int:
     """Train, draw the bundle's figures, and compare with the champion; 5 where there is one and it stays."""
     from btc_ray.review.figures import confusion_matrix, learning_curve
     from btc_ray.review.metrics import confusion_counts
@@ -31,7 +31,7 @@ def retrain(chosen: settings.Retrain) -> int:
     return COMPLETE if trained.champion is None else _gate(chosen, trained)
 
 
-def _gate(chosen: settings.Retrain, trained: Any) -> int:
+def _gate(chosen: labelled_settings.Retrain, trained: Any) -> int:
     """Write gate.json beside the bundle and say what it says."""
     from btc_ray.review.metrics import compare
 

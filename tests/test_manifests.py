@@ -17,7 +17,8 @@ import yaml
 from btc_ray import cli, manifests
 from btc_ray.cluster_settings import Manifest
 from btc_ray.command_line import parse
-from btc_ray.settings import Retrain, Score
+from btc_ray.labelled_settings import Retrain
+from btc_ray.settings import Score
 from tests.conftest import SHARED
 
 CLUSTER = Path(__file__).resolve().parents[1] / "cluster"

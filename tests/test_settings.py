@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from btc_ray.command_line import parse
-from btc_ray.settings import Info, Retrain, Score, SettingsError, to_dict
+from btc_ray.labelled_settings import Retrain
+from btc_ray.settings import Info, Score, SettingsError, to_dict
 
 NEEDED = ["--model", "m", "--input", "a", "b.zip", "--output", "run"]
 

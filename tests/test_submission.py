@@ -7,7 +7,8 @@ import pytest
 
 from btc_ray import submission
 from btc_ray.cli import main
-from btc_ray.settings import Retrain, Score
+from btc_ray.labelled_settings import Retrain
+from btc_ray.settings import Score
 
 NOWHERE = "http://127.0.0.1:9"  # the discard port: nobody listens
 CLOUD = ("--model", "s3://b/model", "--input", "s3://b/in", "--output", "s3://b/run")

@@ -25,12 +25,12 @@ from btc_ray.dataset.labelled import LabelledImages
 from btc_ray.dataset.split import SPLITS
 from btc_ray.dataset.table import read_labelled
 from btc_ray.images.prepare import Preprocess
+from btc_ray.labelled_settings import Experiments
 from btc_ray.model.folding import FEATURES
 from btc_ray.model.weights import initial_network
 from btc_ray.pool import PoolError
 from btc_ray.progress import LINE_EVERY_S, duration, say
 from btc_ray.recipe import Recipe
-from btc_ray.settings import Experiments
 from btc_ray.training.features import backbone_id, frozen_features
 from btc_ray.training.grid import Experiment
 from btc_ray.training.learner import Learner

@@ -20,11 +20,11 @@ from btc_ray.dataset.crops import Crops, labelled_crops
 from btc_ray.dataset.labelled import LabelledImages, kept_splits, load_labelled
 from btc_ray.dataset.table import read_labelled
 from btc_ray.images.prepare import Preprocess
+from btc_ray.labelled_settings import Retrain, Training
 from btc_ray.model.bundle import Bundle, read_bundle, read_weights, write_bundle
 from btc_ray.model.folding import FEATURES
 from btc_ray.model.weights import initial_network
 from btc_ray.progress import say
-from btc_ray.settings import Retrain, Training
 from btc_ray.training.augment import FLIPS
 from btc_ray.training.calibrate import cross_entropy, fit_temperature
 from btc_ray.training.decide import choose_thresholds, fit_reference
