@@ -12,12 +12,13 @@ from btc_ray.model.engine import open_engine
 from btc_ray.scoring.local import default_batch_size
 
 
-@daft.cls  # Daft calls it from one thread a core
+# A process a core: in threads of Daft, OpenVINO ends with a segmentation fault.
+@daft.cls(use_process=True, max_concurrency=available_cpus())
 class Scorer:
     def __init__(self, model: str) -> None:
         bundle = read_bundle(model)
         self.preprocess, self.classes = Preprocess.from_dict(bundle.preprocess), bundle.classes
-        self.engine = open_engine(model, threads=1, calls=available_cpus())
+        self.engine = open_engine(model, threads=1)
 
     @daft.method.batch(return_dtype=DataType.string(), batch_size=default_batch_size("cpu"))
     def label(self, contents: daft.Series) -> list[str | None]:
