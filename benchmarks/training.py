@@ -42,6 +42,7 @@ def main() -> None:
         scale=0.0,
         shift=0.0,
         intensity=0.0,
+        erase=0.0,
         one_per_group=False,
         frozen_statistics=False,
     )

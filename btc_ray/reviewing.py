@@ -126,7 +126,8 @@ def _with_pictures(
 
 
 def _seen(content: bytes | Exception, row: Mapping[str, Any], preprocess: Preprocess) -> tuple[np.ndarray | str, np.ndarray]:
-    """The whole image, or why there is none, and the crop that the model saw, which its row tells."""
+    """The whole image, or why there is none, and the crop that the model saw, which its row tells; where the model saw it from a JPEG
+    decoded at a part of its size, it differs by how that was shrunk."""
     from btc_ray.images.decode import decode
     from btc_ray.images.prepare import square
 

@@ -11,7 +11,9 @@ from PIL import Image
 
 from btc_ray.images import prepare as room
 from btc_ray.images.crop import Box
-from btc_ray.images.prepare import Prepared, Preprocess, prepare
+from btc_ray.images.decode import decode_shrunk
+from btc_ray.images.phantom import LABELS, make_phantom
+from btc_ray.images.prepare import LEAST_SIDE, Prepared, Preprocess, prepare
 from tests.images.test_crop import head
 from tests.images.test_decode import FILES, FRAMES, encoded
 
@@ -87,14 +89,14 @@ def test_running_out_of_memory_is_a_failed_image(monkeypatch: pytest.MonkeyPatch
     def exhausted(*_: object, **__: object) -> np.ndarray:
         raise MemoryError
 
-    monkeypatch.setattr(room, "decode", exhausted)
+    monkeypatch.setattr(room, "decode_shrunk", exhausted)
     result = prepare(FILES["grey png"], Preprocess())
     assert (result.status, result.pixels) == ("failed", None)
     assert "memory" in str(result.error)
 
 
 def test_an_error_of_opencv_is_a_failed_image_and_a_programming_error_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
-    def opencv_gives_up(*_: object) -> np.ndarray:
+    def opencv_gives_up(*_: object, **__: object) -> np.ndarray:
         return cv2.resize(np.zeros((0, 0), np.uint8), (1, 1))
 
     monkeypatch.setattr(room, "square", opencv_gives_up)
@@ -102,7 +104,7 @@ def test_an_error_of_opencv_is_a_failed_image_and_a_programming_error_is_not_hid
     assert (result.status, result.width) == ("failed", 83)
     assert "OpenCV" in str(result.error)
 
-    def bug(*_: object) -> np.ndarray:
+    def bug(*_: object, **__: object) -> np.ndarray:
         raise TypeError("ours")
 
     monkeypatch.setattr(room, "square", bug)
@@ -110,40 +112,82 @@ def test_an_error_of_opencv_is_a_failed_image_and_a_programming_error_is_not_hid
         prepare(FILES["grey png"], Preprocess())
 
 
-def test_the_id_tells_settings_apart_by_the_pixels_they_give(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_id_tells_settings_apart_by_the_pixels_they_give() -> None:
     ids = [Preprocess(crop=crop, size=size).preprocess_id for crop in ("robust", "kaggle", "none") for size in (224, 160)]
     assert len(set(ids)) == 6
     assert all(len(one) == 16 and int(one, 16) >= 0 for one in ids)
     assert Preprocess(max_pixels=1000).preprocess_id == Preprocess().preprocess_id
-    before = Preprocess().preprocess_id
-    monkeypatch.setattr(room, "ALGORITHM", room.ALGORITHM + 1)
-    assert Preprocess().preprocess_id != before
+    assert Preprocess(algorithm=1).preprocess_id != Preprocess().preprocess_id
 
 
-def test_the_default_id_is_the_one_in_bundles_already_written() -> None:
-    # Changes with ALGORITHM and with nothing else; a change makes every bundle out there refuse new images.
-    assert Preprocess().preprocess_id == "71723641b01f30d3"
+def test_the_ids_are_those_in_bundles_already_written() -> None:
+    # They change with ALGORITHM and with nothing else; a change makes every bundle out there refuse new images.
+    assert Preprocess(algorithm=1).preprocess_id == "71723641b01f30d3"
+    assert Preprocess().preprocess_id == "85cec4329ef31efe"
 
 
 def test_settings_come_back_from_json() -> None:
     settings = Preprocess(crop="kaggle", size=160, max_pixels=10**6)
     assert Preprocess.from_dict(json.loads(json.dumps(settings.to_dict()))) == settings
-    assert Preprocess.from_dict({}) == Preprocess()
+    assert Preprocess.from_dict({}) == Preprocess(algorithm=1), "a bundle that names no algorithm was made by the first"
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"sise": 224}, "unknown preprocess settings sise; known are crop, size, max_pixels"),
+        ({"sise": 224}, "unknown preprocess settings sise; known are crop, size, max_pixels, algorithm"),
         ({"crop": "tight"}, "crop is 'tight'; it can be robust, kaggle, none"),
         ({"size": 0}, "size is 0"),
         ({"size": 224.0}, "whole number"),
         ({"max_pixels": True}, "max_pixels is True"),
+        ({"algorithm": 3}, "algorithm is 3; it must be a whole number from 1 to 2"),
     ],
 )
 def test_impossible_settings_are_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Preprocess.from_dict(values)
+
+
+def jpeg(side: tuple[int, int], seed: int = 0, **options: Any) -> bytes:
+    """A phantom as a scanner's export might have it."""
+    return encoded(make_phantom(LABELS[seed % len(LABELS)], seed=seed, size=side).pixels, "JPEG", quality=92, **options)
+
+
+@pytest.mark.parametrize("side", [(512, 512), (513, 767), (1024, 1024), (2048, 1900)], ids=lambda side: f"{side[1]}x{side[0]}")
+@pytest.mark.parametrize("seed", range(8))
+def test_a_jpeg_decoded_at_a_part_of_its_size_gives_the_crop_of_the_whole(side: tuple[int, int], seed: int) -> None:
+    data = jpeg(side, seed)
+    assert decode_shrunk(data, least_side=LEAST_SIDE).grey.shape < side, "or nothing is compared"
+    whole, part = (prepare(data, Preprocess(size=160, algorithm=algorithm)) for algorithm in (1, 2))
+    assert (part.width, part.height, part.crop_status) == (whole.width, whole.height, whole.crop_status)
+    boxes = np.array([[box.x, box.y, box.x + box.w, box.y + box.h] for box in (whole.box, part.box) if box is not None])
+    assert np.abs(boxes[0] - boxes[1]).max() <= 0.0125 * max(side), "two pixels of the small copy that the head is looked for in"
+    whole, part = (prepare(data, Preprocess(crop="none", size=160, algorithm=algorithm)) for algorithm in (1, 2))
+    assert np.abs(np.asarray(whole.pixels, int) - np.asarray(part.pixels, int)).mean() < 2, "of 255 grey levels"
+
+
+def test_a_head_too_small_for_a_part_is_cut_from_the_whole() -> None:
+    canvas = np.full((1024, 1024), 4, np.uint8)
+    canvas[300:700, 320:720] = head(400)
+    data = encoded(canvas, "JPEG", quality=95)
+    whole, part = (prepare(data, Preprocess(size=160, algorithm=algorithm)) for algorithm in (1, 2))
+    assert whole.box == part.box
+    assert np.abs(np.asarray(whole.pixels, int) - np.asarray(part.pixels, int)).max() <= 2
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_jpeg_decoded_at_a_part_of_its_size_is_turned_like_the_whole(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = jpeg((640, 900), seed=3, exif=exif)
+    whole, part = (prepare(data, Preprocess(crop="none", size=64, algorithm=algorithm)) for algorithm in (1, 2))
+    assert (part.width, part.height, part.box) == (whole.width, whole.height, whole.box)
+    assert np.abs(np.asarray(whole.pixels, int) - np.asarray(part.pixels, int)).mean() < 2
+
+
+def test_the_authors_crop_is_always_that_of_the_whole() -> None:
+    results = [prepare(jpeg((1024, 1024)), Preprocess(crop="kaggle", size=64, algorithm=algorithm)) for algorithm in (1, 2)]
+    assert results[0].box == results[1].box
 
 
 @pytest.mark.shared
