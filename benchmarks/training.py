@@ -5,6 +5,7 @@ loop has no metrics and no checkpoints. The two take turns, so that a machine th
 """
 
 import argparse
+import os
 import statistics
 import tempfile
 import time
@@ -33,6 +34,8 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=2)
     chosen = parser.parse_args()
     torch.set_num_threads(available_cpus())
+    # Ray's workers give way to all other processes (nice 15), and so to whatever else the machine does: the bare loop does not.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     data = _phantoms(chosen.images, chosen.size)
     state = build_network(len(LABELS)).state_dict()
     recipe = RECIPES["all"].changed(
