@@ -1,8 +1,10 @@
 """Joining, starting and leaving Ray."""
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 
 from btc_ray.progress import say
 
@@ -40,9 +42,12 @@ def joined(address: str | None, *, cpus: int | None = None, debug: bool = False)
     try:
         if where is None:
             say("Starting Ray on this machine …")
+            workers = max(cpus or available_cpus(), 2)  # Ray Data needs two
+            _keep_idle_processes(workers)
+            _import_meanwhile("pandas")
             ray.init(
                 address="local",  # without it Ray would join a cluster that it finds in the environment or on this machine
-                num_cpus=max(cpus or available_cpus(), 2),  # Ray Data needs two
+                num_cpus=workers,
                 object_store_memory=object_store_bytes(),
                 include_dashboard=False,
                 **quiet,
@@ -58,6 +63,24 @@ def joined(address: str | None, *, cpus: int | None = None, debug: bool = False)
         yield
     finally:
         ray.shutdown()
+
+
+def _keep_idle_processes(workers: int) -> None:
+    """Let the Ray that is about to start here keep the processes of tasks that are done, for the next such task.
+
+    It ends an idle process after a second where there are more than one a CPU. A pool holds every CPU, and so every task that
+    writes would begin with the start of a Python and the import of Ray Data, a second of processor time each. Besides the pool
+    there are as many that write, and Ray Data's own actors and ours. A value that the user has set stays.
+    """
+    os.environ.setdefault("RAY_num_workers_soft_limit", str(2 * workers + 8))
+
+
+def _import_meanwhile(name: str) -> None:
+    """Import what Ray Data will import, half a second of it, while `ray.init` waits for its processes.
+
+    Nothing of Ray itself: two threads that import parts of one package may each wait for the other's.
+    """
+    threading.Thread(target=import_module, args=(name,), name=f"import {name}", daemon=True).start()
 
 
 def object_store_bytes() -> int:
