@@ -3,7 +3,7 @@
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib import import_module
 
 from btc_ray.progress import say
@@ -25,10 +25,14 @@ def chosen_address(address: str | None) -> str | None:
 
 
 @contextmanager
-def joined(address: str | None, *, cpus: int | None = None, debug: bool = False) -> Iterator[None]:
+def joined(
+    address: str | None, *, cpus: int | None = None, debug: bool = False, stops: ExitStack | None = None
+) -> Iterator[None]:
     """Join the Ray at `address`, or start one here, and leave it (or stop it) at the end. Raises ClusterError.
 
-    A Ray that is already initialised in this process, as in a test or a notebook, is used and left running.
+    A Ray that is already initialised in this process, as in a test or a notebook, is used and left running. With
+    `stops`, one that was started here stops while the caller goes on, and `stops` waits for it at its own end: it takes two seconds,
+    in which this process would only wait.
     """
     import ray
 
@@ -43,7 +47,7 @@ def joined(address: str | None, *, cpus: int | None = None, debug: bool = False)
         if where is None:
             say("Starting Ray on this machine …")
             workers = max(cpus or available_cpus(), 2)  # Ray Data needs two
-            _keep_idle_processes(workers)
+            keep_idle_processes(workers)
             _import_meanwhile("pandas")
             ray.init(
                 address="local",  # without it Ray would join a cluster that it finds in the environment or on this machine
@@ -62,10 +66,15 @@ def joined(address: str | None, *, cpus: int | None = None, debug: bool = False)
     try:
         yield
     finally:
-        ray.shutdown()
+        if stops is not None and where is None:
+            stopping = threading.Thread(target=ray.shutdown, name="stop Ray")
+            stopping.start()
+            stops.callback(stopping.join)
+        else:
+            ray.shutdown()
 
 
-def _keep_idle_processes(workers: int) -> None:
+def keep_idle_processes(workers: int) -> None:
     """Let the Ray that is about to start here keep the processes of tasks that are done, for the next such task.
 
     It ends an idle process after a second where there are more than one a CPU. A pool holds every CPU, and so every task that

@@ -75,7 +75,7 @@ def score_on_ray(
         dataset = read_blocks(folder.blocks, folder.storage_options)
         filesystem, staged = folder.arrow(folder.staged_ray)
         _scored(dataset, engine, pool, batch, counter).write_parquet(
-            staged, filesystem=filesystem, try_create_dir=True, concurrency=pool.io_tasks, ray_remote_args=IO_ARGS
+            staged, filesystem=filesystem, try_create_dir=True, concurrency=pool.score_writers, ray_remote_args=IO_ARGS
         )
 
 
