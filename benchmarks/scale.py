@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 import psutil
 
-from btc_ray.cluster import available_cpus
+from btc_ray.cluster import available_cpus, keep_idle_processes
 from btc_ray.model.reference import Answers
 
 PER_SHARD = 10_000
@@ -73,9 +73,11 @@ def one_run(archive: Path, run: Path, model: Path) -> dict[str, Any]:
 
     from btc_ray.cli import main as command
 
+    workers = max(available_cpus(), 2)
+    keep_idle_processes(workers)  # as the command's own Ray does
     ray.init(
         address="local",
-        num_cpus=max(available_cpus(), 2),
+        num_cpus=workers,
         object_store_memory=1 << 30,
         include_dashboard=False,
         log_to_driver=False,

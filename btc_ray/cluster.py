@@ -1,8 +1,10 @@
 """Joining, starting and leaving Ray."""
 
 import os
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from importlib import import_module
 
 from btc_ray.progress import say
 
@@ -23,10 +25,14 @@ def chosen_address(address: str | None) -> str | None:
 
 
 @contextmanager
-def joined(address: str | None, *, cpus: int | None = None, debug: bool = False) -> Iterator[None]:
+def joined(
+    address: str | None, *, cpus: int | None = None, debug: bool = False, stops: ExitStack | None = None
+) -> Iterator[None]:
     """Join the Ray at `address`, or start one here, and leave it (or stop it) at the end. Raises ClusterError.
 
-    A Ray that is already initialised in this process, as in a test or a notebook, is used and left running.
+    A Ray that is already initialised in this process, as in a test or a notebook, is used and left running. With
+    `stops`, one that was started here stops while the caller goes on, and `stops` waits for it at its own end: it takes two seconds,
+    in which this process would only wait.
     """
     import ray
 
@@ -40,9 +46,12 @@ def joined(address: str | None, *, cpus: int | None = None, debug: bool = False)
     try:
         if where is None:
             say("Starting Ray on this machine …")
+            workers = max(cpus or available_cpus(), 2)  # Ray Data needs two
+            keep_idle_processes(workers)
+            _import_meanwhile("pandas")
             ray.init(
                 address="local",  # without it Ray would join a cluster that it finds in the environment or on this machine
-                num_cpus=max(cpus or available_cpus(), 2),  # Ray Data needs two
+                num_cpus=workers,
                 object_store_memory=object_store_bytes(),
                 include_dashboard=False,
                 **quiet,
@@ -57,7 +66,30 @@ def joined(address: str | None, *, cpus: int | None = None, debug: bool = False)
     try:
         yield
     finally:
-        ray.shutdown()
+        if stops is not None and where is None:
+            stopping = threading.Thread(target=ray.shutdown, name="stop Ray")
+            stopping.start()
+            stops.callback(stopping.join)
+        else:
+            ray.shutdown()
+
+
+def keep_idle_processes(workers: int) -> None:
+    """Let the Ray that is about to start here keep the processes of tasks that are done, for the next such task.
+
+    It ends an idle process after a second where there are more than one a CPU. A pool holds every CPU, and so every task that
+    writes would begin with the start of a Python and the import of Ray Data, a second of processor time each. Besides the pool
+    there are as many that write, and Ray Data's own actors and ours. A value that the user has set stays.
+    """
+    os.environ.setdefault("RAY_num_workers_soft_limit", str(2 * workers + 8))
+
+
+def _import_meanwhile(name: str) -> None:
+    """Import what Ray Data will import, half a second of it, while `ray.init` waits for its processes.
+
+    Nothing of Ray itself: two threads that import parts of one package may each wait for the other's.
+    """
+    threading.Thread(target=import_module, args=(name,), name=f"import {name}", daemon=True).start()
 
 
 def object_store_bytes() -> int:

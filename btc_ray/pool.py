@@ -55,6 +55,11 @@ class Pool:
         """Reading tasks at once, and as many writing ones: a block keeps its worker busy for a minute, and is read in a second."""
         return max(2, math.ceil((self.gpus * 8 or self.cpus) / 8))
 
+    @property
+    def score_writers(self) -> int:
+        """Tasks at once that write scores, a megabyte for a minute of a worker: of several, the first blocks would start a process each."""
+        return math.ceil((self.gpus * 8 or self.cpus) / 8)
+
     def cpu_workers(self) -> dict[str, Any]:
         """Arguments of `map_batches` for one actor a core, on all nodes alike; nodes that join later get theirs."""
         compute = ActorPoolStrategy(min_size=1, initial_size=self.cpus)

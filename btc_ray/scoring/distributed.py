@@ -4,6 +4,7 @@ A killed driver continues from the checkpoint; a lost worker or node is replaced
 """
 
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,11 +20,13 @@ from ray.data.checkpoint.checkpoint_filter import CheckpointManager, IdColumnChe
 
 from btc_ray.archive import storage
 from btc_ray.archive.blocks import block_rows, write_blocks
+from btc_ray.block_source import batches, read_blocks
 from btc_ray.images.prepare import Preprocess
 from btc_ray.model.bundle import Bundle
 from btc_ray.model.engine import Choice, EngineError, choose, open_engine
 from btc_ray.pool import IO_ARGS, Pool, beside_driver, data_context
 from btc_ray.progress import Progress
+from btc_ray.scoring.counter import Counter
 from btc_ray.scoring.folder import RunFolder
 from btc_ray.scoring.local import default_batch_size
 from btc_ray.scoring.scorer import Predictor, Preparer, Scorer
@@ -64,19 +67,15 @@ def score_on_ray(
     """Score the `rows` rows of the `manifest` parts that are not in `done` (sorted int64 row_ids) into `folder.staged_ray`."""
     batch = batch_size or default_batch_size("cuda" if pool.gpus else "cpu")
     rows_each = block_rows(rows, batch=batch, workers=pool.gpus or pool.cpus)
-    blocks = write_blocks(manifest, folder.blocks, rows_each=rows_each, done=done, storage_options=folder.storage_options)
-    if not blocks:
+    if not write_blocks(manifest, folder.blocks, rows_each=rows_each, done=done, storage_options=folder.storage_options):
         return
-    counter = ray.remote(_Counter).options(**beside_driver()).remote()
+    counter = ray.remote(Counter).options(**beside_driver()).remote()
     with data_context() as context, _watched(counter, progress):
         context.checkpoint_config = _checkpoint(folder)
-        filesystem, path = folder.arrow(folder.blocks)
-        dataset = ray.data.read_parquet(
-            path, filesystem=filesystem, override_num_blocks=blocks, concurrency=pool.io_tasks, **IO_ARGS
-        )
-        staged_filesystem, staged = folder.arrow(folder.staged_ray)
+        dataset = read_blocks(folder.blocks, folder.storage_options)
+        filesystem, staged = folder.arrow(folder.staged_ray)
         _scored(dataset, engine, pool, batch, counter).write_parquet(
-            staged, filesystem=staged_filesystem, try_create_dir=True, concurrency=pool.io_tasks, ray_remote_args=IO_ARGS
+            staged, filesystem=filesystem, try_create_dir=True, concurrency=pool.score_writers, ray_remote_args=IO_ARGS
         )
 
 
@@ -97,15 +96,15 @@ def _scored(dataset: Dataset, engine: EngineSettings, pool: Pool, batch: int, co
     if not pool.gpus:  # one actor does it all and nothing travels
         return dataset.map_batches(
             _ScoringActor,
-            fn_constructor_kwargs={"settings": engine, "counter": counter},
-            batch_size=batch,
+            fn_constructor_kwargs={"settings": engine, "batch": batch, "counter": counter},
+            batch_size=None,
             batch_format="pyarrow",
             **pool.cpu_workers(),
         )
     return dataset.map_batches(  # CPUs read and crop, uint8 crops travel, GPUs normalise and predict
         _PreparingActor,
-        fn_constructor_kwargs={"settings": engine},
-        batch_size=batch,
+        fn_constructor_kwargs={"settings": engine, "batch": batch},
+        batch_size=None,
         batch_format="pyarrow",
         **pool.cpu_workers(),
     ).map_batches(
@@ -118,52 +117,60 @@ def _scored(dataset: Dataset, engine: EngineSettings, pool: Pool, batch: int, co
 
 
 class _ScoringActor:
-    def __init__(self, settings: EngineSettings, counter: ActorHandle) -> None:
+    def __init__(self, settings: EngineSettings, batch: int, counter: ActorHandle) -> None:
         self._scorer = Scorer(settings.bundle, _open(settings), settings.storage_options)
-        self._counter = counter
+        self._batch, self._tally = batch, _Tally(counter)
 
-    def __call__(self, batch: pa.Table) -> pa.Table:
-        return _counted(self._scorer(batch), self._counter)
+    def __call__(self, block: pa.Table) -> pa.Table:
+        scored = [self._tally.counted(self._scorer(batch)) for batch in batches(block, self._batch)]
+        self._tally.tell()
+        return pa.concat_tables(scored).combine_chunks()  # a megabyte at most; every table on its own would cost Ray Data more
 
 
 class _PreparingActor:
-    def __init__(self, settings: EngineSettings) -> None:
+    def __init__(self, settings: EngineSettings, batch: int) -> None:
         self._prepare = Preparer(Preprocess.from_dict(settings.bundle.preprocess), settings.storage_options)
+        self._batch = batch
 
-    def __call__(self, batch: pa.Table) -> pa.Table:
-        return self._prepare(batch)
+    def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
+        for batch in batches(block, self._batch):
+            yield self._prepare(batch)
 
 
 class _PredictingActor:
     def __init__(self, settings: EngineSettings, counter: ActorHandle) -> None:
         self._predict = Predictor(settings.bundle, _open(settings))
-        self._counter = counter
+        self._tally = _Tally(counter)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        return _counted(self._predict(batch), self._counter)
+        table = self._tally.counted(self._predict(batch))
+        self._tally.tell()
+        return table
 
 
 def _open(settings: EngineSettings) -> Any:
     return open_engine(settings.model, settings.choice, threads=1, storage_options=settings.storage_options)
 
 
-def _counted(table: pa.Table, counter: ActorHandle) -> pa.Table:
-    counter.add.remote(len(table), len(table) - table["status"].to_pylist().count("ok"))
-    return table
+class _Tally:
+    """A worker's own count, told to the counter once a second: a call costs both processes together as much as half an image."""
 
-
-class _Counter:
-    """What the workers have done so far, for the driver's progress."""
-
-    def __init__(self) -> None:
+    def __init__(self, counter: ActorHandle) -> None:
+        self._counter = counter
         self._images = self._bad = 0
+        self._told = time.monotonic()
 
-    def add(self, images: int, bad: int) -> None:
-        self._images += images
-        self._bad += bad
+    def counted(self, table: pa.Table) -> pa.Table:
+        self._images += len(table)
+        self._bad += len(table) - table["status"].to_pylist().count("ok")
+        if time.monotonic() - self._told > 1.0:
+            self.tell()
+        return table
 
-    def read(self) -> tuple[int, int]:
-        return self._images, self._bad
+    def tell(self) -> None:
+        self._counter.add.remote(self._images, self._bad)
+        self._images = self._bad = 0
+        self._told = time.monotonic()
 
 
 @contextmanager
