@@ -3,9 +3,7 @@
 A killed driver continues from the checkpoint; a lost worker or node is replaced by Ray. Only the Ray path loads this module.
 """
 
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,10 +17,11 @@ from ray.data.checkpoint.checkpoint_filter import CheckpointManager, IdColumnChe
 
 from btc_ray.archive import storage
 from btc_ray.archive.blocks import block_rows, write_blocks
+from btc_ray.counting import counted, new_counter, watched
 from btc_ray.images.prepare import Preprocess
 from btc_ray.model.bundle import Bundle
 from btc_ray.model.engine import Choice, EngineError, choose, open_engine
-from btc_ray.pool import IO_ARGS, Pool, beside_driver, data_context
+from btc_ray.pool import IO_ARGS, Pool, data_context
 from btc_ray.progress import Progress
 from btc_ray.scoring.folder import RunFolder
 from btc_ray.scoring.local import default_batch_size
@@ -67,8 +66,8 @@ def score_on_ray(
     blocks = write_blocks(manifest, folder.blocks, rows_each=rows_each, done=done, storage_options=folder.storage_options)
     if not blocks:
         return
-    counter = ray.remote(_Counter).options(**beside_driver()).remote()
-    with data_context() as context, _watched(counter, progress):
+    counter = new_counter()
+    with data_context() as context, watched(counter, progress):
         context.checkpoint_config = _checkpoint(folder)
         filesystem, path = folder.arrow(folder.blocks)
         dataset = ray.data.read_parquet(
@@ -123,7 +122,7 @@ class _ScoringActor:
         self._counter = counter
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        return _counted(self._scorer(batch), self._counter)
+        return counted(self._scorer(batch), self._counter)
 
 
 class _PreparingActor:
@@ -140,60 +139,11 @@ class _PredictingActor:
         self._counter = counter
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        return _counted(self._predict(batch), self._counter)
+        return counted(self._predict(batch), self._counter)
 
 
 def _open(settings: EngineSettings) -> Any:
     return open_engine(settings.model, settings.choice, threads=1, storage_options=settings.storage_options)
-
-
-def _counted(table: pa.Table, counter: ActorHandle) -> pa.Table:
-    counter.add.remote(len(table), len(table) - table["status"].to_pylist().count("ok"))
-    return table
-
-
-class _Counter:
-    """What the workers have done so far, for the driver's progress."""
-
-    def __init__(self) -> None:
-        self._images = self._bad = 0
-
-    def add(self, images: int, bad: int) -> None:
-        self._images += images
-        self._bad += bad
-
-    def read(self) -> tuple[int, int]:
-        return self._images, self._bad
-
-
-@contextmanager
-def _watched(counter: ActorHandle, progress: Progress) -> Iterator[None]:
-    """Bring the workers' count to the driver's progress once a second."""
-    over = threading.Event()
-    seen_images = seen_bad = 0
-
-    def look() -> None:
-        nonlocal seen_images, seen_bad
-        try:
-            images, bad = ray.get(counter.read.remote(), timeout=10)
-        except ray.exceptions.RayError:  # the counter's node is busy or lost: progress is for people, the rows are safe
-            return
-        images = min(images, progress.total)  # a batch that a lost worker had counted is counted again
-        progress.advance(max(images - seen_images, 0), max(bad - seen_bad, 0))
-        seen_images, seen_bad = max(images, seen_images), max(bad, seen_bad)
-
-    def watch() -> None:
-        while not over.wait(1.0):
-            look()
-
-    watcher = threading.Thread(target=watch, name="progress", daemon=True)
-    watcher.start()
-    try:
-        yield
-    finally:
-        over.set()
-        watcher.join()
-    look()
 
 
 def _checkpoint(folder: RunFolder) -> CheckpointConfig:

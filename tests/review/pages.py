@@ -153,7 +153,12 @@ def audit() -> str:
         "created": "2026-11-23",
         "data": {"source": LONG, "fingerprint": "0123456789abcdef", "images": len(table), "readable": len(labels), "named_groups": 0},
         **parts,
-        "probes": {"probes": probes, "missing": {}, "group_split": {"train": 20, "test": 10, "test_groups": 10}},
+        "probes": {
+            "probes": probes,
+            "missing": {},
+            "there": {name: {"train": 50_000, "test": 6_000} for name in (PUBLISHED, CLEAN, GROUP)},
+            "group_split": {"train": 20, "test": 10, "test_groups": 10},
+        },
         "labels": {
             "images": len(labels), "agreement": 0.9, "suspected": suspected, "conflicting": 2, "conflicting_suspected": 1,
             "pairs": [{"label": "glioma", "suspected": "meningioma", "images": suspected}],
