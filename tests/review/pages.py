@@ -43,7 +43,7 @@ def review(rows: int = 5000) -> tuple[str, list[dict[str, Any]]]:
     picture, and some have no distance."""
     labels, probabilities, _ = simulate(2000, skill=4)
     distance = np.random.default_rng(0).chisquare(5, len(labels)).astype(np.float32)
-    decision = choose_thresholds(probabilities, distance, labels)
+    decision = choose_thresholds(probabilities, distance, np.zeros_like(distance), labels)
     bundle = replace(test_evaluate.bundle(), preprocess={"size": 224}, decision=decision)
     table = test_worklist.scores(round(1.1 * rows))  # 5 % are unreadable
     found = read_worklist(table.to_batches(), bundle.classes, most=rows, decision=decision)
