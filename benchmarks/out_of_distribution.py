@@ -2,8 +2,9 @@
 
     python -m benchmarks.out_of_distribution --model BUNDLE --data DATA [--figure FILE.png]
 
-DATA is what the bundle was trained from; of it only the images that `split.parquet` calls test are scored. AUROC is that of the
-feature distance, and of the energy, as a test of "does not belong". Needs pydicom for its part.
+DATA is what the bundle was trained from; of it the images that `split.parquet` calls test are shown. AUROC is that of the feature
+distance, of the energy and of the surround as a test of "does not belong". Needs pydicom for its part. Where the bundle is of a
+version that had no `accept_surround` yet, its validation images give it here. "by distance" is what would be accepted without it.
 """
 
 import argparse
@@ -20,6 +21,10 @@ from sklearn.metrics import roc_auc_score
 
 from benchmarks.strangers import strangers
 from btc_ray.model.bundle import read_bundle
+from btc_ray.model.reference import ACCEPT, REJECT, REVIEW, decide
+from btc_ray.training.decide import KEPT_SURROUND
+
+DECISIONS = (ACCEPT, REVIEW, REJECT)
 
 
 def main() -> int:
@@ -42,18 +47,28 @@ def main() -> int:
         table["kind"] = table["uri"].str.split("/").str[-2]
         real = _score(chosen.model, chosen.data, home / "real")
     split = pq.read_table(chosen.model / "split.parquet").to_pandas()
-    real = real[real["content_sha256"].isin(split.loc[split["split"] == "test", "content_sha256"])]
-    print(
-        f"{len(real):,} test images, accept_distance {bundle.decision['accept_distance']:.1f} (keeps 95 % of the validation images)"
+    validation, real = (
+        real[real["content_sha256"].isin(split.loc[split["split"] == name, "content_sha256"])] for name in ("validation", "test")
     )
-    columns = ("images", "AUROC distance", "AUROC energy", "within 95 %", "accept", "review", "reject")
-    print(f"{'kind':<22} " + " ".join(f"{name:>14}" for name in columns))
+    surround = {"accept_surround": float(validation["surround"].quantile(KEPT_SURROUND))}
+    thresholds = surround | bundle.decision
+    before = {name: value for name, value in thresholds.items() if name != "accept_surround"}
+    print(
+        f"{len(real):,} test images, accept_distance {thresholds['accept_distance']:.1f} (keeps 95 % of the validation images), "
+        f"accept_surround {thresholds['accept_surround']:.3f} (99 %)"
+    )
+    columns = ("images", "AUROC distance", "AUROC energy", "AUROC surround", "within 95 %", "within 99 %", "by distance")
+    print(f"{'kind':<22} " + " ".join(f"{name:>14}" for name in (*columns, *DECISIONS)))
     groups = [("the model's test images", real), *table.groupby("kind")]
     for kind, rows in groups:
+        measures = [rows[name].to_numpy() for name in ("confidence", "feature_distance", "surround")]
         scores = [
-            "" if rows is real else f"{_auroc(real[column], rows[column]):.4f}" for column in ("feature_distance", "energy")
+            "" if rows is real else f"{_auroc(real[column], rows[column]):.4f}"
+            for column in ("feature_distance", "energy", "surround")
         ]
-        counts = [int((rows["decision"] == decision).sum()) for decision in ("accept", "review", "reject")]
+        air = int((rows["surround"] <= thresholds["accept_surround"]).sum())
+        decided = decide(*measures, thresholds)
+        counts = [air, int((decide(*measures, before) == ACCEPT).sum()), *(int((decided == name).sum()) for name in DECISIONS)]
         near = int((rows["feature_distance"] <= bundle.decision["accept_distance"]).sum())
         print(f"{kind:<22} " + " ".join(f"{value:>14}" for value in (len(rows), *scores, near, *counts)))
     if chosen.figure:
@@ -69,7 +84,8 @@ def _score(model: Path, source: Path, run: Path) -> pd.DataFrame:
 
 
 def _auroc(real: pd.Series, strange: pd.Series) -> float:
-    return float(roc_auc_score(np.r_[np.zeros(len(real)), np.ones(len(strange))], np.r_[real, strange]))
+    scores = np.nan_to_num(np.r_[real, strange], nan=np.inf)  # a picture without contrast has no surround
+    return float(roc_auc_score(np.r_[np.zeros(len(real)), np.ones(len(strange))], np.clip(scores, None, 1e9)))
 
 
 def _draw(groups: list[tuple[str, pd.DataFrame]], decision: dict[str, float], path: Path) -> None:

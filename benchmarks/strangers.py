@@ -1,4 +1,5 @@
-"""Images that are no brain MRI of the kind the model learned from, made by code or shipped with pydicom; each uint8 (H, W) grey."""
+"""Images that are no brain MRI of the kind the model learned from, made by code or shipped with pydicom and scikit-learn; each uint8
+(H, W) grey."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,10 +14,15 @@ from btc_ray.images.phantom import LABELS, make_phantom
 def strangers(count: int) -> dict[str, list[np.ndarray]]:
     """`count` pictures of each kind made by code, and what pydicom has, by name of the kind."""
     random = np.random.default_rng(0)
-    kinds: dict[str, Callable[[Generator], np.ndarray]] = {"photographs": photograph, "noise": noise, "text pages": text_page}
+    kinds: dict[str, Callable[[Generator], np.ndarray]] = {
+        "landscapes by code": photograph,
+        "noise": noise,
+        "text pages": text_page,
+    }
     made = {name: [make(random) for _ in range(count)] for name, make in kinds.items()}
     made["phantoms of heads"] = [make_phantom(LABELS[seed % len(LABELS)], seed=seed).pixels for seed in range(count)]
-    return {"pydicom's test files": dicom_files()} | made
+    shipped = {"photographs, real": real_photographs(count, random), "digits": digits(count)}
+    return {"pydicom's test files": dicom_files()} | made | shipped
 
 
 def dicom_files() -> list[np.ndarray]:
@@ -42,6 +48,29 @@ def dicom_files() -> list[np.ndarray]:
         if min(values.shape) >= 16:
             pictures.append(_stretched(values))
     return pictures
+
+
+def real_photographs(count: int, random: Generator) -> list[np.ndarray]:
+    """Windows of a quarter of the side and more of scikit-learn's two photographs, a temple and a flower."""
+    from sklearn.datasets import load_sample_images
+
+    wholes = [np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)) for image in load_sample_images().images]
+    pictures = []
+    for number in range(count):
+        whole = wholes[number % len(wholes)]
+        side = int(random.integers(min(whole.shape) // 4, min(whole.shape)))
+        y, x = (int(random.integers(length - side + 1)) for length in whole.shape)
+        pictures.append(whole[y : y + side, x : x + side])
+    return pictures
+
+
+def digits(count: int) -> list[np.ndarray]:
+    """scikit-learn's handwritten digits, enlarged: something bright on black, as a head is."""
+    from sklearn.datasets import load_digits
+
+    small = np.clip(load_digits().images[:count] * 15.9, 0, 255).astype(np.uint8)
+    framed = [np.pad(picture, 2) for picture in small]
+    return [np.asarray(cv2.resize(picture, (224, 224), interpolation=cv2.INTER_CUBIC)) for picture in framed]
 
 
 def photograph(random: Generator) -> np.ndarray:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from btc_ray.dataset.crops import Crops
+    from btc_ray.dataset.properties import Properties
 
 
 def read_backbone(chosen: labelled_settings.Audit) -> "dict[str, Tensor] | None":
@@ -45,7 +46,7 @@ class Inputs:
     bundle: Bundle | None
     table: pa.Table
     classes: tuple[str, ...]
-    properties: pa.Table
+    properties: "Properties"
     outcomes: pa.Table
     copies: Copies
     crops: "Crops"
@@ -69,10 +70,10 @@ def gather(
     options, cache = chosen.storage(), storage.absolute(chosen.cache_uri())
     classes = class_names(table)
     properties = image_properties(table, cache=cache, storage_options=options)
-    copies = labelled_copies(table, cache=cache, storage_options=options)
     crops = labelled_crops(table, preprocess=COMPARED, cache=cache, storage_options=options)
+    copies = labelled_copies(table, crops=crops, cache=cache, storage_options=options)
     features: np.ndarray | None = None
-    if backbone is not None and len(crops.pixels) and len(classes) > 1:
+    if backbone is not None and len(crops.rows) and len(classes) > 1:
         from btc_ray.training.features import frozen_features
 
         features = frozen_features(crops, backbone, flips=False, cache=cache, storage_options=options)[:, 0]
@@ -88,7 +89,7 @@ def gather(
         table=table,
         classes=classes,
         properties=properties,
-        outcomes=outcomes(crops, options),
+        outcomes=outcomes(crops),
         copies=copies,
         crops=crops,
         readable=np.searchsorted(table["row_id"].to_numpy(), crops.rows["row_id"].to_numpy()),

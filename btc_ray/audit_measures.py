@@ -59,28 +59,32 @@ def doubt_labels(work: Inputs) -> "tuple[Doubts | None, dict[str, Any]]":
 
 def probe(work: Inputs) -> dict[str, Any]:
     """What little is enough to tell the class, on the published split and by group."""
-    from btc_ray.dataset.properties import frames_of, histograms_of
-    from btc_ray.review.probes import run_probes
+    from btc_ray.review.probes import CLEAN, PUBLISHED, run_probes
 
-    described = np.array(work.properties["format"].is_valid())[work.readable]  # read twice, and readable both times
+    described = np.array(work.properties.table["format"].is_valid())[work.readable]  # read twice, and readable both times
     rows, labels = work.readable[described], work.labels[described]
     sides, missing, division = _sides(work, rows, labels)
     probes: list[dict[str, Any]] = []
+    there: dict[str, dict[str, int]] = {}
     if sides:
-        properties = work.properties.take(rows)
-        train = work.split[rows] == "train"
+        copied = np.isin(work.copies.groups[rows], work.copies.groups[rows][work.split[rows] == "train"])
+        there = {name: {"train": int(side.train.sum()), "test": int(side.test.sum())} for name, side in sides.items()}
+        if PUBLISHED in sides:
+            there[CLEAN] = there[PUBLISHED] | {"test": int((sides[PUBLISHED].test & ~copied).sum())}
+        drawn = {name: side.sample(seed=work.chosen.seed) for name, side in sides.items()}
+        used = np.flatnonzero(np.any([side.train | side.test for side in drawn.values()], axis=0))
         probes = run_probes(
-            frames_of(properties),
-            histograms_of(properties),
-            labels,
-            work.groups[rows],
-            sides,
-            np.isin(work.copies.groups[rows], work.copies.groups[rows][train]),
+            work.properties.frames(rows[used]),
+            work.properties.histograms(rows[used]),
+            labels[used],
+            work.groups[rows[used]],
+            {name: side.of(used) for name, side in drawn.items()},
+            copied[used],
             work.classes,
             seed=work.chosen.seed,
             told=lambda title: say(f"Probe: {title} …"),
         )
-    return {"probes": probes, "missing": missing, "group_split": division}
+    return {"probes": probes, "missing": missing, "there": there, "group_split": division}
 
 
 def _sides(work: Inputs, rows: np.ndarray, labels: np.ndarray) -> "tuple[dict[str, Sides], dict[str, str], dict[str, Any]]":
@@ -119,7 +123,7 @@ def ask_bundle(work: Inputs) -> dict[str, Any]:
 
     if work.bundle is None or work.chosen.model is None:
         return {"reason": "no --model was given"}
-    if work.asked is None or not len(work.asked.pixels):
+    if work.asked is None or not len(work.asked.rows):
         return {"reason": "no readable image has a label that the bundle knows"}
     say("Asking the bundle about masked images …")
     choice = choose(device=work.chosen.device, precision=work.chosen.precision)

@@ -60,7 +60,7 @@ def _record(work: Inputs) -> "tuple[dict[str, Any], Found]":
     found = Found(
         labelled=work.table,
         outcomes=work.outcomes,
-        properties=work.properties,
+        properties=work.properties.table,
         copies=work.copies,
         readable=work.readable,
         planes=planes,

@@ -69,7 +69,8 @@ def test_decisions_follow_the_thresholds_of_the_bundle(run: Path) -> None:
     ok = table[table["status"] == "ok"]
     expected = np.where((ok["feature_distance"] <= 15) & (ok["confidence"] >= 0.5), "accept", "review")
     assert ok["decision"].tolist() == expected.tolist()
-    assert table[table["status"] != "ok"][["feature_distance", "energy", "decision"]].isna().all(axis=None)
+    assert (ok["surround"] < 0.2).all()  # heads stand in air
+    assert table[table["status"] != "ok"][["feature_distance", "energy", "decision", "surround"]].isna().all(axis=None)
 
 
 def test_few_rows_are_the_most_urgent_ones_and_stand_elsewhere(run: Path, tmp_path: Path) -> None:
@@ -118,7 +119,7 @@ def test_rows_of_a_version_without_decisions_are_kept(model: Path, phantoms: Pat
     assert score(model, [data], tmp_path / "run") == 0
     for path in (tmp_path / "run" / "scores").iterdir():
         table = pq.read_table(path)
-        pq.write_table(table.drop_columns(["feature_distance", "energy", "decision"]), path)
+        pq.write_table(table.drop_columns(["feature_distance", "energy", "decision", "surround"]), path)
     broken.write_bytes(whole)
     state = json.loads((tmp_path / "run" / "run.json").read_text())
     del state["fingerprint"]["decision"]

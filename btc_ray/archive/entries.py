@@ -16,6 +16,14 @@ class ArchiveError(ValueError):
     """Inputs that cannot be listed at all: a mistyped path, a list without a `uri` column, a missing package."""
 
 
+class NoImagesError(ArchiveError):
+    """Inputs that can be listed and hold no image. `found` says what they hold instead."""
+
+    def __init__(self, message: str, found: str) -> None:
+        super().__init__(message)
+        self.found = found
+
+
 class ReadError(ValueError):
     """One row's bytes cannot be had. `status` is `failed` (gone, forbidden, network), `unreadable` (broken data) or
     `unsupported`.

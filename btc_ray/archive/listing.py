@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from btc_ray.archive import names, storage
 from btc_ray.archive.containers import open_members
-from btc_ray.archive.entries import SIZE_LIMIT, ArchiveError, Entry, Skipped
+from btc_ray.archive.entries import SIZE_LIMIT, ArchiveError, Entry, NoImagesError, Skipped
 from btc_ray.archive.globs import is_glob, split_glob
 from btc_ray.archive.lists import list_items
 from btc_ray.archive.readahead import EndOf, Item, Later, in_order
@@ -113,9 +113,10 @@ def _unique_rows(uris: list[str], resolved: list[Item], threads: int) -> Iterato
             f" and {len(uris) - 3} more" if len(uris) > 3 else ""
         )
         found = "; ".join(f"{count} × {reason}" for reason, count in reasons.most_common(5)) or "nothing at all"
-        raise ArchiveError(
+        raise NoImagesError(
             f"no image was found in {given} (found: {found}); give a folder, glob, list or archive that holds "
-            f"{' '.join(sorted(names.IMAGE_EXTENSIONS))}"
+            f"{' '.join(sorted(names.IMAGE_EXTENSIONS))}",
+            found,
         )
 
 

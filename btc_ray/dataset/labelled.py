@@ -150,15 +150,16 @@ def copy_groups(table: pa.Table, *, cache: str, storage_options: Mapping[str, st
     return labelled_copies(table, cache=cache, storage_options=storage_options).groups
 
 
-def labelled_copies(table: pa.Table, *, cache: str, storage_options: Mapping[str, str]) -> Copies:
-    """`copy_groups` with the pairs that made the groups; `first` and `second` are positions in the table."""
+def labelled_copies(table: pa.Table, *, crops: Crops | None = None, cache: str, storage_options: Mapping[str, str]) -> Copies:
+    """`copy_groups` with the pairs that made the groups; `first` and `second` are positions in the table. `crops` are those of
+    COMPARED, where they are at hand."""
     name = _copies_name(table, cache)
     uri, pairs_uri = f"{name}.parquet", f"{name}-pairs.parquet"
     if storage.exists(uri, storage_options) and storage.exists(pairs_uri, storage_options):
         groups = read_table(uri, storage_options)["group"].to_numpy()
         return Copies(groups=groups, pairs=read_table(pairs_uri, storage_options))
-    crops = labelled_crops(table, preprocess=COMPARED, cache=cache, storage_options=storage_options)
-    say(f"Looking for copies among {len(crops.pixels):,} images …")
+    crops = crops or labelled_crops(table, preprocess=COMPARED, cache=cache, storage_options=storage_options)
+    say(f"Looking for copies among {len(crops.rows):,} images …")
     found = find_copies(crops.pixels, crops.rows["content_sha256"].to_pylist())
     group_of = dict(zip(crops.rows["row_id"].to_pylist(), found.groups.tolist(), strict=True))
     groups = join_groups([group_of.get(row) for row in table["row_id"].to_pylist()])

@@ -10,7 +10,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from btc_ray.archive import storage
-from btc_ray.archive.entries import Entry
+from btc_ray.archive.entries import Entry, NoImagesError
 from btc_ray.archive.listing import list_inputs
 from btc_ray.progress import say
 
@@ -43,11 +43,6 @@ def read_labelled(uri: str, storage_options: Mapping[str, str] | None = None, *,
     """Every labelled image of `uri` as a table of SCHEMA, in the order of the listing. Raises LabelledDataError, also where there
     are fewer than `least_classes` classes: one that is to be told apart from others needs two."""
     rows = _from_table(uri, storage_options) if uri.endswith((".parquet", ".csv")) else _from_folders(uri, storage_options)
-    if not rows:
-        raise LabelledDataError(
-            f"{uri} has no labelled images. Expected {uri}/Training/<class>/* and {uri}/Testing/<class>/*, or {uri}/<class>/*, or a "
-            "Parquet or CSV table with the columns uri,label[,split][,group]."
-        )
     table = pa.Table.from_pylist([{"row_id": number, **row} for number, row in enumerate(rows)], schema=SCHEMA)
     classes = class_names(table)
     if len(classes) < least_classes:
@@ -69,6 +64,16 @@ def fingerprint(table: pa.Table) -> str:
 
 
 def _from_folders(uri: str, storage_options: Mapping[str, str] | None) -> list[dict[str, object]]:
+    try:
+        return _in_class_folders(uri, storage_options)
+    except NoImagesError as error:
+        raise LabelledDataError(
+            f"no image was found in {uri} (found: {error.found}). Expected {uri}/Training/<class>/* and {uri}/Testing/<class>/*, or "
+            f"{uri}/<class>/*, or a Parquet or CSV table with the columns uri,label[,split][,group]."
+        ) from error
+
+
+def _in_class_folders(uri: str, storage_options: Mapping[str, str] | None) -> list[dict[str, object]]:
     root = storage.absolute(uri).rstrip("/")
     rows = []
     skipped: Counter[str] = Counter()
@@ -107,6 +112,8 @@ def _from_table(uri: str, storage_options: Mapping[str, str] | None) -> list[dic
         raise LabelledDataError(
             f"{uri} has no column {' and '.join(sorted(missing))}; a labelled table has uri,label[,split][,group]."
         )
+    if not len(table):
+        raise LabelledDataError(f"{uri} has no rows; a labelled table has one for each image.")
     folder = uri.rpartition("/")[0] or "."
     rows: list[dict[str, object]] = []
     for number, row in enumerate(table.to_pylist(), start=1):

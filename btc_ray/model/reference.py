@@ -65,7 +65,8 @@ def thresholds_id(decision: Mapping[str, Any]) -> str | None:
     """What a bundle decides by, as 16 hex digits; None where it does not decide."""
     if not decision:
         return None
-    names = ("accept_distance", "reject_distance", "accept_confidence", "reference_id")
+    names = ["accept_distance", "reject_distance", "accept_confidence", "reference_id"]
+    names += ["accept_surround"] if "accept_surround" in decision else []  # bundles of older versions do not have it
     return hashlib.sha256(json.dumps([decision[name] for name in names]).encode()).hexdigest()[:16]
 
 
@@ -78,16 +79,19 @@ def energy(logits: np.ndarray) -> np.ndarray:
     return -(highest + np.log(np.exp(logits - highest[:, None]).sum(axis=1))).astype(np.float32)
 
 
-def decide(confidence: np.ndarray, distance: np.ndarray, thresholds: Mapping[str, Any]) -> np.ndarray:
+def decide(confidence: np.ndarray, distance: np.ndarray, surround: np.ndarray, thresholds: Mapping[str, Any]) -> np.ndarray:
     """accept, review or reject of each image: object (N,).
 
     Args:
         confidence: float (N,), of the label, calibrated.
         distance: float (N,), of `Reference.distance`.
-        thresholds: of a bundle: `reject_distance`, `accept_distance` and `accept_confidence`.
+        surround: float (N,), of `images.surround`.
+        thresholds: of a bundle: `reject_distance`, `accept_distance`, `accept_confidence`, and `accept_surround`, which bundles of
+            older versions do not have.
     """
     decisions = np.full(len(confidence), REVIEW, object)
-    decisions[(confidence >= thresholds["accept_confidence"]) & (distance <= thresholds["accept_distance"])] = ACCEPT
+    familiar = (distance <= thresholds["accept_distance"]) & (surround <= thresholds.get("accept_surround", np.inf))
+    decisions[familiar & (confidence >= thresholds["accept_confidence"])] = ACCEPT
     decisions[distance > thresholds["reject_distance"]] = REJECT
     return decisions
 
@@ -97,6 +101,8 @@ def in_words(decision: Mapping[str, Any]) -> str:
     if not decision:
         return "No thresholds were measured: nothing is accepted, put up for review or rejected."
     found, near = decision["validation"], f"feature distance at most {decision['accept_distance']:.1f}"
+    if "accept_surround" in decision:
+        near += f" and surround at most {decision['accept_surround']:.2f}"
     accepts = (
         f"accept: confidence at least {decision['accept_confidence']:.3f} and {near}."
         if decision["accept_confidence"] <= 1

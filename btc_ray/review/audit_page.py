@@ -12,6 +12,7 @@ from btc_ray.dataset.kinds import KINDS
 from btc_ray.images.phantom import VIEWS
 from btc_ray.review.audit import DOUBTFUL, SURE
 from btc_ray.review.figures import jpeg, thumbnail
+from btc_ray.review.label_doubts import MOST_FITTED
 from btc_ray.review.page import PALETTE, ReadImage, as_source, file_name, picture, render
 from btc_ray.review.probes import CLEAN, GROUP, PUBLISHED
 
@@ -49,6 +50,7 @@ def write_audit(record: Mapping[str, Any], images: pa.Table, *, crop_of: CropOf,
         tiles=_tiles(record),
         facts=_facts(record),
         divisions=_DIVISIONS,
+        most_fitted=MOST_FITTED,
         kinds=KINDS,
         conflicts=_groups(images, _conflicting(images), crop_of, shown),
         copied=[

@@ -3,10 +3,7 @@
 A killed driver continues from the checkpoint; a lost worker or node is replaced by Ray. Only the Ray path loads this module.
 """
 
-import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,12 +18,12 @@ from ray.data.checkpoint.checkpoint_filter import CheckpointManager, IdColumnChe
 from btc_ray.archive import storage
 from btc_ray.archive.blocks import block_rows, write_blocks
 from btc_ray.block_source import batches, read_blocks
+from btc_ray.counting import Tally, new_counter, watched
 from btc_ray.images.prepare import Preprocess
 from btc_ray.model.bundle import Bundle
 from btc_ray.model.engine import Choice, EngineError, choose, open_engine
-from btc_ray.pool import IO_ARGS, Pool, beside_driver, data_context
+from btc_ray.pool import IO_ARGS, Pool, data_context
 from btc_ray.progress import Progress
-from btc_ray.scoring.counter import Counter
 from btc_ray.scoring.folder import RunFolder
 from btc_ray.scoring.local import default_batch_size
 from btc_ray.scoring.scorer import Predictor, Preparer, Scorer
@@ -69,8 +66,8 @@ def score_on_ray(
     rows_each = block_rows(rows, batch=batch, workers=pool.gpus or pool.cpus)
     if not write_blocks(manifest, folder.blocks, rows_each=rows_each, done=done, storage_options=folder.storage_options):
         return
-    counter = ray.remote(Counter).options(**beside_driver()).remote()
-    with data_context() as context, _watched(counter, progress):
+    counter = new_counter()
+    with data_context() as context, watched(counter, progress):
         context.checkpoint_config = _checkpoint(folder)
         dataset = read_blocks(folder.blocks, folder.storage_options)
         filesystem, staged = folder.arrow(folder.staged_ray)
@@ -119,7 +116,7 @@ def _scored(dataset: Dataset, engine: EngineSettings, pool: Pool, batch: int, co
 class _ScoringActor:
     def __init__(self, settings: EngineSettings, batch: int, counter: ActorHandle) -> None:
         self._scorer = Scorer(settings.bundle, _open(settings), settings.storage_options)
-        self._batch, self._tally = batch, _Tally(counter)
+        self._batch, self._tally = batch, Tally(counter)
 
     def __call__(self, block: pa.Table) -> pa.Table:
         scored = [self._tally.counted(self._scorer(batch)) for batch in batches(block, self._batch)]
@@ -140,7 +137,7 @@ class _PreparingActor:
 class _PredictingActor:
     def __init__(self, settings: EngineSettings, counter: ActorHandle) -> None:
         self._predict = Predictor(settings.bundle, _open(settings))
-        self._tally = _Tally(counter)
+        self._tally = Tally(counter)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         table = self._tally.counted(self._predict(batch))
@@ -150,57 +147,6 @@ class _PredictingActor:
 
 def _open(settings: EngineSettings) -> Any:
     return open_engine(settings.model, settings.choice, threads=1, storage_options=settings.storage_options)
-
-
-class _Tally:
-    """A worker's own count, told to the counter once a second: a call costs both processes together as much as half an image."""
-
-    def __init__(self, counter: ActorHandle) -> None:
-        self._counter = counter
-        self._images = self._bad = 0
-        self._told = time.monotonic()
-
-    def counted(self, table: pa.Table) -> pa.Table:
-        self._images += len(table)
-        self._bad += len(table) - table["status"].to_pylist().count("ok")
-        if time.monotonic() - self._told > 1.0:
-            self.tell()
-        return table
-
-    def tell(self) -> None:
-        self._counter.add.remote(self._images, self._bad)
-        self._images = self._bad = 0
-        self._told = time.monotonic()
-
-
-@contextmanager
-def _watched(counter: ActorHandle, progress: Progress) -> Iterator[None]:
-    """Bring the workers' count to the driver's progress once a second."""
-    over = threading.Event()
-    seen_images = seen_bad = 0
-
-    def look() -> None:
-        nonlocal seen_images, seen_bad
-        try:
-            images, bad = ray.get(counter.read.remote(), timeout=10)
-        except ray.exceptions.RayError:  # the counter's node is busy or lost: progress is for people, the rows are safe
-            return
-        images = min(images, progress.total)  # a batch that a lost worker had counted is counted again
-        progress.advance(max(images - seen_images, 0), max(bad - seen_bad, 0))
-        seen_images, seen_bad = max(images, seen_images), max(bad, seen_bad)
-
-    def watch() -> None:
-        while not over.wait(1.0):
-            look()
-
-    watcher = threading.Thread(target=watch, name="progress", daemon=True)
-    watcher.start()
-    try:
-        yield
-    finally:
-        over.set()
-        watcher.join()
-    look()
 
 
 def _checkpoint(folder: RunFolder) -> CheckpointConfig:

@@ -12,6 +12,7 @@ import pyarrow as pa
 from btc_ray.archive.reader import ByteReader
 from btc_ray.images.batch import pixels_of, prepare_batch
 from btc_ray.images.prepare import Preprocess
+from btc_ray.images.surround import surround
 from btc_ray.model.bundle import Bundle
 from btc_ray.model.engine import Engine
 from btc_ray.model.reference import decide
@@ -41,15 +42,18 @@ class Predictor:
     def __call__(self, prepared: pa.Table) -> pa.Table:
         predicted = np.array(prepared["pixels"].is_valid())
         probabilities = np.zeros((len(prepared), len(self._bundle.classes)), np.float32)
-        distance, energy = np.full((2, len(prepared)), np.nan, np.float32)
-        status, error = prepared["status"].to_pylist(), prepared["error"].to_pylist()
-        for index, outcome in zip(np.flatnonzero(predicted), self._predict(pixels_of(prepared)), strict=True):
+        distance, energy, around = np.full((3, len(prepared)), np.nan, np.float32)
+        status, error, pixels = prepared["status"].to_pylist(), prepared["error"].to_pylist(), pixels_of(prepared)
+        around[predicted] = surround(pixels)
+        for index, outcome in zip(np.flatnonzero(predicted), self._predict(pixels), strict=True):
             if isinstance(outcome, str):
                 status[index], error[index], predicted[index] = "failed", outcome, False
             else:
                 probabilities[index], energy[index], distance[index] = outcome
         confidence, placed = probabilities.max(axis=1), predicted & ~np.isnan(distance)
-        decisions = decide(confidence, distance, self._bundle.decision) if placed.any() else np.full(len(prepared), None, object)
+        decisions = np.full(len(prepared), None, object)
+        if placed.any():
+            decisions = decide(confidence, distance, around, self._bundle.decision)
         best = probabilities.argmax(axis=1)
         columns = {name: prepared[name] for name in prepared.column_names}
         columns |= {
@@ -62,6 +66,7 @@ class Predictor:
             "feature_distance": pa.array(distance, pa.float32(), mask=~placed),
             "energy": pa.array(energy, pa.float32(), mask=~predicted),
             "decision": pa.array(decisions, pa.string(), mask=~placed),
+            "surround": pa.array(around, pa.float32(), mask=~predicted | np.isnan(around)),
         }
         for number, name in enumerate(self._bundle.classes):
             columns[f"prob_{name}"] = pa.array(probabilities[:, number], pa.float32(), mask=~predicted)

@@ -12,7 +12,8 @@ STATUSES = ("ok", "unreadable", "unsupported", "failed")
 def scores_schema(bundle: Bundle) -> pa.Schema:
     """Columns of `scores`, with the model's constants in the file metadata. Later columns are added at the end, never renamed.
 
-    `feature_distance` and `decision` are null where the bundle has no thresholds (see `model.reference`).
+    `feature_distance` and `decision` are null where the bundle has no thresholds (see `model.reference`), `surround` where a picture
+    has no contrast at all (see `images.surround`).
     """
     return pa.schema(
         [
@@ -26,6 +27,7 @@ def scores_schema(bundle: Bundle) -> pa.Schema:
             pa.field("feature_distance", pa.float32()),
             pa.field("energy", pa.float32()),
             pa.field("decision", pa.string()),
+            pa.field("surround", pa.float32()),
         ],
         metadata={
             "model_id": bundle.model_id,

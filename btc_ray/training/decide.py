@@ -8,6 +8,7 @@ from sklearn.covariance import LedoitWolf
 from btc_ray.model.reference import Reference, most_confident
 
 KEPT_ACCEPT, KEPT_REJECT = 0.95, 0.99  # shares of the validation images nearer than `accept_distance` and `reject_distance`
+KEPT_SURROUND = 0.99  # … and of those with a `surround` of at most `accept_surround`
 TARGET_RISK = 0.01  # errors among the accepted validation images, at most
 LEAST_CONFIDENCE = 0.5  # below it another class may be as likely
 NOTHING = 1.01  # a confidence that no image reaches
@@ -39,17 +40,20 @@ def fit_reference(features: np.ndarray, labels: np.ndarray) -> Reference | None:
     return Reference(means=means.astype(np.float32), precision=precision.astype(np.float32))
 
 
-def choose_thresholds(probabilities: np.ndarray, distance: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+def choose_thresholds(
+    probabilities: np.ndarray, distance: np.ndarray, surround: np.ndarray, labels: np.ndarray
+) -> dict[str, Any]:
     """The `decision` of a bundle.
 
-    `accept_distance` and `reject_distance` keep 95 and 99 % of the validation images; `accept_confidence` is the lowest at which,
-    of those near enough, at most 1 % are wrong, and above 1, so that nothing is accepted, where there is none or where they are
-    fewer than a hundred, of which 1 % cannot be told. Beside them what justifies them (`risk_coverage`) and what a run's scores
-    are compared with (`confidence`, `distance_deciles`).
+    `accept_distance` and `reject_distance` keep 95 and 99 % of the validation images, `accept_surround` 99 %; `accept_confidence` is
+    the lowest at which, of those that both keep, at most 1 % are wrong, and above 1, so that nothing is accepted, where there is none
+    or where they are fewer than a hundred, of which 1 % cannot be told. Beside them what justifies them (`risk_coverage`) and what a
+    run's scores are compared with (`confidence`, `distance_deciles`).
 
     Args:
         probabilities: float32 (N, C), calibrated, of validation images.
         distance: float32 (N,).
+        surround: float32 (N,), of `images.surround`.
         labels: int64 (N,).
 
     Returns an empty dict for no images.
@@ -58,13 +62,16 @@ def choose_thresholds(probabilities: np.ndarray, distance: np.ndarray, labels: n
         return {}
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
     accept_distance, reject_distance = (float(np.quantile(distance, kept)) for kept in (KEPT_ACCEPT, KEPT_REJECT))
-    near = distance <= accept_distance
+    known = surround[~np.isnan(surround)]
+    accept_surround = float(np.quantile(known, KEPT_SURROUND)) if len(known) else 1.0
+    near = (distance <= accept_distance) & (surround <= accept_surround)
     accept_confidence = _least_confidence(confidence[near], right[near])
     accepted = near & (confidence >= accept_confidence)
     return {
         "accept_distance": accept_distance,
         "reject_distance": reject_distance,
         "accept_confidence": accept_confidence,
+        "accept_surround": accept_surround,
         "target_risk": TARGET_RISK,
         "validation": {
             "images": len(labels),

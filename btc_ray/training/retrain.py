@@ -20,6 +20,7 @@ from btc_ray.dataset.crops import Crops, labelled_crops
 from btc_ray.dataset.labelled import LabelledImages, kept_splits, load_labelled
 from btc_ray.dataset.table import read_labelled
 from btc_ray.images.prepare import Preprocess
+from btc_ray.images.surround import surround
 from btc_ray.labelled_settings import Retrain, Training
 from btc_ray.model.bundle import Bundle, read_bundle, read_weights, write_bundle
 from btc_ray.model.folding import FEATURES
@@ -114,7 +115,9 @@ def retrain(settings: Retrain, *, ray_session: Callable[[], AbstractContextManag
         decision = {}
     else:
         likely = softmax(logits[validation] / temperature, axis=1)
-        decision = choose_thresholds(likely, reference.distance(seen[validation]), images.labels[validation])
+        parts = np.array_split(validation, 1 + len(validation) // 1024)
+        around = np.concatenate([surround(images.crops.pixels[part]) for part in parts])
+        decision = choose_thresholds(likely, reference.distance(seen[validation]), around, images.labels[validation])
     bundle = write_bundle(
         settings.output,
         state=network.state_dict(),

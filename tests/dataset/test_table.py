@@ -47,6 +47,7 @@ def test_a_table_gives_what_it_names(tmp_path: Path, end: str) -> None:
     ("columns", "message"),
     [
         ({"uri": ["a.jpg"]}, "no column label"),
+        ({"uri": [], "label": []}, "has no rows"),
         ({"uri": ["a.jpg", "b.jpg"], "label": ["x", "x"]}, "one class only"),
         ({"uri": ["a.jpg", None], "label": ["x", "y"]}, "row 2 has no uri"),
         ({"uri": ["a.jpg", "b.jpg"], "label": ["x", "y"], "split": ["train", "holdout"]}, "'holdout'"),
@@ -61,6 +62,13 @@ def test_a_table_that_cannot_be_understood_is_refused(tmp_path: Path, columns: d
 def test_images_in_no_class_folder_are_refused(phantoms: Path, tmp_path: Path) -> None:
     shutil.copy(next((phantoms / "Testing" / "glioma").iterdir()), tmp_path / "stray.jpg")
     with pytest.raises(LabelledDataError, match="stands in no class folder"):
+        read_labelled(str(tmp_path))
+
+
+def test_a_folder_without_images_is_told_what_was_expected(tmp_path: Path) -> None:
+    (tmp_path / "Training" / "glioma").mkdir(parents=True)
+    (tmp_path / "Training" / "glioma" / "notes.txt").write_text("none yet")
+    with pytest.raises(LabelledDataError, match=r"no image was found in .*not an image \(\.txt\).* Expected .*/Training/<class>"):
         read_labelled(str(tmp_path))
 
 

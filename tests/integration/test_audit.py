@@ -3,17 +3,20 @@
 import json
 import re
 import shutil
+import tracemalloc
 from html.parser import HTMLParser
 from pathlib import Path
 
 import cv2
 import pandas as pd
+import pyarrow as pa
 import pytest
 from safetensors.torch import save_file
 
 from btc_ray.cli import main
 from btc_ray.images.decode import decode
 from btc_ray.model.weights import initial_network
+from btc_ray.review import probes
 
 pytestmark = pytest.mark.ray
 
@@ -182,6 +185,42 @@ def test_a_second_audit_takes_the_place_of_the_first_but_not_of_anything_else(au
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.tex").write_text("mine")
     assert audit(data, tmp_path / "out", "--weights", "none") == 4
+
+
+def test_neither_the_page_nor_the_memory_of_the_driver_grows_with_the_images(
+    phantoms: Path, tmp_path: Path, ray_here: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probes, "MOST_LEARNED", 100)  # so that a few hundred images are already too many
+    monkeypatch.setattr(probes, "MOST_ASKED", 50)
+    small, large = (_measured(phantoms, tmp_path / str(times), times) for times in (8, 40))
+    more = 60 * (40 - 8)
+    # A crop is 50 KB, a frame 4 KB; names, hashes and results, in Python and in tables, are 2 KB.
+    assert (large["held"] - small["held"]) / more < 4_000
+    assert large["pictures"] == small["pictures"]
+    assert large["page"] < 1.1 * small["page"]
+    assert re.search(
+        r"<th scope=\"row\">Training images learned from</th><td class=\"n\">100<small>of 1,600</small>", large["text"]
+    )
+
+
+def _measured(phantoms: Path, folder: Path, times: int) -> dict:
+    """An audit of every phantom so many times: what Python, NumPy and Arrow held at most in this process, in bytes, and the page."""
+    for source in sorted(path for path in phantoms.rglob("*.*") if path.is_file()):
+        target = folder / "data" / source.relative_to(phantoms).parent
+        target.mkdir(parents=True, exist_ok=True)
+        for number in range(times):
+            (target / f"{source.stem}-{number}{source.suffix}").hardlink_to(source)
+    pool, before = pa.proxy_memory_pool(pa.default_memory_pool()), pa.default_memory_pool()
+    pa.set_memory_pool(pool)
+    tracemalloc.start()
+    try:
+        assert audit(folder / "data", folder / "out", "--weights", "none", "--shown", "4") == 0
+        held = tracemalloc.get_traced_memory()[1] + pool.max_memory()
+    finally:
+        tracemalloc.stop()
+        pa.set_memory_pool(before)
+    text = whole_page(folder / "out")
+    return {"held": held, "page": len(text), "pictures": text.count("<img"), "text": text}
 
 
 def _one_class(phantoms: Path, folder: Path) -> None:

@@ -66,7 +66,13 @@ def test_energy_is_low_where_a_class_is_sure() -> None:
     ],
 )
 def test_a_label_is_taken_only_where_it_is_sure_and_the_image_familiar(confidence: float, distance: float, expected: str) -> None:
-    assert decide(np.array([confidence]), np.array([distance]), THRESHOLDS).tolist() == [expected]
+    assert decide(np.array([confidence]), np.array([distance]), np.array([0.9]), THRESHOLDS).tolist() == [expected]
+
+
+@pytest.mark.parametrize(("surround", "expected"), [(0.1, "accept"), (0.2, "review"), (np.nan, "review")])
+def test_a_picture_without_air_around_it_is_for_a_person(surround: float, expected: str) -> None:
+    known = THRESHOLDS | {"accept_surround": 0.15}
+    assert decide(np.array([0.99]), np.array([10.0]), np.array([surround]), known).tolist() == [expected]
 
 
 def test_thresholds_keep_most_validation_images_and_few_errors() -> None:
@@ -75,7 +81,9 @@ def test_thresholds_keep_most_validation_images_and_few_errors() -> None:
     labels = (random.random(2000) > confidence).astype(int)  # right as often as it says
     probabilities = np.column_stack([confidence, 1 - confidence])
     probabilities[confidence < 0.5] = [0.51, 0.49]
-    found = choose_thresholds(probabilities, random.chisquare(5, 2000), labels)
+    around = random.uniform(0, 0.2, 2000)
+    found = choose_thresholds(probabilities, random.chisquare(5, 2000), around, labels)
+    assert (around <= found["accept_surround"]).mean() == pytest.approx(0.99, abs=0.001)
     assert found["validation"]["wrong_among_accepted"] <= 0.01 * found["validation"]["accepted"]
     assert found["validation"]["accepted"] > 20
     assert found["accept_confidence"] > 0.9
@@ -83,7 +91,7 @@ def test_thresholds_keep_most_validation_images_and_few_errors() -> None:
     accuracies = [row["accuracy"] for row in found["risk_coverage"]]
     assert accuracies == sorted(accuracies)
     assert sum(found["confidence"]) == 2000
-    assert choose_thresholds(probabilities[:0], np.empty(0), labels[:0]) == {}
+    assert choose_thresholds(probabilities[:0], np.empty(0), np.empty(0), labels[:0]) == {}
 
 
 @pytest.mark.parametrize(
@@ -96,7 +104,7 @@ def test_thresholds_keep_most_validation_images_and_few_errors() -> None:
 )
 def test_nothing_is_accepted_that_validation_does_not_justify(confidence: np.ndarray, right: np.ndarray) -> None:
     probabilities = np.column_stack([confidence, *(1 - confidence)[None].repeat(2, 0) / 2])
-    found = choose_thresholds(probabilities, np.ones(len(right)), np.where(right, 0, 1))
+    found = choose_thresholds(probabilities, np.ones(len(right)), np.zeros(len(right)), np.where(right, 0, 1))
     assert found["validation"]["accepted"] == 0
     assert found["accept_confidence"] > 1
 
@@ -112,7 +120,8 @@ def test_risk_coverage_keeps_the_most_confident() -> None:
 
 def test_other_thresholds_are_another_decision() -> None:
     assert thresholds_id({}) is None
-    assert thresholds_id(THRESHOLDS) != thresholds_id(THRESHOLDS | {"accept_confidence": 0.81})
+    others = [THRESHOLDS | {"accept_confidence": 0.81}, THRESHOLDS | {"accept_surround": 0.15}, THRESHOLDS]
+    assert len(set(map(thresholds_id, others))) == 3
 
 
 def test_a_reference_that_is_not_the_bundles_is_refused(model: Path, tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def review(rows: int = 5000) -> tuple[str, list[dict[str, Any]]]:
     picture, and some have no distance."""
     labels, probabilities, _ = simulate(2000, skill=4)
     distance = np.random.default_rng(0).chisquare(5, len(labels)).astype(np.float32)
-    decision = choose_thresholds(probabilities, distance, labels)
+    decision = choose_thresholds(probabilities, distance, np.zeros_like(distance), labels)
     bundle = replace(test_evaluate.bundle(), preprocess={"size": 224}, decision=decision)
     table = test_worklist.scores(round(1.1 * rows))  # 5 % are unreadable
     found = read_worklist(table.to_batches(), bundle.classes, most=rows, decision=decision)
@@ -153,7 +153,12 @@ def audit() -> str:
         "created": "2026-11-23",
         "data": {"source": LONG, "fingerprint": "0123456789abcdef", "images": len(table), "readable": len(labels), "named_groups": 0},
         **parts,
-        "probes": {"probes": probes, "missing": {}, "group_split": {"train": 20, "test": 10, "test_groups": 10}},
+        "probes": {
+            "probes": probes,
+            "missing": {},
+            "there": {name: {"train": 50_000, "test": 6_000} for name in (PUBLISHED, CLEAN, GROUP)},
+            "group_split": {"train": 20, "test": 10, "test_groups": 10},
+        },
         "labels": {
             "images": len(labels), "agreement": 0.9, "suspected": suspected, "conflicting": 2, "conflicting_suspected": 1,
             "pairs": [{"label": "glioma", "suspected": "meningioma", "images": suspected}],
