@@ -1,5 +1,4 @@
-"""Where the real images and weights are, a small bundle, a small archive, an S3 server of this machine's own, and a Ray that is shut
-down after the tests that use it."""
+"""Where the real images and weights are, a small bundle, a small archive, and an S3 server of this machine's own."""
 
 import uuid
 import warnings
@@ -75,17 +74,6 @@ def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_phantoms(folder, per_class=10, seed=1, splits=("Training",), size=(128, 128))
     write_phantoms(folder, per_class=5, seed=2, splits=("Testing",), size=(128, 128))
     return folder
-
-
-@pytest.fixture(scope="module")
-def ray_here() -> Iterator[None]:
-    """A Ray of two CPUs on this machine, for one module's tests; jobs of this process use it instead of starting their own."""
-    import ray
-
-    quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": "error"}
-    ray.init(address="local", num_cpus=2, object_store_memory=256 << 20, **quiet)  # not a Ray that others run on this machine
-    yield
-    ray.shutdown()
 
 
 @dataclass(frozen=True, kw_only=True)

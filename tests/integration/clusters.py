@@ -1,6 +1,7 @@
 """A Ray cluster of three nodes on this machine, each started by `ray start` as an operator would, and jobs sent to it from outside."""
 
 import functools
+import itertools
 import os
 import signal
 import socket
@@ -10,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,13 +23,15 @@ TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "a-token-of-at-least-thirty
 # A node that is gone is noticed after ten seconds rather than after half a minute.
 HEALTH = {"RAY_health_check_period_ms": "1000", "RAY_health_check_failure_threshold": "10"}
 BIN = Path(sys.executable).parent
+_NUMBERS = itertools.count(1)  # of the logs: nodes start side by side
 
 
 @dataclass(frozen=True, kw_only=True)
 class Node:
-    """One node: everything in the session of its `ray start --block`."""
+    """One node: everything in the session of its `ray start --block`, which writes to `log`."""
 
     process: subprocess.Popen[bytes]
+    log: Path
 
     def running(self, name: str) -> list[psutil.Process]:
         """Its processes with `name` in their title."""
@@ -76,8 +80,9 @@ def three_nodes(log: Path) -> Iterator[ThreeNodes]:
     nodes = ThreeNodes(address=f"{_address()}:{port}", endpoint=f"http://127.0.0.1:{dashboard}", head=head, workers=[], log=log)
     try:
         _wait_for(nodes)
-        nodes.add_worker()
-        nodes.add_worker()
+        with ThreadPoolExecutor(2) as side_by_side:
+            for started in [side_by_side.submit(nodes.add_worker) for _ in range(2)]:
+                started.result()
         yield nodes
     finally:
         for node in (*nodes.workers, head):
@@ -112,25 +117,25 @@ def _start(*flags: object, log: Path) -> Node:
     ports = ["--dashboard-agent-listen-port", str(free_port())]
     command = [str(BIN / "ray"), "start", "--block", "--object-store-memory", str(STORE), "--disable-usage-stats", *ports]
     for _ in range(3):  # on a busy machine a node gives up its own start after 30 s
-        said = log.stat().st_size if log.exists() else 0
-        with log.open("ab") as sink:
+        own = log.with_name(f"{log.name}-{next(_NUMBERS)}")
+        with own.open("wb") as sink:
             process = subprocess.Popen(
                 [*command, *map(str, flags)], stdout=sink, stderr=sink, env=environment, start_new_session=True
             )
-        node = Node(process=process)
+        node = Node(process=process, log=own)
         while process.poll() is None:
-            if b"Ray runtime started" in log.read_bytes()[said:]:
+            if b"Ray runtime started" in own.read_bytes():
                 return node
             time.sleep(0.1)
         node.kill()
-    raise AssertionError(log.read_text())
+    raise AssertionError(own.read_text())
 
 
 def _wait_for(nodes: ThreeNodes, seconds: float = 60) -> None:
     """Until the dashboard answers, if only that it wants a token."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        assert nodes.head.process.poll() is None, nodes.log.read_text()
+        assert nodes.head.process.poll() is None, nodes.head.log.read_text()
         try:
             urllib.request.urlopen(f"{nodes.endpoint}/api/version", timeout=5).close()
             return
@@ -138,7 +143,7 @@ def _wait_for(nodes: ThreeNodes, seconds: float = 60) -> None:
             return
         except OSError:
             time.sleep(0.2)
-    raise AssertionError(nodes.log.read_text())
+    raise AssertionError(nodes.head.log.read_text())
 
 
 def _environment() -> dict[str, str]:

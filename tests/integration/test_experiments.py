@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,24 +17,29 @@ import pyarrow.parquet as pq
 import pytest
 
 from btc_ray.cli import main
+from tests.integration.trainings import SIZE, copy_cache
 
 pytestmark = pytest.mark.ray
 
+WEIGHTS = "random.safetensors"
 GRID = "{optimizer: [sgd, nadam], learning_rate: [0.01], epochs: [4]}"
 
 
 @pytest.fixture(scope="module")
-def place(phantoms: Path, tmp_path_factory: pytest.TempPathFactory, ray_here: None) -> Path:
-    """A folder with a first grid of two experiments and two seeds run, and its cache."""
+def place(bundle: Path, phantoms: Path, backbone: Path, tmp_path_factory: pytest.TempPathFactory, ray_here: None) -> Path:
+    """A folder with a first grid of two experiments and two seeds run, and its cache, which began with a bundle's features."""
     folder = tmp_path_factory.mktemp("experiments")
     (folder / "grid.yaml").write_text(GRID)
+    (folder / WEIGHTS).symlink_to(backbone)
+    copy_cache(bundle, folder / "cache")
     assert main(command(phantoms, folder)) == 0
     return folder
 
 
 def command(phantoms: Path, folder: Path, *flags: str, output: str = "out", grid: str = "grid.yaml") -> list[str]:
     places = ["--data", str(phantoms), "--output", str(folder / output), "--cache", str(folder / "cache")]
-    return ["experiments", *places, "--weights", "none", "--size", "64", "--seeds", "2", "--grid", str(folder / grid), *flags]
+    weights = ["--weights", str(folder / WEIGHTS)]
+    return ["experiments", *places, *weights, *SIZE, "--seeds", "2", "--grid", str(folder / grid), *flags]
 
 
 def rows(folder: Path, output: str = "out") -> pd.DataFrame:
@@ -60,7 +66,7 @@ def test_the_output_has_all_rows_the_summary_the_figures_and_the_page(place: Pat
 
 
 def test_a_run_is_the_one_that_retrain_makes_of_the_same_recipe_and_seed(place: Path, phantoms: Path) -> None:
-    flags = ["--train", "head", "--weights", "none", "--size", "64", "--epochs", "4", "--optimizer", "sgd"]
+    flags = ["--train", "head", "--weights", str(place / WEIGHTS), "--size", "64", "--epochs", "4", "--optimizer", "sgd"]
     flags += ["--learning-rate", "0.01", "--cache", str(place / "cache"), "--precision", "fp32"]
     assert main(["retrain", "--data", str(phantoms), "--output", str(place / "model"), *flags]) == 0
     theirs = pq.read_table(place / "model" / "metrics.parquet").to_pandas()
@@ -101,6 +107,8 @@ def test_a_run_does_not_depend_on_what_else_is_in_its_grid(place: Path, phantoms
     """A recipe without flips is standardised by features without flips, also beside one that has them."""
     (place / "alone.yaml").write_text("{flips: false, epochs: 2}")
     (place / "beside.yaml").write_text("{flips: [false, true], epochs: 2}")
+    for name in ("alone", "beside"):  # crops and features are shared, runs are not
+        shutil.copytree(place / "cache", place / name, ignore=shutil.ignore_patterns("experiments", "train"))
     alone, beside = (
         command(phantoms, place, "--cache", str(place / name), "--seeds", "1", grid=f"{name}.yaml", output=f"{name}-out")
         for name in ("alone", "beside")

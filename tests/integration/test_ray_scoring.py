@@ -6,7 +6,7 @@ import shutil
 import signal
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -71,8 +71,17 @@ def _session(process: psutil.Process) -> int | None:
         return None
 
 
-def _staged_rows(run: Path) -> int:
+def _staged(run: Path) -> int:
+    """Files with rows that are done."""
     return len(list((run / "_work" / "staged-ray").glob("*.parquet"))) if run.exists() else 0
+
+
+def _until(reached: Callable[[], bool], driver: psutil.Process, log: Path) -> None:
+    deadline = time.monotonic() + 240
+    while not reached():
+        assert driver.status() != psutil.STATUS_ZOMBIE, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.05)
 
 
 def _same(run: Path, undisturbed: Path) -> None:
@@ -84,50 +93,32 @@ def _same(run: Path, undisturbed: Path) -> None:
     assert state(run)["complete"] is True
 
 
-def test_ray_and_one_process_give_the_same_rows(model: Path, archive: Path, undisturbed: Path, tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    with command(model, archive, tmp_path / "run", log) as driver:
-        pass
-    assert not driver.is_running(), log.read_text()
+def test_ray_and_one_process_give_the_same_rows(
+    model: Path, archive: Path, undisturbed: Path, tmp_path: Path, ray_here: None
+) -> None:
+    assert score(model, [archive], tmp_path / "run", "--local-rows", "0", "--batch-size", "8") == 0
     _same(tmp_path / "run", undisturbed)
     assert state(tmp_path / "run")["sessions"][0]["path"] == "ray"
 
 
-def test_a_killed_run_continues_without_losing_or_repeating_rows(
+def test_a_run_killed_again_and_again_loses_and_repeats_no_row_and_scores_none_again_that_is_staged(
     model: Path, archive: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
     run, log, chance = tmp_path / "run", tmp_path / "log", random.Random(20)
-    killed = completed = 0
-    while killed < 5:
+    for more in (0, 1, 3):  # before a row is there, wherever it then stands; after the first rows; and after others
         with command(model, archive, run, log) as driver:
-            time.sleep(chance.uniform(2.0, 16.0))
-            if over := driver.status() == psutil.STATUS_ZOMBIE:
-                completed += 1
+            before = _staged(run)
+            if more:
+                _until(lambda before=before, more=more: _staged(run) >= before + more, driver, log)
             else:
-                driver.send_signal(signal.SIGKILL)
-                killed += 1
-        if over:  # it was done before its moment came: it has to be right, and another takes its place
-            _same(run, undisturbed)
-            run = tmp_path / f"run-{completed}"
-        assert completed < 5, f"runs are over before they can be killed:\n{log.read_text()}"
-    with command(model, archive, run, log):
-        pass
-    assert run.joinpath("scores").exists(), log.read_text()
-    _same(run, undisturbed)
-
-
-def test_a_run_killed_halfway_does_not_score_again_what_is_staged(
-    model: Path, archive: Path, undisturbed: Path, tmp_path: Path
-) -> None:
-    run, log = tmp_path / "run", tmp_path / "log"
-    with command(model, archive, run, log) as driver:
-        deadline = time.monotonic() + 120
-        while _staged_rows(run) < 4 and time.monotonic() < deadline:
-            time.sleep(0.05)
-        driver.send_signal(signal.SIGKILL)
+                time.sleep(chance.uniform(2.0, 8.0))
+            assert driver.status() != psutil.STATUS_ZOMBIE, f"over before it could be killed:\n{log.read_text()}"
+            driver.send_signal(signal.SIGKILL)
+        assert not (run / "scores").exists()
     assert state(run)["complete"] is False
     with command(model, archive, run, log):
         pass
+    assert run.joinpath("scores").exists(), log.read_text()
     _same(run, undisturbed)
     assert 0 < state(run)["sessions"][-1]["images"] < state(run)["manifest"]["rows"]
 
@@ -137,9 +128,7 @@ def test_a_killed_worker_is_replaced_and_the_run_completes_by_itself(
 ) -> None:
     run, log = tmp_path / "run", tmp_path / "log"
     with command(model, archive, run, log) as driver:
-        deadline = time.monotonic() + 120
-        while _staged_rows(run) < 1 and time.monotonic() < deadline:
-            time.sleep(0.05)
+        _until(lambda: _staged(run) >= 1, driver, log)
         workers = [child for child in driver.children(recursive=True) if "_ScoringActor" in " ".join(child.cmdline())]
         assert workers, "no scoring worker was found to kill"
         workers[0].kill()

@@ -1,41 +1,34 @@
 """From labelled images to a bundle that scores as well as it says, on a real Ray; killed, continued, and compared with a champion."""
 
 import contextlib
+import io
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import pyarrow.parquet as pq
 import pytest
+import ray
 
 from btc_ray.cli import main
 from btc_ray.model.bundle import read_bundle
+from tests.integration.trainings import HEAD, arguments, copy_cache, retrain
 from tests.scoring.runs import rows, score
 
 pytestmark = pytest.mark.ray
 
-HEAD = ("--train", "head", "--size", "64", "--epochs", "4", "--learning-rate", "0.01")
 WHOLE = ("--train", "all", "--size", "48", "--resolutions", "32", "48", "--epochs", "4", "--batch-size", "8")
 
 
-@pytest.fixture(scope="module")
-def bundle(phantoms: Path, tmp_path_factory: pytest.TempPathFactory, ray_here: None) -> Path:
-    folder = tmp_path_factory.mktemp("retrain") / "model"
-    assert retrain(phantoms, folder) == 0
-    return folder
-
-
-def arguments(data: Path, output: Path, *flags: str) -> list[str]:
-    return ["retrain", "--data", str(data), "--weights", "none", "--output", str(output), *(flags or HEAD)]
-
-
-def retrain(data: Path, output: Path, *flags: str) -> int:
-    return main(arguments(data, output, *flags))
+def prepared(bundle: Path, folder: Path) -> tuple[str, str]:
+    """Flags: a cache of its own that holds what was made for `bundle`."""
+    return "--cache", str(copy_cache(bundle, folder / "cache"))
 
 
 def test_a_bundle_has_everything_the_contract_names(bundle: Path) -> None:
@@ -77,80 +70,116 @@ def test_scoring_the_held_out_images_gives_the_accuracy_that_training_reported(
     assert sum(record["decisions"].values()) == record["scored"] == len(pq.read_table(tmp_path / "run" / "worklist.parquet"))
 
 
-def test_the_same_seed_gives_the_same_model_from_the_cache(
-    bundle: Path, phantoms: Path, capsys: pytest.CaptureFixture[str], ray_here: None
+@dataclass(frozen=True, kw_only=True)
+class Again:
+    """The bundle trained a second time, from its cache, with itself as the champion."""
+
+    model: Path
+    code: int
+    said: str
+
+
+@pytest.fixture(scope="module")
+def again(bundle: Path, phantoms: Path, backbone: Path, tmp_path_factory: pytest.TempPathFactory, ray_here: None) -> Again:
+    folder = tmp_path_factory.mktemp("again")
+    flags, said = (*HEAD, *prepared(bundle, folder), "--champion", str(bundle)), io.StringIO()
+    with contextlib.redirect_stderr(said):
+        code = retrain(phantoms, folder / "model", *flags, weights=backbone)
+    return Again(model=folder / "model", code=code, said=said.getvalue())
+
+
+def test_the_same_seed_gives_the_same_model_from_the_cache(bundle: Path, again: Again) -> None:
+    assert "Crops are cached" in again.said
+    assert "Features are cached" in again.said
+    assert read_bundle(str(again.model)).model_id == read_bundle(str(bundle)).model_id
+    first, second = (pq.read_table(folder / "metrics.parquet").to_pandas() for folder in (bundle, again.model))
+    assert second["seconds"].tolist() != first["seconds"].tolist(), "trained, and not taken up from where it had ended"
+
+
+def test_a_model_no_better_than_the_champion_does_not_take_its_place(bundle: Path, again: Again) -> None:
+    assert again.code == 5
+    gate = json.loads((again.model / "gate.json").read_text())
+    assert gate["decision"] == "keep"
+    assert gate["comparison"]["images"] == 12
+    held_out = [pq.read_table(folder / "split.parquet").to_pandas().query("split == 'test'") for folder in (bundle, again.model)]
+    assert set(held_out[0]["content_sha256"]) == set(held_out[1]["content_sha256"])
+
+
+def test_another_seed_gives_another_model(bundle: Path, phantoms: Path, backbone: Path, tmp_path: Path, ray_here: None) -> None:
+    flags = (*HEAD, *prepared(bundle, tmp_path), "--seed", "1")
+    assert retrain(phantoms, tmp_path / "other", *flags, weights=backbone) == 0
+    assert read_bundle(str(tmp_path / "other")).model_id != read_bundle(str(bundle)).model_id
+
+
+def test_two_workers_come_to_the_same_metrics_as_one(
+    bundle: Path, phantoms: Path, backbone: Path, tmp_path: Path, ray_here: None
 ) -> None:
-    again = bundle.parent / "again"
-    assert retrain(phantoms, again) == 0
-    said = capsys.readouterr().err
-    assert "Crops are cached" in said
-    assert "Features are cached" in said
-    assert read_bundle(str(again)).model_id == read_bundle(str(bundle)).model_id
-    other = bundle.parent / "other"
-    assert retrain(phantoms, other, *HEAD, "--seed", "1") == 0
-    assert read_bundle(str(other)).model_id != read_bundle(str(bundle)).model_id
+    flags = (*HEAD, *prepared(bundle, tmp_path), "--workers", "2")
+    assert retrain(phantoms, tmp_path / "two", *flags, weights=backbone) == 0
+    one, two = (pq.read_table(folder / "metrics.parquet").to_pandas() for folder in (bundle, tmp_path / "two"))
+    assert two["seconds"].tolist() != one["seconds"].tolist(), "trained, and not taken up from where one had ended"
+    assert two["loss"].tolist() == pytest.approx(one["loss"].tolist(), rel=1e-4)
 
 
-def test_two_workers_come_to_the_same_metrics_as_one(bundle: Path, phantoms: Path, ray_here: None) -> None:
-    two = bundle.parent / "two"
-    assert retrain(phantoms, two, *HEAD, "--workers", "2") == 0
-    one = pq.read_table(bundle / "metrics.parquet").to_pandas()
-    assert pq.read_table(two / "metrics.parquet").to_pandas()["loss"].tolist() == pytest.approx(one["loss"].tolist(), rel=1e-4)
-
-
-def test_the_published_split_is_taken_where_it_is_asked_for(phantoms: Path, tmp_path: Path, ray_here: None) -> None:
-    assert retrain(phantoms, tmp_path / "model", *HEAD, "--split", "folders") == 0
+def test_the_published_split_is_taken_where_it_is_asked_for(
+    bundle: Path, phantoms: Path, backbone: Path, tmp_path: Path, ray_here: None
+) -> None:
+    flags = (*HEAD, *prepared(bundle, tmp_path), "--split", "folders")
+    assert retrain(phantoms, tmp_path / "model", *flags, weights=backbone) == 0
     held_out = pq.read_table(tmp_path / "model" / "split.parquet").to_pandas().query("split == 'test'")
     assert len(held_out) == 20
     assert held_out["uri"].str.contains("/Testing/").all()
 
 
-def test_a_copy_stays_with_its_original_and_one_with_another_label_is_left_out_by_name(
-    phantoms: Path, tmp_path: Path, ray_here: None
-) -> None:
-    data = Path(shutil.copytree(phantoms, tmp_path / "data"))
-    originals = sorted((data / "Training" / "glioma").iterdir())
+@dataclass(frozen=True, kw_only=True)
+class Odd:
+    """A bundle of data in which some images have copies, one has a copy under another label, and one was broken later on."""
+
+    model: Path
+    original: Path  # of the copy under another label
+    broken: Path
+    said: str
+
+
+@pytest.fixture(scope="module")
+def odd(phantoms: Path, tmp_path_factory: pytest.TempPathFactory, ray_here: None) -> Odd:
+    folder = tmp_path_factory.mktemp("odd")
+    data = Path(shutil.copytree(phantoms, folder / "data"))
+    originals, broken = sorted((data / "Training" / "glioma").iterdir()), min((data / "Training" / "pituitary").iterdir())
     for number, path in enumerate(originals[1:]):
         shutil.copy(path, data / "Testing" / "glioma" / f"copy-{number}{path.suffix}")
     shutil.copy(originals[0], data / "Testing" / "notumor" / f"glioma{originals[0].suffix}")
-    assert retrain(data, tmp_path / "model") == 0
-    split = pq.read_table(tmp_path / "model" / "split.parquet").to_pandas()
+    broken.write_bytes(b"")
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said):
+        assert retrain(data, folder / "model", *HEAD) == 0
+    return Odd(model=folder / "model", original=originals[0], broken=broken, said=said.getvalue())
+
+
+def test_a_copy_stays_with_its_original_and_one_with_another_label_is_left_out_by_name(odd: Odd) -> None:
+    split = pq.read_table(odd.model / "split.parquet").to_pandas()
     assert (split.groupby("content_sha256")["split"].nunique() == 1).all()
     left_out = split.query("split == 'left_out'")
-    assert sorted(Path(uri).name for uri in left_out["uri"]) == sorted([originals[0].name, f"glioma{originals[0].suffix}"])
+    assert sorted(Path(uri).name for uri in left_out["uri"]) == sorted([odd.original.name, f"glioma{odd.original.suffix}"])
     assert left_out["reason"].str.contains("another label").all()
 
 
-def test_doubtful_crops_are_left_out_where_asked_and_listed(phantoms: Path, tmp_path: Path, ray_here: None) -> None:
-    assert retrain(phantoms, tmp_path / "model", *HEAD, "--drop-doubtful-crops", "0") == 2  # all of them
+def test_a_broken_image_is_left_out_by_name(odd: Odd) -> None:
+    assert f"left out: {odd.broken}" in odd.said
+    left_out = read_bundle(str(odd.model)).data["left_out"]
+    assert (left_out["unreadable"], sum(left_out.values())) == (1, 3)
+
+
+def test_doubtful_crops_are_left_out_where_asked_and_listed(bundle: Path, phantoms: Path, tmp_path: Path, ray_here: None) -> None:
+    doubtful = ("--drop-doubtful-crops", "0")  # all of them
+    assert retrain(phantoms, tmp_path / "model", *HEAD, *prepared(bundle, tmp_path), *doubtful) == 2
     assert not (tmp_path / "model" / "bundle.json").exists()
-
-
-def test_a_changed_image_is_noticed_and_a_broken_one_left_out_by_name(
-    phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], ray_here: None
-) -> None:
-    data = Path(shutil.copytree(phantoms, tmp_path / "data"))
-    broken = next((data / "Training" / "glioma").iterdir())
-    broken.write_bytes(b"")
-    assert retrain(data, tmp_path / "model") == 0
-    assert f"left out: {broken}" in capsys.readouterr().err
-    assert read_bundle(str(tmp_path / "model")).data["left_out"] == {"unreadable": 1}
 
 
 def test_data_without_classes_ends_with_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "empty").mkdir()
-    assert retrain(tmp_path / "empty", tmp_path / "model") == 2
+    assert retrain(tmp_path / "empty", tmp_path / "model", *HEAD) == 2
     assert "empty" in capsys.readouterr().err
-
-
-def test_a_model_no_better_than_the_champion_does_not_take_its_place(bundle: Path, phantoms: Path, ray_here: None) -> None:
-    new = bundle.parent / "no-better"
-    assert retrain(phantoms, new, *HEAD, "--champion", str(bundle)) == 5
-    gate = json.loads((new / "gate.json").read_text())
-    assert gate["decision"] == "keep"
-    assert gate["comparison"]["images"] == 12
-    held_out = [pq.read_table(folder / "split.parquet").to_pandas().query("split == 'test'") for folder in (bundle, new)]
-    assert set(held_out[0]["content_sha256"]) == set(held_out[1]["content_sha256"])
 
 
 def test_a_champion_is_not_replaced_before_it_is_beaten(bundle: Path, phantoms: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -166,14 +195,15 @@ def test_a_champion_that_does_not_say_what_it_learned_from_is_refused(
 
 
 @pytest.fixture(scope="module")
-def undisturbed(phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def undisturbed(bundle: Path, phantoms: Path, tmp_path_factory: pytest.TempPathFactory, ray_here: None) -> Path:
     folder = tmp_path_factory.mktemp("undisturbed") / "model"
-    finish(start(phantoms, folder))
+    copy_cache(bundle, folder.parent / ".btc-ray-cache")
+    assert retrain(phantoms, folder, *WHOLE) == 0
     return folder
 
 
-def start(data: Path, output: Path) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "btc_ray.cli", *arguments(data, output, *WHOLE), "--address", "local"]
+def start(data: Path, output: Path, *flags: str) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "btc_ray.cli", *arguments(data, output, *WHOLE, *flags)]
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
 
@@ -198,7 +228,8 @@ def finish(process: "subprocess.Popen[str]") -> str:
 def test_a_driver_killed_in_epoch_3_continues_there_and_comes_to_the_same_model(
     undisturbed: Path, phantoms: Path, tmp_path: Path
 ) -> None:
-    process = start(phantoms, tmp_path / "model")
+    own = (*prepared(undisturbed, tmp_path), "--address", "local", "--cpus", "2")  # as many as the undisturbed one had
+    process = start(phantoms, tmp_path / "model", *own)
     until(process, "epoch 2/4")
     family = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGKILL)
@@ -207,7 +238,7 @@ def test_a_driver_killed_in_epoch_3_continues_there_and_comes_to_the_same_model(
         with contextlib.suppress(psutil.NoSuchProcess):
             member.kill()
     assert not (tmp_path / "model" / "bundle.json").exists()
-    finish(start(phantoms, tmp_path / "model"))
+    finish(start(phantoms, tmp_path / "model", *own))
     trained = pq.read_table(tmp_path / "model" / "metrics.parquet").to_pandas()
     events = next((tmp_path / "model" / "tensorboard").glob("events.*"))
     assert trained["epoch"].unique().tolist() == [1, 2, 3, 4]
@@ -219,17 +250,22 @@ def test_a_driver_killed_in_epoch_3_continues_there_and_comes_to_the_same_model(
 def test_a_killed_worker_is_replaced_and_the_job_comes_to_the_same_model(
     undisturbed: Path, phantoms: Path, tmp_path: Path
 ) -> None:
-    process = start(phantoms, tmp_path / "model")
+    address = ray.get_runtime_context().gcs_address  # a job that joins the Ray of this process
+    process = start(phantoms, tmp_path / "model", *prepared(undisturbed, tmp_path), "--address", address)
     until(process, "epoch 1/4")
-    workers = [
-        child
-        for child in psutil.Process(process.pid).children(recursive=True)
-        if any("RayTrainWorker" in part for part in child.cmdline())
-    ]
+    workers = [child for child in psutil.Process().children(recursive=True) if "RayTrainWorker" in title(child)]
     assert len(workers) == 1
     workers[0].send_signal(signal.SIGKILL)
     finish(process)
     assert_same(undisturbed, tmp_path / "model")
+
+
+def title(process: psutil.Process) -> str:
+    """What Ray calls a worker; nothing of one that has ended."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
 
 
 def assert_same(one: Path, other: Path) -> None:

@@ -1,4 +1,4 @@
-"""A browser for each module that asks for one."""
+"""One browser for all tests of pages; each opens its own page in it."""
 
 from collections.abc import Iterator
 
@@ -7,7 +7,7 @@ import pytest
 from tests.browser import Browser, find_browser, open_browser
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     program = find_browser()
     assert program is not None

@@ -1,0 +1,51 @@
+"""One Ray for all tests that need no Ray of their own: it starts once, and so do the actors that Ray Data keeps beside a job; and one
+model that was trained on it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.trainings import HEAD, retrain
+
+# A Ray of two CPUs ends all idle workers but two after a second, and the next task waits for a new one to import what it needs: most
+# of what a small job costs. Here they wait for the next test.
+WORKERS_STAY = {"num_workers_soft_limit": 8, "idle_worker_killing_time_threshold_ms": 3_600_000}
+
+
+@pytest.fixture(scope="package")
+def ray_here() -> Iterator[None]:
+    """A Ray of two CPUs on this machine, for all of this package's tests; jobs of this process use it instead of starting their own."""
+    import ray
+
+    ray.init(
+        address="local",  # not a Ray that others run on this machine
+        num_cpus=2,
+        object_store_memory=256 << 20,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="error",
+        _system_config=WORKERS_STAY,
+    )
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="package")
+def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights of a ResNet18 that tells two classes apart: for four it gets a new head, of the job's seed."""
+    from safetensors.torch import save_file
+
+    from btc_ray.model.weights import initial_network
+
+    path = tmp_path_factory.mktemp("backbone") / "random.safetensors"
+    save_file(initial_network("none", 2, seed=0).state_dict(), path)
+    return path
+
+
+@pytest.fixture(scope="package")
+def bundle(phantoms: Path, backbone: Path, tmp_path_factory: pytest.TempPathFactory, ray_here: None) -> Path:
+    """A head trained on the phantoms; its cache is beside it."""
+    folder = tmp_path_factory.mktemp("trained") / "model"
+    assert retrain(phantoms, folder, *HEAD, weights=backbone) == 0
+    return folder
