@@ -8,6 +8,7 @@ import io
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.error import URLError
 
 import fsspec
@@ -15,10 +16,12 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from torch import Tensor
-from torchvision.models.resnet import ResNet, ResNet18_Weights
 
 from btc_ray.model.bundle import fsspec_arguments
 from btc_ray.model.network import build_network
+
+if TYPE_CHECKING:
+    from torchvision.models.resnet import ResNet
 
 
 class WeightsError(ValueError):
@@ -27,10 +30,12 @@ class WeightsError(ValueError):
 
 def imagenet_file() -> Path:
     """Where torch keeps torchvision's ResNet18 weights on this machine (`$TORCH_HOME/hub/checkpoints`)."""
+    from torchvision.models.resnet import ResNet18_Weights
+
     return Path(torch.hub.get_dir()) / "checkpoints" / ResNet18_Weights.IMAGENET1K_V1.url.rpartition("/")[2]
 
 
-def initial_network(weights: str, num_classes: int, *, seed: int, storage_options: Mapping[str, str] | None = None) -> ResNet:
+def initial_network(weights: str, num_classes: int, *, seed: int, storage_options: Mapping[str, str] | None = None) -> "ResNet":
     """A ResNet18 to start training from.
 
     `weights` is `imagenet`, `none` (random, from `seed`) or the URI of a ResNet18 state dict (`.safetensors`, or a
@@ -80,6 +85,8 @@ def parse_state(data: bytes, name: str) -> dict[str, Tensor]:
 
 
 def _imagenet_state() -> dict[str, Tensor]:
+    from torchvision.models.resnet import ResNet18_Weights
+
     url, path = ResNet18_Weights.IMAGENET1K_V1.url, imagenet_file()
     expected = path.stem.rpartition("-")[2]  # torchvision names its files by the first 8 hex digits of their sha256
     try:
@@ -99,7 +106,7 @@ def _imagenet_state() -> dict[str, Tensor]:
     return parse_state(data, path.name)
 
 
-def _check_fits(state: Mapping[str, Tensor], network: ResNet, name: str) -> None:
+def _check_fits(state: Mapping[str, Tensor], network: "ResNet", name: str) -> None:
     """Everything but the head has to be there with the right shape."""
     own = {key: value for key, value in network.state_dict().items() if not key.startswith("fc.")}
     given = {key: value for key, value in state.items() if not key.startswith("fc.")}

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
+from torchvision.models.resnet import ResNet18_Weights
 
 from btc_ray.model import weights
 from btc_ray.model.network import build_network
@@ -71,7 +72,7 @@ def test_weights_that_are_not_there_are_named() -> None:
 def test_without_network_the_error_names_the_file_and_where_to_put_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     # A host that cannot exist gives the same error on a machine that has a network.
-    monkeypatch.setattr(weights.ResNet18_Weights.IMAGENET1K_V1.value, "url", "http://weights.invalid/resnet18-f37072fd.pth")
+    monkeypatch.setattr(ResNet18_Weights.IMAGENET1K_V1.value, "url", "http://weights.invalid/resnet18-f37072fd.pth")
     with pytest.raises(WeightsError) as caught:
         initial_network("imagenet", 4, seed=0)
     assert str(tmp_path / "hub" / "checkpoints" / "resnet18-f37072fd.pth") in str(caught.value)
