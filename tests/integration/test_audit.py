@@ -194,21 +194,22 @@ def test_neither_the_page_nor_the_memory_of_the_driver_grows_with_the_images(
     monkeypatch.setattr(probes, "MOST_ASKED", 50)
     small, large = (_measured(phantoms, tmp_path / str(times), times) for times in (8, 40))
     more = 60 * (40 - 8)
-    # A crop is 50 KB, a frame 4 KB; names, hashes and results, in Python and in tables, are 2 KB.
-    assert (large["held"] - small["held"]) / more < 4_000
+    # A crop is 50 KB, and was held three times over. Names, hashes and results are a few KB, and the one file of crops that is read at
+    # a time grows up to 512 of them.
+    assert (large["held"] - small["held"]) / more < 20_000
     assert large["pictures"] == small["pictures"]
     assert large["page"] < 1.1 * small["page"]
-    assert re.search(
-        r"<th scope=\"row\">Training images learned from</th><td class=\"n\">100<small>of 1,600</small>", large["text"]
-    )
+    assert '<th scope="row">Training images learned from</th><td class="n">100<small>of 1,400</small>' in large["text"]
 
 
 def _measured(phantoms: Path, folder: Path, times: int) -> dict:
-    """An audit of every phantom so many times: what Python, NumPy and Arrow held at most in this process, in bytes, and the page."""
+    """An audit of every phantom so many times, each eighth time as a test image: what Python, NumPy and Arrow held at most in this
+    process, in bytes, and the page."""
     for source in sorted(path for path in phantoms.rglob("*.*") if path.is_file()):
-        target = folder / "data" / source.relative_to(phantoms).parent
-        target.mkdir(parents=True, exist_ok=True)
+        split, label, _ = source.relative_to(phantoms).parts
         for number in range(times):
+            target = folder / "data" / ("Testing" if number % 8 == 7 else split) / label
+            target.mkdir(parents=True, exist_ok=True)
             (target / f"{source.stem}-{number}{source.suffix}").hardlink_to(source)
     pool, before = pa.proxy_memory_pool(pa.default_memory_pool()), pa.default_memory_pool()
     pa.set_memory_pool(pool)
