@@ -1,6 +1,6 @@
 """Post-training quantisation: the folded network and some crops → the network in 8 bits (see model/int8.py).
 
-Block by block: activations are counted in steps that lose least, and each convolution is rounded one input at a time, the error of
+Block by block: activations are counted in steps that cut off nothing, and each convolution is rounded one input at a time, the error of
 each made good by those still to come, on what the convolutions before it really leave in 8 bits. Its bias then makes the mean right.
 No gradients; the crops are those that the model learned from.
 
@@ -18,9 +18,9 @@ from btc_ray.model.folding import Block, Convolution, Folded
 from btc_ray.model.int8 import Int8Block, Int8Network, Quantised
 
 LEVELS, WEIGHT = 255, 127  # of an activation, which is never negative, and of a weight, to either side
-EQUALISED = 0.7  # 0: channels in equal units; 1: in those in which all are equally loud, at the cost of the weights
+EQUALISED = 0.5  # 0: channels in equal units; 1: in those in which all are equally loud, at the cost of the weights
 UNITS = 16.0  # the largest unit, and one over the smallest
-LOWEST = 0.6  # of the greatest activation: what cutting off may go down to, since images to come are louder than these
+HEADROOM = 1.25  # cutting off what is loud loses less on average, and moved the few loudest images by ten times as much
 ROWS = 8  # positions to learn a rounding from, for each input of a convolution
 RIDGE = 0.01  # of the mean square of an input, added to all
 COLUMNS = 128  # inputs rounded before the later ones hear of it: one large product instead of many small
@@ -46,12 +46,12 @@ def _block(block: Block, exact: Tensor, found: Tensor, units: tuple[Tensor, Tens
     entering, inner, leaving = units
     first, second = _in_units(block.first, entering, inner), _in_units(block.second, inner, leaving)
     shortcut = None if block.shortcut is None else _in_units(block.shortcut, entering, leaving)
-    step = _step(found, first, *([] if shortcut is None else [shortcut]))
+    step = _step(found)
     seen = _counted(found, step)
     wanted = _convolved(exact, block.first, block.stride)
     first_made, found_inner = _convolution(first, seen, wanted / _across(inner), block.stride)
     wanted, found_inner = wanted.relu_(), found_inner.relu_()
-    inner_step = _step(found_inner, second)
+    inner_step = _step(found_inner)
     seen_inner = _counted(found_inner, inner_step)
     if block.shortcut is None or shortcut is None:
         shortcut_made, kept, wanted_kept = None, found, exact
@@ -114,15 +114,9 @@ def _loudness(x: Tensor) -> Tensor:
     return flat.topk(max(1, flat.shape[1] // 10_000), dim=1).values[:, -1].contiguous()
 
 
-def _step(x: Tensor, *readers: Convolution) -> float:
-    """What a level should be worth, so that rounding and cutting off cost the convolutions that read it least."""
-    importance = torch.from_numpy(sum(np.square(reader.weight).sum(axis=(0, 2, 3)) for reader in readers))
-    sample, highest = x[:: max(1, len(x) // 64)], float(x.max())
-    if highest <= 0:
-        return 1.0
-    steps = [highest / LEVELS * share for share in np.linspace(LOWEST, 1, 10)]
-    costs = [float((sample - _counted(sample, step)).square_().mul_(_across(importance)).sum()) for step in steps]
-    return float(np.float32(steps[int(np.argmin(costs))]))
+def _step(x: Tensor) -> float:
+    """What a level is worth: none of these crops is cut off, and there is room for louder ones."""
+    return float(np.float32(max(float(x.max()), 1e-6) * HEADROOM / LEVELS))
 
 
 def _counted(x: Tensor, step: float) -> Tensor:
