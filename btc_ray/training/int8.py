@@ -14,7 +14,9 @@ from btc_ray.model.int8 import LEAST_IMAGES, Int8Network, agreement, agreement_i
 from btc_ray.progress import say
 from btc_ray.training.quantise import quantise
 
-CROPS = 192  # to find steps and weights by: at 160 px 4,800 positions in the last blocks, which have 4,608 inputs
+CROPS = (
+    64  # to find steps and weights by; 192, which also reach the last block's weights, took three times as long and did no better
+)
 BATCH = 8
 
 

@@ -78,8 +78,8 @@ def _units(folded: Folded, entering: Tensor) -> list[tuple[Tensor, Tensor, Tenso
 
     What is added has to be counted in the same units, so those of a block's output are its input's unless a shortcut stands between.
     """
-    x, streams, inners = entering, [([_loudness(entering)], [])], []
-    numbers = []  # which stream each block reads
+    x, inners, numbers = entering, [], []  # `numbers`: which stream each block reads
+    streams: list[tuple[list[Tensor], list[Convolution]]] = [([_loudness(entering)], [])]  # how loud, and who reads it
     for block in folded.blocks:
         inner = _convolved(x, block.first, block.stride).relu_()
         inners.append(_unit([_loudness(inner)], [block.second]))
