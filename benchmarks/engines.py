@@ -24,26 +24,27 @@ from btc_ray.model.folded import folded_network
 
 Call = Callable[[np.ndarray], object]
 REFERENCE = "torch fp32"
-SIZE, BATCHES, SECONDS = 224, (1, 4, 8, 16, 32), 1.0
+BATCHES, SECONDS = (1, 4, 8, 16, 32), 1.0
 
 
 def ours(uri: str, calls: int) -> Iterator[tuple[str, Call]]:
     """The engines of `score`, those that this machine and this bundle have."""
-    for engine in ("torch", "openvino"):
-        for precision in ("fp32", "bf16"):
+    bundle = read_bundle(uri)
+    for engine, precisions in (("torch", ("fp32", "bf16")), ("openvino", ("fp32", "bf16", "int8"))):
+        for precision in precisions:
             try:
-                choice = choose(engine=engine, device="cpu", precision=precision)  # type: ignore[arg-type]
+                choice = choose(engine=engine, device="cpu", precision=precision, bundle=bundle)  # type: ignore[arg-type]
             except EngineError as error:
                 print(f"{engine} {precision}: {error}")
                 continue
             yield f"{engine} {precision}", open_engine(uri, choice, threads=1, calls=calls).probabilities
 
 
-def others(uri: str, bundle: Bundle, batch: int) -> Iterator[tuple[str, Call]]:
+def others(uri: str, bundle: Bundle, *, batch: int, size: int) -> Iterator[tuple[str, Call]]:
     """What else could compute: features alone, at one batch size."""
     state = {name: torch.from_numpy(array) for name, array in read_arrays(uri, bundle).items()}
     network = folded_network(state, mean=bundle.mean, std=bundle.std, device="cpu")
-    example = torch.zeros(batch, SIZE, SIZE, dtype=torch.uint8)
+    example = torch.zeros(batch, size, size, dtype=torch.uint8)
     network.features(example)  # the part of the stem that no grey level changes is kept from here on
     try:
         compiled = torch.compile(network.features, options={"freezing": True})
@@ -61,10 +62,10 @@ def others(uri: str, bundle: Bundle, batch: int) -> Iterator[tuple[str, Call]]:
 
         yield "torch.compile bf16", call
     if find_spec("onnxruntime") and find_spec("onnx"):
-        yield "ONNX Runtime fp32", _onnx(state, bundle)
+        yield "ONNX Runtime fp32", _onnx(state, bundle, size)
 
 
-def _onnx(state: dict[str, torch.Tensor], bundle: Bundle) -> Call:
+def _onnx(state: dict[str, torch.Tensor], bundle: Bundle, size: int) -> Call:
     import io
 
     import onnxruntime
@@ -75,7 +76,7 @@ def _onnx(state: dict[str, torch.Tensor], bundle: Bundle) -> Call:
     network.load_state_dict(state)
     file = io.BytesIO()
     torch.onnx.export(
-        network, (torch.zeros(1, 3, SIZE, SIZE),), file, dynamo=False, dynamic_axes={"x": {0: "n"}}, input_names=["x"]
+        network, (torch.zeros(1, 3, size, size),), file, dynamo=False, dynamic_axes={"x": {0: "n"}}, input_names=["x"]
     )
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
@@ -96,9 +97,9 @@ def agreement(uri: str, crops: np.ndarray) -> None:
         print(f"| {name} | {labels:.2%} | {differences.max():.4f} | {differences.mean():.5f} |")
 
 
-def speed(calls: dict[str, Call], *, threads: int, batch: int, rounds: int) -> None:
+def speed(calls: dict[str, Call], *, threads: int, batch: int, rounds: int, size: int) -> None:
     """Images/s of `threads` calls at a time, and processor seconds, which other people's work disturbs less."""
-    pixels = np.random.default_rng(0).integers(0, 256, (batch, SIZE, SIZE), dtype=np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 256, (batch, size, size), dtype=np.uint8)
     rates: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}
     with ThreadPoolExecutor(threads) as pool:
         for number in range(rounds + 1):
@@ -123,6 +124,7 @@ def main() -> None:
     parser.add_argument("--model", required=True)
     parser.add_argument("--data", help="without it agreement is not measured")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--size", type=int, default=224, help="side of the images whose speed is measured, in pixels")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     bundle = read_bundle(chosen.model)
@@ -133,13 +135,15 @@ def main() -> None:
         files = sorted(path for path in (Path(chosen.data) / "Testing").rglob("*") if path.is_file())
         prepared = [prepare(path.read_bytes(), preprocess).pixels for path in files]
         agreement(chosen.model, np.stack([pixels for pixels in prepared if pixels is not None]))
-    print(f"\nImages/s of {SIZE} px: median (least to most) of {chosen.rounds} rounds of {SECONDS:g} s")
+    print(f"\nImages/s of {chosen.size} px: median (least to most) of {chosen.rounds} rounds of {SECONDS:g} s")
     print("\n| engine | calls at a time | batch | images/s | images per second of processor time |\n|---|---|---|---|---|")
     alone = dict(ours(chosen.model, 1))
     for batch in BATCHES:
-        speed(alone | (dict(others(chosen.model, bundle, 8)) if batch == 8 else {}), threads=1, batch=batch, rounds=chosen.rounds)
+        beside = dict(others(chosen.model, bundle, batch=8, size=chosen.size)) if batch == 8 else {}
+        speed(alone | beside, threads=1, batch=batch, rounds=chosen.rounds, size=chosen.size)
     if available_cpus() > 1:
-        speed(dict(ours(chosen.model, available_cpus())), threads=available_cpus(), batch=8, rounds=chosen.rounds)
+        together = dict(ours(chosen.model, available_cpus()))
+        speed(together, threads=available_cpus(), batch=8, rounds=chosen.rounds, size=chosen.size)
 
 
 if __name__ == "__main__":

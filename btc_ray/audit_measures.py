@@ -126,7 +126,7 @@ def ask_bundle(work: Inputs) -> dict[str, Any]:
     if work.asked is None or not len(work.asked.rows):
         return {"reason": "no readable image has a label that the bundle knows"}
     say("Asking the bundle about masked images …")
-    choice = choose(device=work.chosen.device, precision=work.chosen.precision)
+    choice = choose(device=work.chosen.device, precision=work.chosen.precision, bundle=work.bundle)
     engine = open_engine(work.chosen.model, choice, storage_options=work.chosen.storage())
     labels = work.asked.rows["label"].to_pylist()
     found = ask_masked(engine.probabilities, work.asked.pixels, labels, work.bundle.classes)

@@ -131,7 +131,7 @@ def _dry_run(chosen: settings.Score) -> int:
             sample,
             bundle=bundle,
             model=chosen.model,
-            choice=choose(engine=chosen.engine, device=chosen.device, precision=chosen.precision),
+            choice=choose(engine=chosen.engine, device=chosen.device, precision=chosen.precision, bundle=bundle),
             storage_options=chosen.storage(),
         )
         workers = chosen.cpus or available_cpus()

@@ -8,6 +8,7 @@ from typing import Any
 from btc_ray import settings
 from btc_ray.archive import storage
 from btc_ray.model.bundle import read_bundle
+from btc_ray.model.int8 import agreement_in_words
 from btc_ray.model.reference import in_words
 
 
@@ -49,6 +50,8 @@ def _bundle_lines(facts: Mapping[str, Any]) -> dict[str, str]:
     }
     if facts["decision"]:
         lines["decision"] = in_words(facts["decision"])
+    if facts["int8"]:
+        lines["int8"] = agreement_in_words(facts["int8"])
     for split, metrics in facts["metrics"].items():
         lines[split] = f"accuracy {metrics['accuracy']:.4f}, loss {metrics['loss']:.4f} on {metrics['images']:,} images"
     return lines

@@ -46,7 +46,7 @@ class Audit(Labelled):
     """Where --model runs; auto takes a GPU where there is one."""
 
     precision: Precision = "auto"
-    """Arithmetic of --model; auto takes bf16 or fp16 where the hardware has it, else fp32."""
+    """Arithmetic of --model; auto takes bf16 or fp16 where the hardware has it, else fp32; int8 as in `btc-ray score`."""
 
     seed: int = 0
     """Seed of everything random: the split by group (that of `retrain` with the same seed), folds, probes, samples."""
@@ -258,7 +258,7 @@ class Evaluate(Labelled):
     """Where the model runs; auto takes a GPU where there is one."""
 
     precision: Precision = "auto"
-    """Arithmetic of the model; auto takes bf16 or fp16 where the hardware has it, else fp32."""
+    """Arithmetic of the model; auto takes bf16 or fp16 where the hardware has it, else fp32; int8 as in `btc-ray score`."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

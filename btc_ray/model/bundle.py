@@ -21,12 +21,14 @@ import numpy as np
 
 from btc_ray.images.prepare import Preprocess
 from btc_ray.model.card import model_card
+from btc_ray.model.int8 import INT8, Int8Network, int8_id
 from btc_ray.model.reference import Reference, reference_id
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 REFERENCE = "reference.safetensors"
+NO_INT8 = "has no int8 form: `btc-ray retrain` makes one on x86 CPUs with VNNI where OpenVINO is installed. Give --precision bf16 or fp32."
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 FORMAT = 1
@@ -52,6 +54,7 @@ class Bundle:
     training: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
     decision: dict[str, Any] = field(default_factory=dict)  # thresholds of accept, review, reject; empty: none were measured
+    int8: dict[str, Any] = field(default_factory=dict)  # how int8.safetensors agreed with fp32; empty: there is none
     metrics: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     git_commit: str | None = None
@@ -135,6 +138,28 @@ def read_reference(uri: str, bundle: Bundle, storage_options: Mapping[str, str] 
         raise BundleError(f"{name} holds no means and precision ({error}).") from error
 
 
+def read_int8(uri: str, bundle: Bundle, storage_options: Mapping[str, str] | None = None) -> Int8Network:
+    """The network in 8 bits. Raises BundleError where the bundle has none."""
+    from safetensors import SafetensorError
+
+    if not bundle.int8:
+        raise BundleError(f"{uri} {NO_INT8}")
+    name = posixpath.join(uri, INT8)
+    try:
+        data = _read(name, storage_options)
+    except FileNotFoundError as error:
+        raise BundleError(f"{uri} has no {INT8}: copy the whole bundle folder, or give --precision bf16 or fp32.") from error
+    if int8_id(data) != bundle.int8.get("int8_id"):
+        raise BundleError(
+            f"{name} is damaged or belongs to another bundle: its sha256 is not the one in bundle.json. Copy it again, or give "
+            "--precision bf16 or fp32."
+        )
+    try:
+        return Int8Network.from_bytes(data)
+    except (SafetensorError, KeyError) as error:
+        raise BundleError(f"{name} holds no network in 8 bits ({error}).") from error
+
+
 def write_bundle(
     uri: str,
     *,
@@ -148,14 +173,17 @@ def write_bundle(
     test_time_flips: bool = False,
     decision: Mapping[str, Any] | None = None,
     reference: Reference | None = None,
+    int8: tuple[Int8Network, Mapping[str, Any]] | None = None,
     parts: Mapping[str, bytes] | None = None,
     storage_options: Mapping[str, str] | None = None,
 ) -> Bundle:
     """Write weights, description, card and other `parts` (name → content); `bundle.json` comes last, so that a bundle which has one
-    is whole. `decision`: thresholds, with the `reference` that their distances are measured from."""
+    is whole. `decision`: thresholds, with the `reference` that their distances are measured from. `int8`: the network in
+    8 bits, and how it agreed."""
     from safetensors.torch import save
 
     stored = reference.to_bytes() if reference is not None and decision else None
+    eight_bits = int8[0].to_bytes() if int8 is not None else None
     weights = save({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()})
     bundle = Bundle(
         classes=classes,
@@ -167,6 +195,7 @@ def write_bundle(
         training=dict(training),
         data=dict(data),
         decision=dict(decision or {}) | ({"reference_id": reference_id(stored)} if stored else {}),
+        int8=dict(int8[1]) | {"int8_id": int8_id(eight_bits)} if int8 is not None and eight_bits else {},
         metrics=dict(metrics),
         versions=library_versions(),
         git_commit=_git_commit(),
@@ -174,7 +203,8 @@ def write_bundle(
     )
     _remove(posixpath.join(uri, "bundle.json"), storage_options)  # of an older bundle: it would not be whole from here on
     _write(posixpath.join(uri, "model.safetensors"), weights, storage_options)
-    for name, content in [*(parts or {}).items(), *([(REFERENCE, stored)] if stored else [])]:
+    own = [(name, content) for name, content in ((REFERENCE, stored), (INT8, eight_bits)) if content]
+    for name, content in [*(parts or {}).items(), *own]:
         _write(posixpath.join(uri, name), content, storage_options)
     _write(posixpath.join(uri, "model_card.md"), model_card(bundle).encode(), storage_options)
     _write(posixpath.join(uri, "bundle.json"), (json.dumps(asdict(bundle), indent=2) + "\n").encode(), storage_options)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from btc_ray import NOT_FOR_DIAGNOSIS
+from btc_ray.model.int8 import agreement_in_words
 from btc_ray.model.reference import in_words
 
 if TYPE_CHECKING:
@@ -36,6 +37,10 @@ def model_card(bundle: "Bundle") -> str:
             "## When its answer is taken",
             "",
             *_decision(bundle.decision),
+            "",
+            "## How near int8 is",
+            "",
+            agreement_in_words(bundle.int8),
             "",
             "## What it was trained on",
             "",

@@ -14,13 +14,13 @@ from typing import Literal
 
 import numpy as np
 
-from btc_ray.model.bundle import Bundle, BundleError, read_arrays, read_bundle, read_reference
+from btc_ray.model.bundle import Bundle, BundleError, read_arrays, read_bundle, read_int8, read_reference
 from btc_ray.model.folding import FEATURES, fold, mean_of_views, views
 from btc_ray.model.reference import Answers, Head, Reference
 
 EngineName = Literal["auto", "torch", "openvino"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 
 GPU_FILES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")  # drivers of NVIDIA, of Windows below WSL, and of AMD
 
@@ -70,9 +70,11 @@ class Engine(ABC):
         return self.answers(pixels).probabilities
 
 
-def choose(*, engine: EngineName = "auto", device: Device = "auto", precision: Precision = "auto") -> Choice:
+def choose(
+    *, engine: EngineName = "auto", device: Device = "auto", precision: Precision = "auto", bundle: Bundle | None = None
+) -> Choice:
     """What `auto` stands for on this machine: OpenVINO on x86 CPUs where it is installed, else torch; the fastest precision whose
-    results are nearly those of fp32. Raises EngineError."""
+    results are nearly those of fp32: of int8 the `bundle` has to say so. Raises EngineError."""
     if engine == "openvino" and find_spec("openvino") is None:
         raise EngineError("--engine openvino is not installed here: pip install 'btc-ray[cpu]', or give --engine torch.")
     if engine == "openvino" or (engine == "auto" and _openvino_suits(device, precision)):
@@ -80,7 +82,7 @@ def choose(*, engine: EngineName = "auto", device: Device = "auto", precision: P
 
         if device not in ("auto", "cpu"):
             raise EngineError(f"--engine openvino computes on CPUs; for --device {device} give --engine torch.")
-        return Choice(engine="openvino", device="cpu", precision=choose_precision(precision))
+        return Choice(engine="openvino", device="cpu", precision=choose_precision(precision, bundle))
     from btc_ray.model import torch_engine
 
     chosen = torch_engine.choose_device(device)
@@ -95,15 +97,16 @@ def open_engine(
     calls: int = 1,
     storage_options: Mapping[str, str] | None = None,
 ) -> Engine:
-    """Load a bundle's model, computed as `choice` says (None: as `choose()` does). On a CPU each of `calls` calls at a time has
+    """Load a bundle's model, computed as `choice` says (None: as `choose` does). On a CPU each of `calls` calls at a time has
     `threads` threads. Raises BundleError or EngineError."""
-    choice = choice or choose()
     bundle = read_bundle(uri, storage_options)
+    choice = choice or choose(bundle=bundle)
     state, reference = read_arrays(uri, bundle, storage_options), read_reference(uri, bundle, storage_options)
     if choice.engine == "openvino":
         from btc_ray.model.openvino_engine import OpenVINOEngine
 
-        return OpenVINOEngine(bundle, state, choice, reference=reference, threads=threads, calls=calls)
+        int8 = read_int8(uri, bundle, storage_options) if choice.precision == "int8" else None
+        return OpenVINOEngine(bundle, state, choice, reference=reference, int8=int8, threads=threads, calls=calls)
     from btc_ray.model.torch_engine import TorchEngine
 
     return TorchEngine(bundle, state, choice, reference=reference, threads=threads)

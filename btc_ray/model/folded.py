@@ -44,15 +44,19 @@ class FoldedResNet18:
 
     def maps(self, grey: Tensor) -> Tensor:
         """What the last convolution leaves: float32 (N, 512, H/32, W/32)."""
-        with torch.autocast(self._device, enabled=False):
-            x = F.conv2d(grey.unsqueeze(1).float(), self._grey, stride=2, padding=3)
-            x = x.add_(self._border(grey.shape[1], grey.shape[2])).relu_()
-            x = F.max_pool2d(x.contiguous(memory_format=torch.channels_last), 3, stride=2, padding=1)
+        x = self.stem(grey)
         half = torch.get_autocast_dtype(self._device) if torch.is_autocast_enabled(self._device) else torch.float32
         exact = 1 if half == torch.bfloat16 else 0
         with torch.autocast(self._device, enabled=False):
             x = _through(x, self._blocks[:exact])
         return _through(x.to(half), self._blocks[exact:]).float()
+
+    def stem(self, grey: Tensor) -> Tensor:
+        """What the first block sees: float32 (N, 64, H/4, W/4)."""
+        with torch.autocast(self._device, enabled=False):
+            x = F.conv2d(grey.unsqueeze(1).float(), self._grey, stride=2, padding=3)
+            x = x.add_(self._border(grey.shape[1], grey.shape[2])).relu_()
+            return F.max_pool2d(x.contiguous(memory_format=torch.channels_last), 3, stride=2, padding=1)
 
     def _border(self, height: int, width: int) -> Tensor:
         """The part of the stem that no grey level changes: float32 (1, 64, H/2, W/2), computed once per image size."""

@@ -32,6 +32,10 @@ def choose_precision(precision: Precision, device: str) -> str:
     """
     if precision == "fp16" and device == "cpu":
         raise EngineError("--precision fp16 needs a GPU; on a CPU use fp32 or bf16.")
+    if precision == "int8":
+        raise EngineError(
+            "--precision int8 needs --engine openvino (x86 CPUs; pip install 'btc-ray[cpu]'); torch has bf16 and fp32."
+        )
     if precision != "auto":
         return precision
     if device == "cuda":

@@ -70,7 +70,7 @@ def bad_fraction(state: Mapping[str, Any]) -> float:
 
 
 def _check_belongs(state: State, settings: Score, bundle: Bundle) -> None:
-    now = _fingerprint(settings, bundle)
+    now = _fingerprint(settings, bundle) | {"int8_id": bundle.int8.get("int8_id")}
     names = {
         "inputs": "other inputs",
         "model_id": "another model",
@@ -79,12 +79,15 @@ def _check_belongs(state: State, settings: Score, bundle: Bundle) -> None:
         "engine": "another engine",
         "test_time_flips": "the same model with other test-time flips",
         "decision": "the same model with other thresholds",
+        "int8_id": "the same model with other int8 weights",
     }
     for key, words in names.items():
         # Runs of before there was a choice have neither engine nor flips, and no thresholds.
         there = state["fingerprint"].get(key, {"engine": "torch", "test_time_flips": False}.get(key))
         if key in ("engine", "precision") and "auto" in (there, now[key]):
             continue  # auto goes on with what the run was begun with
+        if key == "int8_id" and state["fingerprint"].get("precision") != "int8":
+            continue  # not a row was computed with it
         if there != now[key]:
             raise RefusedError(
                 f"{settings.output} belongs to {words}: {key} is {_short(there)} there and {_short(now[key])} now. "
@@ -204,13 +207,13 @@ def _execute(
         progress = Progress("Scoring", rows, done=len(done))
         if on_ray:
             with ray_session(), progress:
-                pool, choice = _pool(settings, state)
-                state = _computed_with(folder, state, choice)
+                pool, choice = _pool(settings, state, bundle)
+                state = _computed_with(folder, state, choice, bundle)
                 _score_on_ray(folder, todo, settings, bundle, pool, choice, rows, progress)
             session |= asdict(choice) | {"resources": {"CPU": pool.cpus, "GPU": pool.gpus * pool.gpus_each}}
         else:
-            choice = _choice(settings, state, choose)
-            state = _computed_with(folder, state, choice)
+            choice = _choice(settings, state, bundle, choose)
+            state = _computed_with(folder, state, choice, bundle)
             with progress:
                 _score_here(folder, todo, settings, bundle, choice, cpus, done, progress)
             session |= asdict(choice) | {"resources": {"CPU": cpus}}
@@ -227,12 +230,12 @@ def _execute(
     return state
 
 
-def _choice(settings: Score, state: State, choose: Callable[..., Choice]) -> Choice:
+def _choice(settings: Score, state: State, bundle: Bundle, choose: Callable[..., Choice]) -> Choice:
     """What computes: what the run was begun with, else what the settings ask for. Raises RefusedError where that is not here."""
     begun = {key: state["fingerprint"].get(key, "torch") for key in ("engine", "precision")}
     asked = {key: getattr(settings, key) if begun[key] == "auto" else begun[key] for key in begun}
     try:
-        return choose(device=settings.device, **asked)
+        return choose(device=settings.device, bundle=bundle, **asked)
     except EngineError as error:
         if all(getattr(settings, key) == asked[key] for key in asked):
             raise
@@ -242,9 +245,11 @@ def _choice(settings: Score, state: State, choose: Callable[..., Choice]) -> Cho
         ) from error
 
 
-def _computed_with(folder: RunFolder, state: State, choice: Choice) -> State:
+def _computed_with(folder: RunFolder, state: State, choice: Choice, bundle: Bundle) -> State:
     """Write down what `auto` stood for, before the first row: a run that goes on elsewhere does not change its arithmetic."""
     fingerprint = state["fingerprint"] | {"engine": choice.engine, "precision": choice.precision}
+    if choice.precision == "int8":
+        fingerprint["int8_id"] = bundle.int8.get("int8_id")
     state = {**state, "fingerprint": fingerprint}
     folder.write_state(state)
     return state
@@ -275,7 +280,7 @@ def _score_here(
     )
 
 
-def _pool(settings: Score, state: State) -> "tuple[Pool, Choice]":
+def _pool(settings: Score, state: State, bundle: Bundle) -> "tuple[Pool, Choice]":
     """The workers of the joined Ray, and what computes on one of them."""
     from btc_ray.pool import Pool
     from btc_ray.scoring.distributed import choose_on_worker
@@ -286,7 +291,7 @@ def _pool(settings: Score, state: State) -> "tuple[Pool, Choice]":
         need_gpus=settings.device == "cuda",
         gpus_each=settings.gpus,
     )
-    return pool, _choice(settings, state, partial(choose_on_worker, pool))
+    return pool, _choice(settings, state, bundle, partial(choose_on_worker, pool))
 
 
 def _score_on_ray(

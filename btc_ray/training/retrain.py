@@ -31,6 +31,7 @@ from btc_ray.training.calibrate import cross_entropy, fit_temperature
 from btc_ray.training.decide import choose_thresholds, fit_reference
 from btc_ray.training.features import backbone_features, backbone_id, frozen_features
 from btc_ray.training.gate import ChampionError
+from btc_ray.training.int8 import int8_form
 from btc_ray.training.loop import Examples
 from btc_ray.training.trainer import fit
 
@@ -109,15 +110,24 @@ def retrain(settings: Retrain, *, ray_session: Callable[[], AbstractContextManag
         beaten = None if champion is None else _champion_probabilities(settings, champion, table, images, cache)
     validation, test = images.rows("validation"), images.rows("test")
     temperature = fit_temperature(logits[validation], images.labels[validation])
+    likely = softmax(logits[validation] / temperature, axis=1)
     reference = fit_reference(seen[learned], images.labels[learned])
     if reference is None:
         say("The training images' features have no spread: nothing can be told about how strange an image is, or decided.")
         decision = {}
     else:
-        likely = softmax(logits[validation] / temperature, axis=1)
         parts = np.array_split(validation, 1 + len(validation) // 1024)
         around = np.concatenate([surround(images.crops.pixels[part]) for part in parts])
         decision = choose_thresholds(likely, reference.distance(seen[validation]), around, images.labels[validation])
+    unwritten = Bundle(
+        classes=images.classes,
+        model_id="",
+        preprocess=preprocess.to_dict(),
+        preprocess_id=preprocess.preprocess_id,
+        temperature=temperature,
+        test_time_flips=settings.test_time_flips,
+    )
+    int8 = int8_form(unwritten, network.state_dict(), images.crops.pixels, learned, validation, likely, seed=settings.seed)
     bundle = write_bundle(
         settings.output,
         state=network.state_dict(),
@@ -144,6 +154,7 @@ def retrain(settings: Retrain, *, ray_session: Callable[[], AbstractContextManag
         test_time_flips=settings.test_time_flips,
         decision=decision,
         reference=reference,
+        int8=int8,
         parts={
             "metrics.parquet": to_bytes(pa.Table.from_pylist(fitted.history)),
             "split.parquet": to_bytes(images.table()),
