@@ -9,6 +9,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from btc_ray.model.folded import folded_network
 
 Call = Callable[[np.ndarray], object]
 REFERENCE = "torch fp32"
-BATCHES, SECONDS = (1, 4, 8, 16, 32), 1.0
+BATCHES, SECONDS, SHOWN = (1, 4, 8, 16, 32), 1.0, 256
 
 
 def ours(uri: str, calls: int) -> Iterator[tuple[str, Call]]:
@@ -97,16 +98,18 @@ def agreement(uri: str, crops: np.ndarray) -> None:
         print(f"| {name} | {labels:.2%} | {differences.max():.4f} | {differences.mean():.5f} |")
 
 
-def speed(calls: dict[str, Call], *, threads: int, batch: int, rounds: int, size: int) -> None:
+def speed(calls: dict[str, Call], crops: np.ndarray, *, threads: int, batch: int, rounds: int) -> None:
     """Images/s of `threads` calls at a time, and processor seconds, which other people's work disturbs less."""
-    pixels = np.random.default_rng(0).integers(0, 256, (batch, size, size), dtype=np.uint8)
+    batches = [crops[start : start + batch] for start in range(0, len(crops) - batch + 1, batch)]
     rates: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}
     with ThreadPoolExecutor(threads) as pool:
         for number in range(rounds + 1):
             for name, call in calls.items():
                 counted, clock, cpu = 0, time.perf_counter(), time.process_time()
                 while counted == 0 or time.perf_counter() - clock < SECONDS:
-                    list(pool.map(lambda _, call=call: call(pixels), range(2 * threads)))  # type: ignore[misc]
+                    first = counted // batch
+                    some = [batches[(first + place) % len(batches)] for place in range(2 * threads)]
+                    list(pool.map(call, some))
                     counted += 2 * threads * batch
                 if number:  # the first round warms up
                     rates[name].append((counted / (time.perf_counter() - clock), counted / (time.process_time() - cpu)))
@@ -122,28 +125,38 @@ def speed(calls: dict[str, Call], *, threads: int, batch: int, rounds: int, size
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True)
-    parser.add_argument("--data", help="without it agreement is not measured")
+    parser.add_argument("--data", help="without it agreement is not measured, and the speed is that on noise")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--size", type=int, default=224, help="side of the images whose speed is measured, in pixels")
+    parser.add_argument("--size", type=int, help="side of the images whose speed is measured, in pixels; default: the model's")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     bundle = read_bundle(chosen.model)
     versions = library_versions() | ({"onnxruntime": __import__("onnxruntime").__version__} if find_spec("onnxruntime") else {})
     print(f"{processor()}, {available_cpus()} cores; {', '.join(f'{name} {number}' for name, number in versions.items())}")
+    preprocess = Preprocess.from_dict(bundle.preprocess)
+    size = chosen.size or preprocess.size
     if chosen.data:
-        preprocess = Preprocess.from_dict(bundle.preprocess)
         files = sorted(path for path in (Path(chosen.data) / "Testing").rglob("*") if path.is_file())
-        prepared = [prepare(path.read_bytes(), preprocess).pixels for path in files]
-        agreement(chosen.model, np.stack([pixels for pixels in prepared if pixels is not None]))
-    print(f"\nImages/s of {chosen.size} px: median (least to most) of {chosen.rounds} rounds of {SECONDS:g} s")
+        crops = _crops(files, preprocess)
+        agreement(chosen.model, crops)
+        # Some of each class: how much int8 computes again depends on what it is shown.
+        crops = _crops(files[:: max(len(files) // SHOWN, 1)], replace(preprocess, size=size))
+    else:
+        crops = np.random.default_rng(0).integers(0, 256, (SHOWN, size, size), dtype=np.uint8)
+    print(f"\nImages/s of {size} px: median (least to most) of {chosen.rounds} rounds of {SECONDS:g} s")
     print("\n| engine | calls at a time | batch | images/s | images per second of processor time |\n|---|---|---|---|---|")
     alone = dict(ours(chosen.model, 1))
     for batch in BATCHES:
-        beside = dict(others(chosen.model, bundle, batch=8, size=chosen.size)) if batch == 8 else {}
-        speed(alone | beside, threads=1, batch=batch, rounds=chosen.rounds, size=chosen.size)
+        beside = dict(others(chosen.model, bundle, batch=8, size=size)) if batch == 8 else {}
+        speed(alone | beside, crops, threads=1, batch=batch, rounds=chosen.rounds)
     if available_cpus() > 1:
         together = dict(ours(chosen.model, available_cpus()))
-        speed(together, threads=available_cpus(), batch=8, rounds=chosen.rounds, size=chosen.size)
+        speed(together, crops, threads=available_cpus(), batch=8, rounds=chosen.rounds)
+
+
+def _crops(files: list[Path], preprocess: Preprocess) -> np.ndarray:
+    prepared = [prepare(path.read_bytes(), preprocess).pixels for path in files]
+    return np.stack([pixels for pixels in prepared if pixels is not None])
 
 
 if __name__ == "__main__":
