@@ -4,7 +4,7 @@ import functools
 import os
 import random
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from fnmatch import fnmatch
 from typing import Any
@@ -31,15 +31,10 @@ def score(chosen: settings.Score) -> int:
         return _dry_run(chosen)
     # Ray sets RAY_ADDRESS for a submitted job, whose driver stands on a head that is not there to work.
     chosen = replace(chosen, address=chosen.address or os.environ.get("RAY_ADDRESS") or None)
-    with ExitStack() as stops:  # Ray stops while the summary is written
-        return _score(chosen, functools.partial(ray_session(chosen), stops=stops))
-
-
-def _score(chosen: settings.Score, session: Callable[[], AbstractContextManager[None]]) -> int:
     from btc_ray.scoring.run import bad_fraction
     from btc_ray.scoring.run import score as run
 
-    state = run(chosen, cpus=chosen.cpus or available_cpus(), ray_session=session)
+    state = run(chosen, cpus=chosen.cpus or available_cpus(), ray_session=ray_session(chosen))
     page = storage.join(chosen.output, "summary.html")
     if not storage.exists(page, chosen.storage()):
         _summarise(chosen, state, page)
@@ -93,7 +88,7 @@ def check_output(output: str, storage_options: Mapping[str, str], *, ours: tuple
         raise OutputError(f"{output} is not empty (it holds {foreign[0]}). Give --output a new folder.")
 
 
-def ray_session(chosen: settings.Job) -> Callable[..., AbstractContextManager[None]]:
+def ray_session(chosen: settings.Job) -> Callable[[], AbstractContextManager[None]]:
     """What joins or starts Ray when a room needs it."""
     return functools.partial(joined, chosen.address, cpus=chosen.cpus, debug=chosen.debug)
 

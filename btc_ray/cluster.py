@@ -3,7 +3,7 @@
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from importlib import import_module
 
 from btc_ray.progress import say
@@ -25,14 +25,10 @@ def chosen_address(address: str | None) -> str | None:
 
 
 @contextmanager
-def joined(
-    address: str | None, *, cpus: int | None = None, debug: bool = False, stops: ExitStack | None = None
-) -> Iterator[None]:
+def joined(address: str | None, *, cpus: int | None = None, debug: bool = False) -> Iterator[None]:
     """Join the Ray at `address`, or start one here, and leave it (or stop it) at the end. Raises ClusterError.
 
-    A Ray that is already initialised in this process, as in a test or a notebook, is used and left running. With
-    `stops`, one that was started here stops while the caller goes on, and `stops` waits for it at its own end: it takes two seconds,
-    in which this process would only wait.
+    A Ray that is already initialised in this process, as in a test or a notebook, is used and left running.
     """
     import ray
 
@@ -66,12 +62,8 @@ def joined(
     try:
         yield
     finally:
-        if stops is not None and where is None:
-            stopping = threading.Thread(target=ray.shutdown, name="stop Ray")
-            stopping.start()
-            stops.callback(stopping.join)
-        else:
-            ray.shutdown()
+        # Not in a thread, though it takes two seconds: whatever of Ray's is still referred to by then ends this process, with a 1.
+        ray.shutdown()
 
 
 def keep_idle_processes(workers: int) -> None:

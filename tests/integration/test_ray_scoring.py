@@ -43,14 +43,15 @@ def undisturbed(model: Path, archive: Path, tmp_path_factory: pytest.TempPathFac
 
 
 @contextmanager
-def command(model: Path, archive: Path, run: Path, log: Path) -> Iterator[psutil.Process]:
-    """The command as a process, on a Ray of its own; whatever it started is gone at the end, killed by id where it has to be."""
+def command(model: Path, archive: Path, run: Path, log: Path, *, code: int = 0) -> Iterator[psutil.Process]:
+    """The command as a process that ends with `code`, on a Ray of its own; whatever it started is gone at the end, killed by id where
+    it has to be."""
     process = start(model, [archive], run, "--address", "local", "--batch-size", "8", log=log)
     seen: dict[int, psutil.Process] = {}
     driver = psutil.Process(process.pid)
     try:
         yield driver
-        process.wait(timeout=240)
+        assert process.wait(timeout=240) == code, log.read_text()
     finally:
         with suppress(psutil.NoSuchProcess):
             seen |= {child.pid: child for child in driver.children(recursive=True)}
@@ -106,7 +107,7 @@ def test_a_run_killed_again_and_again_loses_and_repeats_no_row_and_scores_none_a
 ) -> None:
     run, log, chance = tmp_path / "run", tmp_path / "log", random.Random(20)
     for more in (0, 1, 3):  # before a row is there, wherever it then stands; after the first rows; and after others
-        with command(model, archive, run, log) as driver:
+        with command(model, archive, run, log, code=-signal.SIGKILL) as driver:
             before = _staged(run)
             if more:
                 _until(lambda before=before, more=more: _staged(run) >= before + more, driver, log)
@@ -118,7 +119,7 @@ def test_a_run_killed_again_and_again_loses_and_repeats_no_row_and_scores_none_a
     assert state(run)["complete"] is False
     with command(model, archive, run, log):
         pass
-    assert run.joinpath("scores").exists(), log.read_text()
+    assert run.joinpath("summary.html").exists(), log.read_text()
     _same(run, undisturbed)
     assert 0 < state(run)["sessions"][-1]["images"] < state(run)["manifest"]["rows"]
 
