@@ -1,4 +1,5 @@
-"""Progress on stderr: a bar on a terminal, a line every 30 s elsewhere; images done, images/s, time left, bad so far."""
+"""Progress on stderr: a bar on a terminal, a line every 30 s elsewhere; images done (or what else is counted), so many a second, time
+left, bad so far."""
 
 import sys
 import threading
@@ -20,8 +21,8 @@ def say(message: str) -> None:
 class Progress:
     """Counts what is done; safe to advance from several threads. Use as a context manager."""
 
-    def __init__(self, what: str, total: int, *, done: int = 0) -> None:
-        self.what, self.total, self.done, self.bad = what, total, done, 0
+    def __init__(self, what: str, total: int, *, done: int = 0, unit: str = "images") -> None:
+        self.what, self.total, self.done, self.bad, self.unit = what, total, done, 0, unit
         self._before = done  # done by an earlier run: not part of the rate
         self._lock = threading.Lock()
         self._bar: RichProgress | None = None
@@ -69,10 +70,10 @@ class Progress:
 
     def line(self) -> str:
         """Where it stands, in words."""
-        text = f"{self.what}: {self.done:,} of {self.total:,} images"
+        text = f"{self.what}: {self.done:,} of {self.total:,} {self.unit}"
         if self.done > self._before:
             rate = self.rate()
-            text += f", {rate:,.0f} images/s"
+            text += f", {rate:,.0f} {self.unit}/s"
             if self.done < self.total:
                 text += f", about {duration((self.total - self.done) / rate)} left"
         return f"{text}, {self.bad:,} bad" if self.bad else text

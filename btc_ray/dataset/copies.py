@@ -16,6 +16,7 @@ import pyarrow as pa
 from btc_ray.dataset.groups import connected, contradicting, join_groups
 from btc_ray.dataset.likeness import TRANSFORMS, Face, face, likeness
 from btc_ray.dataset.neighbours import candidates, describe
+from btc_ray.progress import Progress
 
 __all__ = ["LEAST_LIKENESS", "PAIRS", "Copies", "contradicting", "find_copies", "join_groups"]
 
@@ -115,26 +116,42 @@ def _confirmed(pixels: np.ndarray, rows: np.ndarray, descriptors: np.ndarray, ex
     parents: dict[int, int] = {}
     links: list[_Link] = []
     faces: dict[int, Face] = {}
-    for start in range(0, len(found.first), _WINDOW):
-        part = slice(start, start + _WINDOW)
-        columns = found.first[part], found.second[part], found.transforms[part], found.maps[part]
-        pairs: list[_Pair] = list(zip(*(column.tolist() for column in columns), strict=True))
-        while pairs:
-            # First those that join something even if all before them turn out as copies: of n alike n - 1 are compared, not n²/2.
-            hoped: dict[int, int] = {}
-            now: list[_Pair] = []
-            later: list[_Pair] = []
-            for pair in pairs:
-                ends = _root(parents, pair[0]), _root(parents, pair[1])
-                if ends[0] != ends[1]:
-                    (now if _join(hoped, *ends) else later).append(pair)
-            _make_faces(faces, sorted({position for pair in now for position in pair[:2]}), pixels, rows, executor)
-            compared = _in_parallel(executor, lambda pair: _compare(pair, faces), now)
-            for (first, second, *_), (transform, value) in zip(now, compared, strict=True):
-                if value >= LEAST_LIKENESS and _join(parents, first, second):
-                    low, high = sorted((int(rows[first]), int(rows[second])))
-                    links.append((low, high, transform, value, _KINDS.get(transform, "turned")))
-            pairs = later
+    with Progress("Compared", len(found.first), unit="pairs") as progress:
+        for start in range(0, len(found.first), _WINDOW):
+            part = slice(start, start + _WINDOW)
+            columns = found.first[part], found.second[part], found.transforms[part], found.maps[part]
+            pairs: list[_Pair] = list(zip(*(column.tolist() for column in columns), strict=True))
+            links += _confirmed_in(pairs, parents, faces, pixels, rows, executor)
+            progress.advance(len(pairs))
+    return links
+
+
+def _confirmed_in(
+    pairs: list[_Pair],
+    parents: dict[int, int],
+    faces: dict[int, Face],
+    pixels: np.ndarray,
+    rows: np.ndarray,
+    executor: Executor,
+) -> list[_Link]:
+    """Links of a window of pairs; joins `parents` and adds to `faces`."""
+    links: list[_Link] = []
+    while pairs:
+        # First those that join something even if all before them turn out as copies: of n alike n - 1 are compared, not n²/2.
+        hoped: dict[int, int] = {}
+        now: list[_Pair] = []
+        later: list[_Pair] = []
+        for pair in pairs:
+            ends = _root(parents, pair[0]), _root(parents, pair[1])
+            if ends[0] != ends[1]:
+                (now if _join(hoped, *ends) else later).append(pair)
+        _make_faces(faces, sorted({position for pair in now for position in pair[:2]}), pixels, rows, executor)
+        compared = _in_parallel(executor, lambda pair: _compare(pair, faces), now)
+        for (first, second, *_), (transform, value) in zip(now, compared, strict=True):
+            if value >= LEAST_LIKENESS and _join(parents, first, second):
+                low, high = sorted((int(rows[first]), int(rows[second])))
+                links.append((low, high, transform, value, _KINDS.get(transform, "turned")))
+        pairs = later
     return links
 
 
