@@ -19,7 +19,7 @@ from tests.scoring.runs import rows, score, state
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(1500)]  # a minute or two each, and much longer on a machine that is busy
 
-COPIES = 150  # times 20 phantoms
+COPIES = 400  # times 20 phantoms: a minute and a half, in which a node is lost, another hangs, and a third joins
 
 TRAINING = ("--train", "all", "--size", "64", "--resolutions", "64", "--epochs", "6", "--batch-size", "8")
 
@@ -32,7 +32,7 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ThreeNodes]:
 
 @pytest.fixture(scope="module")
 def place(model: Path, phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that every node sees: a model, and an archive of 3,000 images."""
+    """A folder that every node sees: a model, and an archive of 8,000 images."""
     folder = tmp_path_factory.mktemp("shared")
     shutil.copytree(model, folder / "model")
     shutil.copytree(phantoms, folder / "phantoms")
