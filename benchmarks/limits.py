@@ -24,7 +24,7 @@ import numpy as np
 from benchmarks.inputs import images_below
 from btc_ray.cluster import available_cpus
 from btc_ray.images.prepare import Preprocess, prepare
-from btc_ray.model.bundle import read_bundle
+from btc_ray.model.bundle import Bundle, read_bundle
 from btc_ray.model.engine import Choice, choose, open_engine
 
 SAMPLE, SECONDS, BATCH = 200, 2.0, 8
@@ -45,15 +45,15 @@ class Limits:
         return 1 / (1 / self.cropping + 1 / self.model[engine])
 
 
-def engines() -> list[Choice]:
-    """Every engine and precision that this CPU has instructions for."""
+def engines(bundle: Bundle | None = None) -> list[Choice]:
+    """Every engine and precision that this CPU has instructions for; int8 where the bundle's record allows it."""
     found = []
     for engine in ("torch", "openvino"):
         if engine == "openvino" and find_spec("openvino") is None:
             continue
         fastest = choose(engine=engine, device="cpu")  # type: ignore[arg-type]
         found += [replace(fastest, precision="fp32"), *([fastest] if fastest.precision != "fp32" else [])]
-    return found
+    return list(dict.fromkeys([*found, choose(device="cpu", bundle=bundle)]))
 
 
 def name(choice: Choice) -> str:
@@ -70,7 +70,7 @@ def measure(images: Sequence[Path], model: str, *, seconds: float = SECONDS) -> 
         cropping=_cropping(contents, preprocess, seconds, cores),
         serial=_cropping(contents, preprocess, seconds, 1),
         author=_cropping(contents, replace(preprocess, crop="kaggle"), seconds, 1),
-        model={name(choice): _model(contents, preprocess, model, choice, seconds, cores) for choice in engines()},
+        model={name(choice): _model(contents, preprocess, model, choice, seconds, cores) for choice in engines(read_bundle(model))},
     )
 
 

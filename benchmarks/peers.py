@@ -34,7 +34,7 @@ from benchmarks.processes import Ran, run
 from benchmarks.ways.catalogue import Way, ways
 from btc_ray.cluster import available_cpus
 from btc_ray.images.prepare import Preprocess
-from btc_ray.model.bundle import library_versions, read_bundle, read_weights, write_bundle
+from btc_ray.model.bundle import library_versions, read_bundle, read_int8, read_weights, write_bundle
 from btc_ray.progress import duration, say
 
 COLD = 100  # images of the runs that are nearly all start
@@ -98,9 +98,10 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", metavar="WORD", help="ways that have one of these words in their name")
     parser.add_argument("--timeout", type=float, default=1800, help="seconds after which a way is killed")
     chosen = parser.parse_args()
-    taken = [way for way in ways() if not chosen.only or any(word in way.key for word in chosen.only)]
+    every = ways(read_bundle(chosen.model) if chosen.model else None)
+    taken = [way for way in every if not chosen.only or any(word in way.key for word in chosen.only)]
     if not taken:
-        parser.error(f"--only: there are {', '.join(way.key for way in ways())}")
+        parser.error(f"--only: there are {', '.join(way.key for way in every)}")
     with tempfile.TemporaryDirectory(prefix="peers-") as name:
         home = Path(name)
         say("Preparing images and model …")
@@ -145,6 +146,7 @@ def _given_model(uri: str | None, folder: Path) -> Path:
         data={},
         metrics={},
         temperature=bundle.temperature,
+        int8=(read_int8(uri, bundle), bundle.int8) if bundle.int8 else None,
     )
     return folder
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from benchmarks.limits import engines, name
-from btc_ray.model.bundle import read_bundle
+from btc_ray.model.bundle import Bundle, read_bundle
 from btc_ray.model.engine import choose
 from btc_ray.progress import say
 
@@ -31,9 +31,9 @@ class Way:
 RAY_DOCS, DATALOADER, NO_MODEL, CROP = "ray-docs", "dataloader", "no-model", "crop"  # keys that the tables look for
 
 
-def ways() -> list[Way]:
+def ways(bundle: Bundle | None = None) -> list[Way]:
     """Ours first, with torch in fp32 at their head. Says what cannot be had."""
-    all_engines, auto = engines(), choose(device="cpu")
+    all_engines, auto = engines(bundle), choose(device="cpu", bundle=bundle)
     found = []
     for where, chosen, rows in (("in process", all_engines, "1000000000"), ("on Ray", [auto, all_engines[0]], "0")):
         for choice in dict.fromkeys(chosen):
