@@ -14,9 +14,7 @@ from btc_ray.model.int8 import LEAST_IMAGES, Int8Network, agreement, agreement_i
 from btc_ray.progress import say
 from btc_ray.training.quantise import quantise
 
-CROPS = (
-    64  # to find steps and weights by; 192, which also reach the last block's weights, took three times as long and did no better
-)
+CROPS = 64  # to find steps and weights by; 192 took three times as long and did no better
 BATCH = 8
 
 
