@@ -70,7 +70,9 @@ def measure(images: Sequence[Path], model: str, *, seconds: float = SECONDS) -> 
         cropping=_cropping(contents, preprocess, seconds, cores),
         serial=_cropping(contents, preprocess, seconds, 1),
         author=_cropping(contents, replace(preprocess, crop="kaggle"), seconds, 1),
-        model={name(choice): _model(contents, preprocess, model, choice, seconds, cores) for choice in engines(read_bundle(model))},
+        model={
+            name(choice): _model(contents, preprocess, model, choice, seconds, cores) for choice in engines(read_bundle(model))
+        },
     )
 
 
