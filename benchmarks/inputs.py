@@ -16,6 +16,7 @@ import numpy as np
 
 from btc_ray.cluster import available_cpus
 from btc_ray.images.phantom import LABELS, make_phantom
+from btc_ray.images.surround import surround
 
 DISTINCT = 600  # heads, each as often as it takes: painting one takes ten times as long as scoring it
 QUALITY = 90
@@ -45,6 +46,15 @@ def linked(paths: Sequence[Path], folder: Path) -> Path:
     return folder
 
 
+def write_resized(paths: Sequence[Path], folder: Path, *, size: int) -> list[Path]:
+    """The same pictures as JPEGs of `size` × `size` pixels in `folder`, cubic, with the channels that they had."""
+    folder.mkdir(parents=True)
+    resized = [folder / f"{number:06d}.jpg" for number in range(len(paths))]
+    with ProcessPoolExecutor(available_cpus(), mp_context=get_context("spawn")) as pool:
+        list(pool.map(partial(_resize, size=size), paths, resized, chunksize=32))
+    return resized
+
+
 def images_below(folder: Path) -> list[Path]:
     """All images below a folder, by their endings, in order."""
     return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
@@ -52,13 +62,15 @@ def images_below(folder: Path) -> list[Path]:
 
 def write_model(folder: Path, *, size: int = 224) -> Path:
     """A bundle whose backbone is random and whose head was fitted to its features of 120 phantoms: labels mean something, and are
-    rarely a toss-up that rounding decides."""
+    rarely a toss-up that rounding decides. Decisions too, from the same phantoms: they are timed, and mean nothing."""
     import torch
 
     from btc_ray.images.prepare import Preprocess, prepare
     from btc_ray.model.bundle import IMAGENET_MEAN, IMAGENET_STD, write_bundle
     from btc_ray.model.folded import folded_network
+    from btc_ray.model.folding import softmax
     from btc_ray.model.weights import initial_network
+    from btc_ray.training.decide import choose_thresholds, fit_reference
 
     preprocess = Preprocess(size=size)
     state = initial_network("none", len(LABELS), seed=0).state_dict()
@@ -68,20 +80,47 @@ def write_model(folder: Path, *, size: int = 224) -> Path:
         backbone = folded_network(state, mean=IMAGENET_MEAN, std=IMAGENET_STD, device="cpu")
         features = torch.cat([backbone.features(batch) for batch in crops.split(8)]).double()
     # Ridge regression of the one-hot labels on the features, times 10 so that the softmax is sure of most.
-    wanted = torch.eye(len(LABELS), dtype=torch.float64)[torch.arange(len(features)) % len(LABELS)]
+    labels = np.arange(len(features)) % len(LABELS)
+    wanted = torch.eye(len(LABELS), dtype=torch.float64)[labels]
     mean = features.mean(dim=0)
     centred = features - mean
     ridge = 0.1 * centred.pow(2).sum() / centred.shape[1] * torch.eye(centred.shape[1], dtype=torch.float64)
     weight = 10 * torch.linalg.solve(centred.T @ centred + ridge, centred.T @ (wanted - 1 / len(LABELS))).T
     state["fc.weight"], state["fc.bias"] = weight.float(), -(weight @ mean).float()
-    write_bundle(str(folder), state=state, classes=LABELS, preprocess=preprocess, training={}, data={}, metrics={})
+    seen = features.float().numpy()
+    reference = fit_reference(seen, labels)
+    assert reference is not None
+    sure = softmax(seen @ state["fc.weight"].numpy().T + state["fc.bias"].numpy(), 1.0)
+    decision = choose_thresholds(sure, reference.distance(seen), surround(crops.numpy()), labels)
+    write_bundle(
+        str(folder),
+        state=state,
+        classes=LABELS,
+        preprocess=preprocess,
+        training={},
+        data={},
+        metrics={},
+        decision=decision,
+        reference=reference,
+    )
     return folder
+
+
+def _resize(path: Path, to: Path, *, size: int) -> None:
+    pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if pixels is None:
+        raise ValueError(f"{path} is no image that OpenCV reads; leave it out of the images to time")
+    to.write_bytes(_jpeg(cv2.resize(pixels, (size, size), interpolation=cv2.INTER_CUBIC)))
 
 
 def _encoded(number: int, *, size: int) -> bytes:
     pixels = make_phantom(LABELS[number % len(LABELS)], seed=number, size=(size, size)).pixels
     if number // len(LABELS) % 2:
         pixels = cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR)
+    return _jpeg(pixels)
+
+
+def _jpeg(pixels: np.ndarray) -> bytes:
     done, data = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
     assert done
     return data.tobytes()

@@ -1,13 +1,14 @@
 """Scoring the same images with the same weights, each way as a process of its own from start to exit: `python -m benchmarks.peers`.
 
-    python -m benchmarks.peers [--images 3000] [--size 512] [--model BUNDLE] [--data DIR] [--rounds 3] [--only WORD …]
+    python -m benchmarks.peers [--images 3000] [--size 512] [--data DIR] [--model BUNDLE] [--rounds 3] [--only WORD …]
 
 `btc-ray score` with each engine and precision of this machine, and on Ray; beside it Ray Data, PyTorch's DataLoader and Daft as their
 documentations write them (benchmarks/ways), and the limits of the machine (benchmarks.limits). Ours crop the head, the peers resize
 the whole image, as their documentations do. Every way takes its turn in every round, with all images and with a third of them: the
 difference of the two is the steady state, free of start and end.
 
-Images are phantoms of --size pixels as JPEG, or those below --data; weights are random below a fitted head, or those of --model.
+Images are phantoms of --size pixels as JPEG, or those below --data, which --size brings to so many pixels; weights are random below
+a fitted head, or those of --model.
 Daft is left out, aloud, where it is not installed. Its requirements are older than btc-ray's, so it goes beside them:
 
     pip install --target DIR --no-deps daft && PYTHONPATH=DIR python -m benchmarks.peers
@@ -27,14 +28,14 @@ from pathlib import Path
 import psutil
 
 from benchmarks.__main__ import processor
-from benchmarks.inputs import images_below, linked, write_model, write_phantoms
+from benchmarks.inputs import images_below, linked, write_model, write_phantoms, write_resized
 from benchmarks.limits import Limits
 from benchmarks.peers_tables import Results, Timing, read_labels, tables
 from benchmarks.processes import Ran, run
 from benchmarks.ways.catalogue import Way, ways
 from btc_ray.cluster import available_cpus
 from btc_ray.images.prepare import Preprocess
-from btc_ray.model.bundle import library_versions, read_bundle, read_int8, read_weights, write_bundle
+from btc_ray.model.bundle import library_versions, read_bundle, read_int8, read_reference, read_weights, write_bundle
 from btc_ray.progress import duration, say
 
 COLD = 100  # images of the runs that are nearly all start
@@ -91,7 +92,7 @@ class Bench:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=3000, help="how many")
-    parser.add_argument("--size", type=int, default=512, help="side of a phantom in pixels")
+    parser.add_argument("--size", type=int, help="side of an image in pixels: 512 for phantoms, as they are for --data")
     parser.add_argument("--data", type=Path, help="folder of images to take instead of phantoms")
     parser.add_argument("--model", help="bundle; default: random weights below a fitted head, 224 px")
     parser.add_argument("--rounds", type=int, default=3)
@@ -105,8 +106,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="peers-") as name:
         home = Path(name)
         say("Preparing images and model …")
-        paths = images_below(chosen.data) if chosen.data else write_phantoms(home / "images", chosen.images, size=chosen.size)
-        paths = paths[: chosen.images]
+        paths = _images(chosen.data, home / "images", chosen.images, chosen.size)
         if len(paths) < 6:
             parser.error("--images: at least 6, of which a third is scored as well")
         sizes = {len(paths), len(paths) // 3, *(min(count, len(paths)) for count in (COLD, WARM_UP))}
@@ -132,6 +132,13 @@ def _rounds(bench: Bench, taken: Sequence[Way], *, all_images: int, rounds: int)
                 going.remove(way)
 
 
+def _images(data: Path | None, folder: Path, count: int, size: int | None) -> list[Path]:
+    if data is None:
+        return write_phantoms(folder, count, size=size or 512)
+    paths = images_below(data)[:count]
+    return write_resized(paths, folder, size=size) if size else paths
+
+
 def _given_model(uri: str | None, folder: Path) -> Path:
     """A copy of the bundle, without the flips that would make our model do four times the work of the peers'."""
     if uri is None:
@@ -146,6 +153,8 @@ def _given_model(uri: str | None, folder: Path) -> Path:
         data={},
         metrics={},
         temperature=bundle.temperature,
+        decision=bundle.decision,
+        reference=read_reference(uri, bundle),
         int8=(read_int8(uri, bundle), bundle.int8) if bundle.int8 else None,
     )
     return folder

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from btc_ray.model.bundle import Bundle, BundleError, read_arrays, read_bundle, read_int8, read_reference
 from btc_ray.model.folding import FEATURES, fold, mean_of_views, views
@@ -98,8 +99,10 @@ def open_engine(
     storage_options: Mapping[str, str] | None = None,
 ) -> Engine:
     """Load a bundle's model, computed as `choice` says (None: as `choose` does). On a CPU each of `calls` calls at a time has
-    `threads` threads. Raises BundleError or EngineError."""
+    `threads` threads, and so has numpy's linear algebra in this process from now on. Raises BundleError or EngineError."""
     bundle = read_bundle(uri, storage_options)
+    if threads is not None:  # each call's small products would wake a thread on every core, to wait there at full speed
+        threadpool_limits(threads, user_api="blas")
     choice = choice or choose(bundle=bundle)
     state, reference = read_arrays(uri, bundle, storage_options), read_reference(uri, bundle, storage_options)
     if choice.engine == "openvino":

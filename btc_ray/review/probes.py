@@ -9,6 +9,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from btc_ray.review.bootstrap import (
     RESAMPLES,
@@ -151,7 +152,6 @@ def _answers(key: str, inputs: np.ndarray, labels: np.ndarray, train: np.ndarray
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
-    from threadpoolctl import threadpool_limits
 
     if key == "silhouette":  # 576 numbers, most of them alike: trees would be slow and no better
         probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=300))

@@ -1,4 +1,4 @@
-"""Scoring in this process: one thread a core, each reading, cropping and predicting its own batch; no Ray."""
+"""Scoring in this process: threads that each read, crop and predict a batch of their own; no Ray."""
 
 import time
 from collections import deque
@@ -16,6 +16,7 @@ from btc_ray.progress import Progress
 from btc_ray.scoring.folder import RunFolder
 from btc_ray.scoring.scorer import Scorer
 
+THREADS_A_CORE = 2  # while one waits for a file, for the interpreter or for the other's batch, the core works for the other
 STAGE_EVERY_S = 20.0  # what a kill can cost
 
 
@@ -32,13 +33,14 @@ def score_here(
     progress: Progress,
 ) -> None:
     """Score the rows of the `manifest` parts that are not in `done` (sorted int64 row_ids) into `folder.staged_here`."""
+    threads = cpus * (THREADS_A_CORE if choice.device == "cpu" else 1)
     engine = open_engine(model, choice, threads=1, calls=cpus, storage_options=folder.storage_options)
     scorer = Scorer(bundle, engine, folder.storage_options)
     batches = _batches(folder, manifest, batch_size or default_batch_size(choice.device), done)
     waiting: list[pa.Table] = []
     staged_at = time.monotonic()
     try:
-        for table in _in_order(scorer, batches, threads=cpus):
+        for table in _in_order(scorer, batches, threads=threads):
             waiting.append(table)
             progress.advance(len(table), bad=len(table) - table["status"].to_pylist().count("ok"))
             if time.monotonic() - staged_at > STAGE_EVERY_S:

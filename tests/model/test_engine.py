@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from btc_ray.model.bundle import IMAGENET_MEAN, IMAGENET_STD, read_arrays, read_bundle, read_weights
 from btc_ray.model.engine import EngineError, EngineName, choose, open_engine
@@ -61,6 +62,19 @@ def test_several_threads_may_share_an_engine(model: Path, pixels: np.ndarray) ->
     with ThreadPoolExecutor(4) as pool:
         results = list(pool.map(engine.probabilities, [pixels] * 8))
     assert all(np.array_equal(result, results[0]) for result in results)
+
+
+def test_linear_algebra_has_as_many_threads_as_a_call(model: Path) -> None:
+    """With more, two calls on two cores took 1.4 times as long."""
+
+    def found() -> set[int]:
+        return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+    with threadpool_limits(2, user_api="blas"):  # and afterwards what it was
+        open_engine(str(model), FP32)
+        assert found() == {2}
+        open_engine(str(model), FP32, threads=1)
+        assert found() == {1}
 
 
 def test_no_images_give_no_probabilities(model: Path) -> None:
