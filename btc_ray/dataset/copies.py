@@ -5,11 +5,14 @@ Other slices of the same head are not copies. Time and memory grow about linearl
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import TypeVar
 
+import cv2
 import numpy as np
 import pyarrow as pa
 
@@ -60,7 +63,7 @@ class Copies:
 def find_copies(pixels: np.ndarray, content_sha256: Sequence[str] | None = None) -> Copies:
     """Group the copies among `pixels`. The same input gives the same groups.
 
-    Equal files and equal pixels by hash; then each image's nearest neighbours under flips and turns (`neighbours`), best first,
+    Equal files and equal pixels by hash; then each image's nearest neighbours under flips and turns (`neighbours`), the better first,
     confirmed one by one (`likeness`). Images without any structure are one group.
 
     Args:
@@ -75,7 +78,7 @@ def find_copies(pixels: np.ndarray, content_sha256: Sequence[str] | None = None)
     if content_sha256 is not None and len(content_sha256) != len(pixels):
         raise ValueError(f"{len(pixels)} images, but {len(content_sha256)} hashes of files: give one for each, or None")
     links, unique = _equal(pixels, content_sha256)
-    with ThreadPoolExecutor(_threads()) as executor:
+    with _one_thread_a_call(), ThreadPoolExecutor(_threads()) as executor:
         descriptors = describe(pixels, unique, executor)
         structured = descriptors.any(axis=(1, 2))
         blank, unique = unique[~structured], unique[structured]
@@ -112,7 +115,7 @@ def _equal(pixels: np.ndarray, content_sha256: Sequence[str] | None) -> tuple[li
 
 def _confirmed(pixels: np.ndarray, rows: np.ndarray, descriptors: np.ndarray, executor: Executor) -> list[_Link]:
     """Links between the images `rows`, by likeness; those joined already by better candidates are not looked at again."""
-    found = candidates(descriptors)
+    found = candidates(descriptors, executor)
     parents: dict[int, int] = {}
     links: list[_Link] = []
     faces: dict[int, Face] = {}
@@ -156,11 +159,13 @@ def _confirmed_in(
 
 
 def _make_faces(faces: dict[int, Face], needed: list[int], pixels: np.ndarray, rows: np.ndarray, executor: Executor) -> None:
-    """Add the faces of the images `rows[needed]` that are not there; when there are too many, the others go."""
+    """Add the faces of the images `rows[needed]` that are not there; when there are too many, the oldest of the others go."""
     missing = [position for position in needed if position not in faces]
-    if len(faces) + len(missing) > _MOST_FACES:
-        faces.clear()
-        missing = needed
+    surplus = len(faces) + len(missing) - _MOST_FACES
+    if surplus > 0:
+        kept = set(needed)
+        for position in list(islice((position for position in faces if position not in kept), surplus)):
+            del faces[position]
     made = _in_parallel(executor, lambda position: face(pixels[rows[position]]), missing)
     faces.update(zip(missing, made, strict=True))
 
@@ -199,6 +204,17 @@ def _join(parents: dict[int, int], first: int, second: int) -> bool:
     if low != high:
         parents[high] = low
     return low != high
+
+
+@contextmanager
+def _one_thread_a_call() -> Iterator[None]:
+    """OpenCV would share each small picture between its own threads, which wait at full speed beside ours."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)
 
 
 def _threads() -> int:

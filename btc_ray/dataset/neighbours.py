@@ -14,6 +14,7 @@ from btc_ray.dataset.likeness import COARSE, texture
 NEIGHBOURS = 24  # looked at for each picture, itself included; with 16 one large group of the 1,935 real ones falls in two
 LEAST_CORRELATION = 0.5  # of descriptors as they lie; two crops of one image that differ by a tenth of the head reach 0.7
 LEAST_COVERED = 0.82  # after shift and scale; 99 of 100 copies that were cut, laid, relit, resized and recoded reach it
+_BAND = 0.03  # of what is covered
 _ALTERNATIVE = 0.1  # heads are nearly symmetric: a transform this close to the best is worth a try too
 
 _FREQUENCIES = 12  # half waves a side; 11 of them across a head of 224 px: 20 px each
@@ -24,11 +25,14 @@ _LIST = 256  # descriptors in a list of the inverted file, so that a million hav
 _PROBED = 16  # lists looked at for one query
 _MOST_COMPARED = 65_536  # descriptors for one query, however many pictures look the same
 _CHUNK = 8_192
+_PART = 1_024  # pairs: 20 MB of pictures and their slopes a thread
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Candidates:
-    """Pairs worth comparing, best first: positions `first` < `second` int64 (P,), and for each the transforms to try.
+    """Pairs worth comparing: positions `first` < `second` int64 (P,), and for each the transforms to try.
+
+    The better ones come first, in bands of `_BAND` and within a band by position: what lies together is made ready together.
 
     A map says where a place of `first`, 0 to 1 across and down, lies in the laid `second`: x scale, x shift, y scale, y shift.
     """
@@ -61,7 +65,7 @@ def describe(pixels: np.ndarray, rows: np.ndarray, executor: Executor) -> np.nda
     return found / np.where(length > 0, length, 1)
 
 
-def candidates(descriptors: np.ndarray) -> Candidates:
+def candidates(descriptors: np.ndarray, executor: Executor) -> Candidates:
     """Pairs whose descriptors correlate under one of the eight transforms, out of the nearest `NEIGHBOURS` of each picture.
 
     Time grows about linearly: in a million pictures each is compared with 8,000 (`_LIST`, `_PROBED`).
@@ -78,17 +82,19 @@ def candidates(descriptors: np.ndarray) -> Candidates:
         keys.append(np.minimum(here, near)[real] * count + np.maximum(here, near)[real])
     pairs = np.unique(np.concatenate(keys)) if keys else np.zeros(0, np.int64)
     first, second = pairs // max(count, 1), pairs % max(count, 1)
-    parts = []
-    for start in range(0, len(pairs), _CHUNK):
-        part = slice(start, start + _CHUNK)
+
+    def good(start: int) -> tuple[np.ndarray, ...]:
+        part = slice(start, start + _PART)
         covered, transforms, maps = _best_transforms(descriptors[first[part]], descriptors[second[part]])
-        good = covered >= LEAST_COVERED
-        parts.append((first[part][good], second[part][good], covered[good], transforms[good], maps[good]))
+        kept = covered >= LEAST_COVERED
+        return first[part][kept], second[part][kept], covered[kept], transforms[kept], maps[kept]
+
+    parts = list(executor.map(good, range(0, len(pairs), _PART)))
     if not parts:
         none = np.zeros(0, np.int64)
         return Candidates(first=none, second=none, transforms=np.zeros((0, 2), np.int8), maps=np.zeros((0, 2, 4), np.float32))
     first, second, covered, transforms, maps = (np.concatenate(column) for column in zip(*parts, strict=True))
-    order = np.lexsort((second, first, -covered))
+    order = np.lexsort((second, first, np.floor((1 - covered) / _BAND)))
     return Candidates(first=first[order], second=second[order], transforms=transforms[order], maps=maps[order])
 
 
