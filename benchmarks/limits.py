@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
-from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 from threading import Barrier
@@ -28,6 +27,7 @@ from btc_ray.model.bundle import Bundle, read_bundle
 from btc_ray.model.engine import Choice, choose, open_engine
 
 SAMPLE, SECONDS, BATCH = 200, 2.0, 8
+CALLS = 8  # a thread, before all wait for the slowest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,14 +109,17 @@ def _rate(work: Callable[[int], object], seconds: float) -> float:
 def _model(contents: Sequence[bytes], preprocess: Preprocess, model: str, choice: Choice, seconds: float, threads: int) -> float:
     engine = open_engine(model, choice, threads=1, calls=threads)
     prepared = (prepare(content, preprocess).pixels for content in contents)
-    crops = np.stack(list(islice((pixels for pixels in prepared if pixels is not None), BATCH)))
+    crops = np.stack([pixels for pixels in prepared if pixels is not None])
+    size = min(BATCH, len(crops))
+    batches = [crops[start : start + size] for start in range(0, len(crops) - size + 1, size)]
+    together = CALLS * threads
     with ThreadPoolExecutor(threads) as pool:
 
-        def once(_: int) -> None:
-            list(pool.map(engine.answers, [crops] * (2 * threads)))
+        def several(number: int) -> None:  # all crops in turn: int8 computes some of them again
+            list(pool.map(engine.answers, [batches[(number * together + place) % len(batches)] for place in range(together)]))
 
-        once(0)  # what is compiled and allocated at the first call
-        return 2 * threads * len(crops) * _rate(once, seconds)
+        several(0)  # what is compiled and allocated at the first call
+        return together * size * _rate(several, seconds)
 
 
 def main() -> int:

@@ -1,7 +1,8 @@
-"""Whether a worker's memory grows with the images that it has scored: `python -m benchmarks.worker_memory [--rows 50000]`.
+"""Whether a worker's memory grows with the images that it has scored: `python -m benchmarks.worker_memory [--rows 50000] [--model BUNDLE]`.
 
-The run of benchmarks.scale, with its model that answers at once, so that a minute is enough for what reads, crops and writes. Memory
-is what is a worker's own: Ray's object store is shared memory that it maps. Ends with 1 where the end is a tenth above the start.
+The run of benchmarks.scale: with its model that answers at once a minute is enough for what reads, crops and writes; with a bundle the
+engine is watched too. Memory is what is a worker's own: Ray's object store is shared memory that it maps. Ends with 1 where the end is
+a tenth above the start.
 """
 
 import argparse
@@ -37,16 +38,18 @@ def watch(over: threading.Event, seen: dict[tuple[str, int], list[float]]) -> No
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=50_000)
+    parser.add_argument("--model", type=Path, help="bundle; default: a model that answers at once")
     chosen = parser.parse_args()
     over, seen = threading.Event(), defaultdict[tuple[str, int], list[float]](list)
     with tempfile.TemporaryDirectory() as name:
         home = Path(name)
-        write_model(home / "model")
+        if not chosen.model:
+            write_model(home / "model")
         write_shards(home / "archive", chosen.rows)
         watcher = threading.Thread(target=watch, args=(over, seen), daemon=True)
         watcher.start()
         began = time.monotonic()
-        found = one_run(home / "archive", home / "run", home / "model")
+        found = one_run(home / "archive", home / "run", chosen.model or home / "model", instant=chosen.model is None)
         over.set()
         watcher.join()
     print(f"{found['ok']:,} of {found['rows']:,} images ok in {time.monotonic() - began:.0f} s; a worker's own memory in MB")
