@@ -189,7 +189,7 @@ def _repeated(record: Mapping[str, Any]) -> list[str]:
     if not copies["groups_of_several"]:
         return ["No image is a copy of another."] if images > 1 else []
     return [
-        f"The {images:,} images are {copies['groups']:,} different ones; the largest group has {copies['largest_group']:,} copies."
+        f"The {images:,} images are {copies['groups']:,} different ones; the largest group has {copies['largest_group']:,} images."
     ]
 
 
