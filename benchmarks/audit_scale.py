@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import json
 import multiprocessing
+import re
 import subprocess
 import sys
 import tempfile
@@ -23,6 +24,8 @@ from typing import Any
 import cv2
 import numpy as np
 import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from benchmarks.copies import neighbouring_slice
 from btc_ray.cluster import available_cpus
@@ -100,6 +103,16 @@ def planted(images: int) -> dict[str, int]:
         "test_images_with_copy_in_training": 2 * units,
         "groups_with_conflicting_labels": conflicts,
     }
+
+
+def joined_wrongly(groups: pa.Table) -> int:
+    """Groups of `groups.parquet` that hold two different pictures, by the names that `write_unit` gave them."""
+    pictures: dict[int, set[tuple[str, int]]] = {}
+    for uri, group in zip(groups["uri"].to_pylist(), groups["group"].to_pylist(), strict=True):
+        if name := re.search(r"(\d{5})-(\d{2})(-recoded|-mirrored)?\.", uri):  # recoded ones are of the slices after the mirrored
+            place = int(name[2]) + (COPIES if name[3] == "-recoded" else 0)
+            pictures.setdefault(group, set()).add((name[1], place))
+    return sum(len(found) > 1 for found in pictures.values())
 
 
 def audit(folder: Path, weights: str) -> tuple[int, list[dict[str, Any]]]:
@@ -182,7 +195,9 @@ def main() -> int:
             sizes = ", ".join(
                 f"{path.name} {path.stat().st_size / 1e6:,.2f} MB" for path in sorted((folder / "audit").glob("*.*"))
             )
-            print(f"  {sizes}")
+            print(
+                f"  {sizes}; groups that join different pictures: {joined_wrongly(pq.read_table(folder / 'audit' / 'groups.parquet'))}"
+            )
             for key, wanted in planted(images).items():
                 print(
                     f"  {key:<36} {counts[key]:>9,} of {wanted:>9,} planted{'' if counts[key] == wanted else '  ✗'}", flush=True

@@ -114,7 +114,7 @@ def _equal(pixels: np.ndarray, content_sha256: Sequence[str] | None) -> tuple[li
 
 
 def _confirmed(pixels: np.ndarray, rows: np.ndarray, descriptors: np.ndarray, executor: Executor) -> list[_Link]:
-    """Links between the images `rows`, by likeness; those joined already by better candidates are not looked at again."""
+    """Links between the images `rows`, by likeness; those joined already by candidates before them are not looked at."""
     found = candidates(descriptors, executor)
     parents: dict[int, int] = {}
     links: list[_Link] = []

@@ -99,7 +99,7 @@ def open_engine(
     storage_options: Mapping[str, str] | None = None,
 ) -> Engine:
     """Load a bundle's model, computed as `choice` says (None: as `choose` does). On a CPU each of `calls` calls at a time has
-    `threads` threads, and so has numpy's linear algebra in this process from now on. Raises BundleError or EngineError."""
+    `threads` threads; on any device numpy's linear algebra has no more in this process from now on. Raises BundleError or EngineError."""
     bundle = read_bundle(uri, storage_options)
     if threads is not None:  # each call's small products would wake a thread on every core, to wait there at full speed
         threadpool_limits(threads, user_api="blas")

@@ -16,7 +16,8 @@ from btc_ray.progress import Progress
 from btc_ray.scoring.folder import RunFolder
 from btc_ray.scoring.scorer import Scorer
 
-THREADS_A_CORE = 2  # while one waits for a file, for the interpreter or for the other's batch, the core works for the other
+THREADS_A_CORE = 2  # while one waits for a file, for the interpreter or for the other's batch, the core works for the other. Not
+# before a GPU, whose memory each batch under way takes.
 STAGE_EVERY_S = 20.0  # what a kill can cost
 
 
