@@ -11,26 +11,28 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from btc_ray.model.folding import Convolution, Folded, fold
+from btc_ray.model.folding import Block, Convolution, Folded, fold
 
 Placed = tuple[Tensor, Tensor]  # weight and bias on the device
+PlacedBlock = tuple[int, Placed, Placed, Placed | None]  # stride, first, second, shortcut
 
 
 class FoldedResNet18:
     """uint8 grey (N, H, W) in, what the head sees out; a torchvision `resnet18` in evaluation mode, on any device.
 
-    Under autocast the stem and the mean over the image stay fp32, and with bf16 the first block too. The stem's two
+    In half precision, of `dtype`, the stem and the mean over the image stay fp32, and with bf16 the first block too. The stem's two
     parts (see `folding.Folded`) are large and of opposite sign: bf16 throughout moved a fine-tuned model's probabilities by up to
     0.048 on real images, with the stem in fp32 by 0.023, with the first block as well by 0.013.
     """
 
-    def __init__(self, folded: Folded, *, device: str) -> None:
-        self._device, self._folded = device, folded
+    def __init__(self, folded: Folded, *, device: str, dtype: torch.dtype = torch.float32) -> None:
+        self._device, self._dtype, self._folded = device, dtype, folded
         self._grey = torch.from_numpy(self._folded.grey).to(device, memory_format=torch.channels_last)
         self._borders: dict[tuple[int, int], Tensor] = {}
+        self._exact = 1 if dtype == torch.bfloat16 else 0
         self._blocks = [
-            (block.stride, self._placed(block.first), self._placed(block.second), block.shortcut and self._placed(block.shortcut))
-            for block in self._folded.blocks
+            self._block(block, torch.float32 if number < self._exact else dtype)
+            for number, block in enumerate(self._folded.blocks)
         ]
 
     @property
@@ -44,19 +46,14 @@ class FoldedResNet18:
 
     def maps(self, grey: Tensor) -> Tensor:
         """What the last convolution leaves: float32 (N, 512, H/32, W/32)."""
-        x = self.stem(grey)
-        half = torch.get_autocast_dtype(self._device) if torch.is_autocast_enabled(self._device) else torch.float32
-        exact = 1 if half == torch.bfloat16 else 0
-        with torch.autocast(self._device, enabled=False):
-            x = _through(x, self._blocks[:exact])
-        return _through(x.to(half), self._blocks[exact:]).float()
+        x = _through(self.stem(grey), self._blocks[: self._exact])
+        return _through(x.to(self._dtype), self._blocks[self._exact :]).float()
 
     def stem(self, grey: Tensor) -> Tensor:
         """What the first block sees: float32 (N, 64, H/4, W/4)."""
-        with torch.autocast(self._device, enabled=False):
-            x = F.conv2d(grey.unsqueeze(1).float(), self._grey, stride=2, padding=3)
-            x = x.add_(self._border(grey.shape[1], grey.shape[2])).relu_()
-            return F.max_pool2d(x.contiguous(memory_format=torch.channels_last), 3, stride=2, padding=1)
+        x = F.conv2d(grey.unsqueeze(1).float(), self._grey, stride=2, padding=3)
+        x = x.add_(self._border(grey.shape[1], grey.shape[2])).relu_()
+        return F.max_pool2d(x.contiguous(memory_format=torch.channels_last), 3, stride=2, padding=1)
 
     def _border(self, height: int, width: int) -> Tensor:
         """The part of the stem that no grey level changes: float32 (1, 64, H/2, W/2), computed once per image size."""
@@ -66,12 +63,15 @@ class FoldedResNet18:
             self._borders[height, width] = border.to(self._device, memory_format=torch.channels_last)
         return self._borders[height, width]
 
-    def _placed(self, convolution: Convolution) -> Placed:
-        weight, bias = (torch.from_numpy(array) for array in convolution)
-        return weight.to(self._device, memory_format=torch.channels_last), bias.to(self._device)
+    def _block(self, block: Block, dtype: torch.dtype) -> PlacedBlock:
+        def placed(convolution: Convolution) -> Placed:
+            weight, bias = (torch.from_numpy(array).to(self._device, dtype) for array in convolution)
+            return weight.contiguous(memory_format=torch.channels_last), bias
+
+        return block.stride, placed(block.first), placed(block.second), block.shortcut and placed(block.shortcut)
 
 
-def _through(x: Tensor, blocks: Sequence[tuple[int, Placed, Placed, Placed | None]]) -> Tensor:
+def _through(x: Tensor, blocks: Sequence[PlacedBlock]) -> Tensor:
     for stride, first, second, shortcut in blocks:
         kept = x if shortcut is None else F.conv2d(x, *shortcut, stride=stride)
         x = F.conv2d(x, *first, stride=stride, padding=1).relu_()
@@ -79,7 +79,14 @@ def _through(x: Tensor, blocks: Sequence[tuple[int, Placed, Placed, Placed | Non
     return x
 
 
-def folded_network(state: Mapping[str, Tensor], *, mean: Sequence[float], std: Sequence[float], device: str) -> FoldedResNet18:
+def folded_network(
+    state: Mapping[str, Tensor],
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    device: str,
+    dtype: torch.dtype = torch.float32,
+) -> FoldedResNet18:
     """Of the state of a torchvision `resnet18`, as `fold` takes it."""
     arrays = {name: tensor.detach().float().cpu().numpy() for name, tensor in state.items()}
-    return FoldedResNet18(fold(arrays, mean=mean, std=std), device=device)
+    return FoldedResNet18(fold(arrays, mean=mean, std=std), device=device, dtype=dtype)
