@@ -76,7 +76,7 @@ def _explain_worker(error: Exception, *, debug: bool) -> int:
     say(f"btc-ray: {message if ours else last}{FULL if 'No space left' in last else ''}")
     if not ours:
         say("This is what a worker ended with; --debug shows its traceback. Running the same command again continues.")
-    return UNUSABLE if ours else FAILED
+    return UNUSABLE if ours and not kind.endswith(".DeviceError") else FAILED
 
 
 def _usage() -> str:

@@ -24,6 +24,10 @@ from btc_ray.progress import duration, say
 # (nor the loss of a node, whose workers then crowd the others), and `Pool.io_tasks` bounds how many run at once.
 IO_ARGS: dict[str, Any] = {"num_cpus": 0}
 
+CALLS_A_GPU = 2  # while the GPU computes one batch, the next is brought and the last one's rows are made
+
+GPU_TRIES = 10  # of a batch whose GPU, worker or node was lost: what fails so often would fail for ever
+
 QUIET_S = 60.0  # a busy cluster frees a place every now and then; after a minute a person wants to know
 GIVE_UP_S = 15 * 60.0  # a cloud's node with a GPU takes five to ten minutes to start and pull its image
 
@@ -66,8 +70,14 @@ class Pool:
         return {"num_cpus": 1, "compute": compute, "scheduling_strategy": "SPREAD"}
 
     def gpu_workers(self) -> dict[str, Any]:
-        """Arguments of `map_batches` for the actors that hold a GPU."""
-        return {"num_cpus": 0, "num_gpus": self.gpus_each, "compute": ActorPoolStrategy(min_size=1, initial_size=self.gpus)}
+        """Arguments of `map_batches` for the actors that hold a GPU, each called by CALLS_A_GPU threads at once."""
+        compute = ActorPoolStrategy(
+            min_size=1,
+            initial_size=self.gpus,
+            max_concurrent_calls_per_actor=CALLS_A_GPU,
+            enable_true_multi_threading=True,
+        )
+        return {"num_cpus": 0, "num_gpus": self.gpus_each, "compute": compute, "max_task_retries": GPU_TRIES}
 
 
 def wait_for_room(wanted: Mapping[str, float], *, quiet_s: float = QUIET_S, give_up_s: float = GIVE_UP_S) -> None:

@@ -30,6 +30,10 @@ class EngineError(ValueError):
     """An engine, device or precision that this machine or this bundle does not have."""
 
 
+class DeviceError(Exception):
+    """The GPU failed, not an image: this process computes nothing on it any more, another one may."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Choice:
     """What computes. Nothing in it is `auto`: two runs of equal choice on equal bundles may share a table."""
@@ -57,11 +61,12 @@ class Engine(ABC):
 
     @abstractmethod
     def _features(self, pixels: np.ndarray) -> np.ndarray:
-        """uint8 (N, H, W), N at least 1, to what the last layer sees: float32 (N, 512)."""
+        """uint8 (N, H, W), N at least 1, to what the last layer sees: float32 (N, 512). Raises DeviceError, and RuntimeError or
+        MemoryError where fewer images may go through."""
 
     def answers(self, pixels: np.ndarray) -> Answers:
         """uint8 (N, H, W) grey crops in; probabilities out in the bundle's class order, temperature applied, with how strange each
-        crop is."""
+        crop is. Raises what `_features` raises."""
         if len(pixels) == 0:
             return self._head.answers(np.empty((0, FEATURES), np.float32))
         return self._head.answers(mean_of_views(self._features(views(pixels, flips=self._flips)), flips=self._flips))
@@ -96,10 +101,12 @@ def open_engine(
     *,
     threads: int | None = None,
     calls: int = 1,
+    batch: int | None = None,
     storage_options: Mapping[str, str] | None = None,
 ) -> Engine:
     """Load a bundle's model, computed as `choice` says (None: as `choose` does). On a CPU each of `calls` calls at a time has
-    `threads` threads; on any device numpy's linear algebra has no more in this process from now on. Raises BundleError or EngineError."""
+    `threads` threads; on any device numpy's linear algebra has no more in this process from now on. `batch` images are what a call
+    brings as a rule: CUDA has room made for so many. Raises BundleError, EngineError or DeviceError."""
     bundle = read_bundle(uri, storage_options)
     if threads is not None:  # each call's small products would wake a thread on every core, to wait there at full speed
         threadpool_limits(threads, user_api="blas")
@@ -112,7 +119,7 @@ def open_engine(
         return OpenVINOEngine(bundle, state, choice, reference=reference, int8=int8, threads=threads, calls=calls)
     from btc_ray.model.torch_engine import TorchEngine
 
-    return TorchEngine(bundle, state, choice, reference=reference, threads=threads)
+    return TorchEngine(bundle, state, choice, reference=reference, threads=threads, calls=calls, batch=batch)
 
 
 def _openvino_suits(device: Device, precision: Precision) -> bool:

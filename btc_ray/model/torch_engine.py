@@ -1,16 +1,19 @@
-"""The engine in eager PyTorch, on CPU, CUDA or Apple's MPS: channels_last, folded weights, uint8 across to a GPU."""
+"""The engine in PyTorch, on CPU, CUDA or Apple's MPS: channels_last, folded weights, uint8 across to a GPU."""
 
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 
+from btc_ray.images.prepare import Preprocess
 from btc_ray.model.bundle import Bundle
-from btc_ray.model.engine import Choice, Device, Engine, EngineError, Precision
+from btc_ray.model.engine import Choice, Device, DeviceError, Engine, EngineError, Precision
 from btc_ray.model.folded import FoldedResNet18
+from btc_ray.model.lanes import LARGEST, MOST, Lanes
 from btc_ray.model.reference import Reference
 
-_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def choose_device(device: Device) -> str:
@@ -46,10 +49,13 @@ def choose_precision(precision: Precision, device: str) -> str:
 
 
 class TorchEngine(Engine):
-    """ResNet18 in eager PyTorch.
+    """ResNet18 in PyTorch.
 
     On a CPU `threads` is the number of threads of one call (`torch.set_num_threads`, which holds for the process): one thread
     a call and as many calls as cores is the fastest arrangement, since small convolutions do not share well.
+
+    On CUDA crops of the bundle's size are computed in `lanes`, `batch` images at most at a time; others, and all on MPS, as they come.
+    How cuDNN computes is set for the process: the fastest kernels of those it has, and in fp32 without TF32, whose 10 bits are no fp32.
     """
 
     def __init__(
@@ -60,17 +66,37 @@ class TorchEngine(Engine):
         *,
         reference: Reference | None = None,
         threads: int | None = None,
+        calls: int = 1,
+        batch: int | None = None,
     ) -> None:
         if threads is not None and choice.device == "cpu":
             torch.set_num_threads(threads)
         super().__init__(bundle, state, choice, reference)
-        self._network = FoldedResNet18(self._folded, device=choice.device)
+        self._lanes: Lanes | None = None
+        with _blaming_the_device():
+            self._network = FoldedResNet18(self._folded, device=choice.device, dtype=_DTYPES[choice.precision])
+            if choice.device == "cuda":
+                torch.backends.cudnn.benchmark = True
+                torch.backends.cudnn.allow_tf32 = choice.precision != "fp32"
+                size = Preprocess.from_dict(bundle.preprocess).size
+                self._lanes = Lanes(
+                    self._network.features,
+                    device=choice.device,
+                    batch=min(batch or LARGEST, LARGEST),
+                    shape=(size, size),
+                    count=min(calls, MOST),
+                )
 
     def _features(self, pixels: np.ndarray) -> np.ndarray:
-        device, precision = self.choice.device, self.choice.precision
-        grey = torch.from_numpy(pixels)
-        if device == "cuda":  # from pinned memory the copy runs beside the kernels of the batch before
-            grey = grey.pin_memory()
-        half = nullcontext() if precision == "fp32" else torch.autocast(device, dtype=_DTYPES[precision])
-        with torch.inference_mode(), half:
-            return self._network.features(grey.to(device, non_blocking=True)).cpu().numpy()
+        with _blaming_the_device(), torch.inference_mode():
+            if self._lanes is not None and pixels.shape[1:] == self._lanes.shape:
+                return self._lanes.features(pixels)
+            return self._network.features(torch.from_numpy(pixels).to(self.choice.device)).cpu().numpy()
+
+
+@contextmanager
+def _blaming_the_device() -> Iterator[None]:
+    try:
+        yield
+    except torch.AcceleratorError as error:  # after it every call of this process to the GPU fails
+        raise DeviceError(f"the GPU failed: {str(error).splitlines()[0]}. Running the same command again continues.") from error

@@ -3,6 +3,8 @@
 A killed driver continues from the checkpoint; a lost worker or node is replaced by Ray. Only the Ray path loads this module.
 """
 
+import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,8 +23,8 @@ from btc_ray.block_source import batches, read_blocks
 from btc_ray.counting import Tally, new_counter, watched
 from btc_ray.images.prepare import Preprocess
 from btc_ray.model.bundle import Bundle
-from btc_ray.model.engine import Choice, EngineError, choose, open_engine
-from btc_ray.pool import IO_ARGS, Pool, data_context
+from btc_ray.model.engine import Choice, DeviceError, Engine, EngineError, choose, open_engine
+from btc_ray.pool import CALLS_A_GPU, IO_ARGS, Pool, data_context
 from btc_ray.progress import Progress
 from btc_ray.scoring.folder import RunFolder
 from btc_ray.scoring.local import default_batch_size
@@ -106,7 +108,7 @@ def _scored(dataset: Dataset, engine: EngineSettings, pool: Pool, batch: int, co
         **pool.cpu_workers(),
     ).map_batches(
         _PredictingActor,
-        fn_constructor_kwargs={"settings": engine, "counter": counter},
+        fn_constructor_kwargs={"settings": engine, "batch": batch, "counter": counter},
         batch_size=batch,
         batch_format="pyarrow",
         **pool.gpu_workers(),
@@ -135,18 +137,26 @@ class _PreparingActor:
 
 
 class _PredictingActor:
-    def __init__(self, settings: EngineSettings, counter: ActorHandle) -> None:
-        self._predict = Predictor(settings.bundle, _open(settings))
+    """Called by CALLS_A_GPU threads at once."""
+
+    def __init__(self, settings: EngineSettings, batch: int, counter: ActorHandle) -> None:
+        self._predict = Predictor(settings.bundle, _open(settings, calls=CALLS_A_GPU, batch=batch))
         self._tally = Tally(counter)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        table = self._tally.counted(self._predict(batch))
+        try:
+            table = self._tally.counted(self._predict(batch))
+        except DeviceError as error:  # another process may be able to use the GPU, and Ray starts one where this one dies
+            print(f"btc-ray: {error}; this worker gives up.", file=sys.stderr, flush=True)
+            os._exit(1)
         self._tally.tell()
         return table
 
 
-def _open(settings: EngineSettings) -> Any:
-    return open_engine(settings.model, settings.choice, threads=1, storage_options=settings.storage_options)
+def _open(settings: EngineSettings, *, calls: int = 1, batch: int | None = None) -> Engine:
+    return open_engine(
+        settings.model, settings.choice, threads=1, calls=calls, batch=batch, storage_options=settings.storage_options
+    )
 
 
 def _checkpoint(folder: RunFolder) -> CheckpointConfig:

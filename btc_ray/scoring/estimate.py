@@ -22,7 +22,7 @@ def images_per_second(
     storage_options: Mapping[str, str],
 ) -> float:
     """Images per second of one worker on this machine, reading included, measured on `entries` (at least one) after a warm-up."""
-    engine = open_engine(model, choice, threads=1, storage_options=storage_options)
+    engine = open_engine(model, choice, threads=1, batch=len(entries), storage_options=storage_options)
     scorer = Scorer(bundle, engine, storage_options)
     rows = pa.Table.from_pylist([{"row_id": number, **asdict(entry)} for number, entry in enumerate(entries)], schema=SCHEMA)
     scorer(rows.slice(0, min(4, len(rows))))

@@ -17,7 +17,7 @@ from btc_ray.scoring.folder import RunFolder
 from btc_ray.scoring.scorer import Scorer
 
 THREADS_A_CORE = 2  # while one waits for a file, for the interpreter or for the other's batch, the core works for the other. Not
-# before a GPU, whose memory each batch under way takes.
+# before a GPU, whose batches of 256 would be twice as many in memory.
 STAGE_EVERY_S = 20.0  # what a kill can cost
 
 
@@ -35,9 +35,10 @@ def score_here(
 ) -> None:
     """Score the rows of the `manifest` parts that are not in `done` (sorted int64 row_ids) into `folder.staged_here`."""
     threads = cpus * (THREADS_A_CORE if choice.device == "cpu" else 1)
-    engine = open_engine(model, choice, threads=1, calls=cpus, storage_options=folder.storage_options)
+    batch_size = batch_size or default_batch_size(choice.device)
+    engine = open_engine(model, choice, threads=1, calls=cpus, batch=batch_size, storage_options=folder.storage_options)
     scorer = Scorer(bundle, engine, folder.storage_options)
-    batches = _batches(folder, manifest, batch_size or default_batch_size(choice.device), done)
+    batches = _batches(folder, manifest, batch_size, done)
     waiting: list[pa.Table] = []
     staged_at = time.monotonic()
     try:

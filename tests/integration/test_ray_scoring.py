@@ -4,6 +4,7 @@ import os
 import random
 import shutil
 import signal
+import sys
 import time
 import zipfile
 from collections.abc import Callable, Iterator
@@ -147,16 +148,79 @@ def test_retrying_on_ray_scores_what_failed(model: Path, phantoms: Path, tmp_pat
     assert rows(tmp_path / "run")["status"].tolist() == ["ok"] * 6
 
 
-def test_cpu_workers_that_feed_a_model_give_the_same_rows(
-    model: Path, phantoms: Path, tmp_path: Path, ray_here: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def two_stages(monkeypatch: pytest.MonkeyPatch) -> None:
     """The two stages of the GPU path, with the model on a CPU."""
     from btc_ray.pool import Pool
 
+    pool = Pool(cpus=2, gpus=1, gpus_each=0)
+    monkeypatch.setattr(Pool, "of_cluster", classmethod(lambda cls, **named: pool))
+
+
+def test_cpu_workers_that_feed_a_model_give_the_same_rows(
+    model: Path, phantoms: Path, tmp_path: Path, ray_here: None, two_stages: None
+) -> None:
     score(model, [phantoms / "Testing"], tmp_path / "one")
-    two_stages = Pool(cpus=2, gpus=1, gpus_each=0)
-    monkeypatch.setattr(Pool, "of_cluster", classmethod(lambda cls, **named: two_stages))
     assert (
         score(model, [phantoms / "Testing"], tmp_path / "two", "--local-rows", "0", "--device", "cpu", "--batch-size", "16") == 0
     )
     _same(tmp_path / "two", tmp_path / "one")
+
+
+@pytest.mark.parametrize("breaks", ["once", "always"])
+def test_a_gpu_that_fails_costs_its_worker_and_no_row(
+    model: Path,
+    phantoms: Path,
+    tmp_path: Path,
+    ray_here: None,
+    two_stages: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    breaks: str,
+) -> None:
+    """A worker whose GPU has failed dies, so that Ray starts another; where that is no better, the run ends and can be continued."""
+    import ray.cloudpickle
+
+    from btc_ray import pool
+    from btc_ray.model.engine import DeviceError, Engine, open_engine
+    from btc_ray.model.reference import Answers
+    from btc_ray.scoring import distributed
+
+    failures = tmp_path / "failures"
+
+    def open_failing(settings: distributed.EngineSettings, **named: object) -> Engine:
+        engine = open_engine(settings.model, settings.choice, threads=1)
+        answers = engine.answers
+
+        def failing(pixels: np.ndarray) -> Answers:
+            seen = failures.read_text() if failures.exists() else ""
+            if breaks == "always" or len(seen) < 1:
+                failures.write_text(seen + "x")
+                raise DeviceError("the GPU failed: CUDA error: an illegal memory access was encountered")
+            return answers(pixels)
+
+        engine.answers = failing  # type: ignore[method-assign]
+        return engine
+
+    monkeypatch.setattr(distributed, "_open", open_failing)
+    monkeypatch.setattr(pool, "GPU_TRIES", 2)
+    ray.cloudpickle.register_pickle_by_value(distributed)  # so that workers get what was set here
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    command = (model, [phantoms / "Testing"], tmp_path / "run", "--local-rows", "0", "--device", "cpu", "--batch-size", "16")
+    try:
+        code = score(*command)
+    finally:
+        ray.cloudpickle.unregister_pickle_by_value(distributed)
+        ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+    assert failures.exists()
+    if breaks == "always":
+        assert code == 1
+        told = capsys.readouterr().err
+        assert "Running the same command again continues" in told
+        assert "Traceback" not in told
+        monkeypatch.undo()
+        assert score(*command) == 0
+    else:
+        assert code == 0
+    score(model, [phantoms / "Testing"], tmp_path / "one")
+    _same(tmp_path / "run", tmp_path / "one")

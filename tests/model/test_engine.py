@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 import torch
 from threadpoolctl import threadpool_info, threadpool_limits
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from btc_ray.model.bundle import IMAGENET_MEAN, IMAGENET_STD, read_arrays, read_bundle, read_weights
 from btc_ray.model.engine import EngineError, EngineName, choose, open_engine
-from btc_ray.model.folded import folded_network
+from btc_ray.model.folded import FoldedResNet18, folded_network
+from btc_ray.model.folding import fold
 from btc_ray.model.network import build_network
 from btc_ray.model.torch_engine import TorchEngine, choose_precision
 
@@ -115,6 +117,31 @@ def test_the_folded_network_is_torchvisions_to_rounding(shape: tuple[int, int]) 
     images = (images - torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1)) / torch.tensor(IMAGENET_STD).view(1, 3, 1, 1)
     with torch.inference_mode():
         torch.testing.assert_close(folded.features(grey), network(images), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_on_a_gpu_everything_is_on_the_gpu(model: Path, dtype: torch.dtype) -> None:
+    """With torch's stand-ins for tensors, which have a device and a type and need no GPU: what mixes two raises."""
+    bundle = read_bundle(str(model))
+    folded = fold(read_arrays(str(model), bundle), mean=bundle.mean, std=bundle.std)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        network = FoldedResNet18(folded, device="cuda", dtype=dtype)
+        found = network.features(torch.zeros(2, 64, 64, dtype=torch.uint8, device="cuda"))
+    assert (found.device.type, found.dtype, found.shape) == ("cuda", torch.float32, (2, 512))
+
+
+def test_fp16_stays_near_fp32(model: Path, pixels: np.ndarray) -> None:
+    """What GPUs older than bf16 compute in, here on the CPU."""
+    bundle = read_bundle(str(model))
+    folded = fold(read_arrays(str(model), bundle), mean=bundle.mean, std=bundle.std)
+    with torch.inference_mode():
+        exact, half = (
+            FoldedResNet18(folded, device="cpu", dtype=dtype).features(torch.from_numpy(pixels))
+            @ torch.from_numpy(folded.head[0].T)
+            for dtype in (torch.float32, torch.float16)
+        )
+    assert not torch.equal(exact, half)
+    torch.testing.assert_close(half.softmax(1), exact.softmax(1), atol=0.02, rtol=0)
 
 
 def test_scoring_does_not_import_torchvision(model: Path) -> None:

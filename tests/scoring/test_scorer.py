@@ -7,6 +7,7 @@ from btc_ray.images.batch import prepare_batch
 from btc_ray.images.phantom import make_phantom
 from btc_ray.images.prepare import Preprocess
 from btc_ray.model.bundle import Bundle, read_bundle
+from btc_ray.model.engine import DeviceError
 from btc_ray.model.reference import Answers
 from btc_ray.scoring.scorer import Predictor
 
@@ -42,3 +43,17 @@ def test_a_batch_too_large_for_memory_is_halved_until_it_fits(bundle: Bundle) ->
     assert [row["status"] for row in table] == ["ok"] * 3 + ["failed"] + ["ok"] * 3
     assert table[3]["error"] == "the model failed on this image: broken kernel"
     assert table[0]["label"] == bundle.classes[3]
+
+
+def test_a_gpu_that_fails_is_no_fault_of_an_image(bundle: Bundle) -> None:
+    import cv2
+
+    class Broken:
+        def answers(self, pixels: np.ndarray) -> Answers:
+            raise DeviceError("the GPU failed: CUDA error: unspecified launch failure")
+
+    encoded = cv2.imencode(".png", make_phantom("glioma", seed=0, size=(96, 96)).pixels)[1].tobytes()
+    rows = [{"row_id": 0, "uri": "0.png", "problem_status": None, "problem": None}]
+    prepared = prepare_batch(rows, [encoded], Preprocess.from_dict(bundle.preprocess))
+    with pytest.raises(DeviceError):
+        Predictor(bundle, Broken())(prepared)  # type: ignore[arg-type]
