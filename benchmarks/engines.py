@@ -137,10 +137,10 @@ def main() -> None:
     size = chosen.size or preprocess.size
     if chosen.data:
         files = sorted(path for path in (Path(chosen.data) / "Testing").rglob("*") if path.is_file())
-        crops = _crops(files, preprocess)
+        crops = crops_of(files, preprocess)
         agreement(chosen.model, crops)
         # Some of each class: how much int8 computes again depends on what it is shown.
-        crops = _crops(files[:: max(len(files) // SHOWN, 1)], replace(preprocess, size=size))
+        crops = crops_of(files[:: max(len(files) // SHOWN, 1)], replace(preprocess, size=size))
     else:
         crops = np.random.default_rng(0).integers(0, 256, (SHOWN, size, size), dtype=np.uint8)
     print(f"\nImages/s of {size} px: median (least to most) of {chosen.rounds} rounds of {SECONDS:g} s")
@@ -154,7 +154,7 @@ def main() -> None:
         speed(together, crops, threads=available_cpus(), batch=8, rounds=chosen.rounds)
 
 
-def _crops(files: list[Path], preprocess: Preprocess) -> np.ndarray:
+def crops_of(files: list[Path], preprocess: Preprocess) -> np.ndarray:
     prepared = [prepare(path.read_bytes(), preprocess).pixels for path in files]
     return np.stack([pixels for pixels in prepared if pixels is not None])
 

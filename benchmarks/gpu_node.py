@@ -1,37 +1,115 @@
-"""How many CPU cores feed one GPU: `python -m benchmarks.gpu_node --rate R`, R the images/s that one core decodes and crops.
+"""What binds a node with a GPU: `python -m benchmarks.gpu_node --images FOLDER --model BUNDLE`.
 
-No GPU was at hand: the GPUs' figures are published ones of ResNet-50, scaled to ResNet18 by the operations that torchvision states.
-R is what `python -m benchmarks.limits` prints for one core.
+One core decodes and crops so many images/s, one thread turns the model's features into rows: both are measured here. Without a GPU the
+GPUs' figures are published ones of ResNet-50, scaled to ResNet18 by the operations that torchvision states and to the bundle's image
+size by its pixels; with one, its own is measured too, one and two batches at a time.
 """
 
 import argparse
 import math
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pyarrow as pa
+
+from benchmarks.__main__ import processor
+from benchmarks.inputs import images_below
+from btc_ray.images.batch import pixels_of, prepare_batch
+from btc_ray.images.prepare import Preprocess
+from btc_ray.model.bundle import Bundle, read_bundle
+from btc_ray.model.engine import Engine, choose, open_engine
+from btc_ray.model.reference import Answers
+from btc_ray.scoring.scorer import Predictor
 
 PUBLISHED = {  # images/s of ResNet-50 v1.5 in mixed precision at batch 256, NVIDIA DeepLearningExamples, container 21.03
     "T4": (1198.0, "inference"),
     "V100 16 GB": (3382.0, "inference"),
     "A100": (3382.0 * 2470 / 1200, "V100 inference × 2,470 / 1,200, A100 to V100 in training"),
 }
+PIXELS = 224 * 224  # of an image, in what is published
+BATCH, SECONDS = 256, 3.0
 
 
-def main() -> None:
+class _FeaturesAtHand:
+    """An engine that has computed already: what is left is its processor's share, head, distance and energy."""
+
+    def __init__(self, engine: Engine, features: np.ndarray) -> None:
+        self._head, self._features = engine._head, features
+
+    def answers(self, pixels: np.ndarray) -> Answers:
+        return self._head.answers(self._features[: len(pixels)])
+
+
+def _rate(work: Callable[[], object], images: int) -> float:
+    """Images/s of `work`, which does `images` of them."""
+    work()
+    began, done = time.perf_counter(), 0
+    while time.perf_counter() - began < SECONDS:
+        work()
+        done += images
+    return done / (time.perf_counter() - began)
+
+
+def of_one_core(contents: Sequence[bytes], bundle: Bundle, engine: Engine) -> tuple[pa.Table, float, float]:
+    """What a model is given of `contents`, images/s decoded and cropped, and images/s whose rows are made."""
+    cv2.setNumThreads(1)
+    rows = [{"row_id": number, "uri": str(number), "problem_status": None, "problem": None} for number in range(len(contents))]
+    preprocess = Preprocess.from_dict(bundle.preprocess)
+    prepared = prepare_batch(rows, contents, preprocess)
+    pixels = pixels_of(prepared)
+    predict = Predictor(bundle, _FeaturesAtHand(engine, engine._features(pixels)))  # type: ignore[arg-type]
+    cropping = _rate(lambda: prepare_batch(rows, contents, preprocess), len(rows))
+    return prepared, cropping, _rate(lambda: predict(prepared), len(rows))
+
+
+def of_the_gpu(model: str, pixels: np.ndarray, calls: int) -> float:
+    """Images/s of `calls` batches at a time on the GPU at hand."""
+    engine = open_engine(model, choose(engine="torch", device="cuda"), threads=1, calls=calls, batch=len(pixels))
+    with ThreadPoolExecutor(calls) as pool:
+        return _rate(lambda: list(pool.map(engine.answers, [pixels] * 4 * calls)), 4 * calls * len(pixels))
+
+
+def main() -> int:
+    import torch
     from torchvision.models import ResNet18_Weights, ResNet50_Weights
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rate", type=float, required=True, help="images/s that one core decodes and crops")
+    parser.add_argument("--images", type=Path, required=True)
+    parser.add_argument("--model", required=True)
     chosen = parser.parse_args()
-    lighter = ResNet50_Weights.IMAGENET1K_V1.meta["_ops"] / ResNet18_Weights.IMAGENET1K_V1.meta["_ops"]
+    bundle = read_bundle(chosen.model)
+    paths = images_below(chosen.images)
+    contents = [path.read_bytes() for path in (paths * math.ceil(BATCH / len(paths)))[:: max(len(paths) // BATCH, 1)][:BATCH]]
+    engine = open_engine(chosen.model, choose(device="cpu", precision="fp32"), threads=1)
+    prepared, cropping, rows = of_one_core(contents, bundle, engine)
+    size = Preprocess.from_dict(bundle.preprocess).size
+    kinds = ResNet50_Weights.IMAGENET1K_V1.meta["_ops"], ResNet18_Weights.IMAGENET1K_V1.meta["_ops"]
+    lighter = kinds[0] / kinds[1] * PIXELS / size**2
     print(
-        f"ResNet18 has {1 / lighter:.2f} of the operations of ResNet-50; one core decodes and crops {chosen.rate:,.0f} images/s\n"
+        f"{processor()}: one core decodes and crops {cropping:,.0f} images/s to {size} px; one thread makes {rows:,.0f} rows/s.\n"
+        f"ResNet18 at {size} px has {1 / lighter:.2f} of the operations of ResNet-50 at 224 px.\n"
     )
-    print("| GPU | ResNet-50, published | source | ResNet18, scaled | cores to feed it | images/s with 8 cores | bound by |")
+    print(
+        f"| GPU | ResNet-50, published | source | ResNet18 at {size} px | cores to feed it | images/s with 8 cores | bound by |"
+    )
     print("|---|---|---|---|---|---|---|")
-    for name, (rate, source) in PUBLISHED.items():
-        scaled = rate * lighter
-        eight = min(scaled, 8 * chosen.rate)
-        bound = "CPU" if eight < scaled else "GPU"
-        print(f"| {name} | {rate:,.0f} | {source} | {scaled:,.0f} | {math.ceil(scaled / chosen.rate)} | {eight:,.0f} | {bound} |")
+    found = [(name, f"{rate:,.0f}", source, rate * lighter) for name, (rate, source) in PUBLISHED.items()]
+    if torch.cuda.is_available():
+        pixels = np.ascontiguousarray(pixels_of(prepared))
+        for calls in (1, 2):
+            rate = of_the_gpu(chosen.model, pixels, calls)
+            found.append((torch.cuda.get_device_name(), "", f"measured here, {calls} at a time", rate))
+    for name, published, source, rate in found:
+        eight = min(rate, 8 * cropping)
+        bound = "CPU" if eight < rate else "GPU"
+        print(f"| {name} | {published} | {source} | {rate:,.0f} | {math.ceil(rate / cropping)} | {eight:,.0f} | {bound} |")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -48,6 +48,6 @@ def test_the_steady_rate_is_free_of_start_and_end() -> None:
 
 
 def test_the_benchmarks_say_what_they_take() -> None:
-    for module in ("benchmarks.peers", "benchmarks.limits", "benchmarks.gpu_node"):
+    for module in ("benchmarks.peers", "benchmarks.limits", "benchmarks.gpu_node", "benchmarks.gpu_arithmetic"):
         done = subprocess.run([sys.executable, "-m", module, "--help"], cwd=ROOT, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr

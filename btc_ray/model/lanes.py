@@ -7,6 +7,7 @@ Sources: PyTorch's notes on CUDA semantics, "CUDA Graphs" and "Use pinned memory
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from queue import SimpleQueue
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from btc_ray.model.folding import FEATURES
 
-LARGEST = 256  # images: enough to fill a GPU; at 224 px about 3 GB with its intermediate results
+LARGEST = 256  # images: enough to fill a GPU; the stem's result at 224 px is 0.82 GB (256 · 64 · 112 · 112 · 4 bytes)
 MOST = 2  # lanes of an engine: one computes, one is filled and emptied
 WARM_UP = 3  # calls before a recording, as PyTorch's notes have it: cuDNN measures its kernels at the first, workspaces are made
 
@@ -25,14 +26,19 @@ Features = Callable[[Tensor], Tensor]  # uint8 (N, H, W) to float32 (N, 512), on
 class Lanes:
     """`count` lanes of up to `batch` images of `shape`; safe to call from several threads, which wait for a free lane.
 
-    Where the GPU has no room for a lane it is made for half the batch. Raises torch.OutOfMemoryError where one image has none.
+    Where the GPU has no room the first lane is made for half the batch, a quarter and so on, and there are no more than fit. Raises
+    RuntimeError where even one image cannot be computed.
     """
 
     def __init__(self, compute: Features, *, device: str, batch: int, shape: tuple[int, int], count: int) -> None:
         self.shape = shape
+        self._compute = compute  # its weights are what the graphs read
         self._free: SimpleQueue[_Lane] = SimpleQueue()
-        for _ in range(count):
-            self._free.put(_roomy_lane(compute, device, batch, shape))
+        first = _roomy_lane(compute, device, batch, shape)
+        self._free.put(first)
+        with suppress(RuntimeError):
+            for _ in range(count - 1):
+                self._free.put(_Lane(compute, device, first.batch, shape))
 
     def features(self, pixels: np.ndarray) -> np.ndarray:
         """uint8 (N, H, W) of the lanes' shape, any N, to float32 (N, 512)."""
@@ -49,7 +55,9 @@ class Lanes:
 def _roomy_lane(compute: Features, device: str, batch: int, shape: tuple[int, int]) -> "_Lane":
     try:
         return _Lane(compute, device, batch, shape)
-    except torch.OutOfMemoryError:
+    except (
+        RuntimeError
+    ):  # out of memory has many names: torch's own, cuDNN's that found no kernel, CUDA's for a graph or pinned memory
         if batch == 1:
             raise
     # Outside of `except`, whose traceback keeps the tensors of the lane that had no room.
@@ -92,11 +100,11 @@ class _Lane:
                 launch()  # what has no room should say so now
                 return launch
             self._stream.wait_stream(torch.cuda.current_stream())  # where weights and zeros were written
-            with torch.cuda.stream(self._stream):
+            with torch.cuda.stream(self._stream):  # around the recording as well, which does not leave its stream where it fails
                 for _ in range(WARM_UP):
                     launch()
-            self._stream.synchronize()
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, stream=self._stream):
-                launch()
+                self._stream.synchronize()
+                graph = torch.cuda.CUDAGraph()
+                with torch.cuda.graph(graph, stream=self._stream):
+                    launch()
         return graph.replay

@@ -55,7 +55,8 @@ class TorchEngine(Engine):
     a call and as many calls as cores is the fastest arrangement, since small convolutions do not share well.
 
     On CUDA crops of the bundle's size are computed in `lanes`, `batch` images at most at a time; others, and all on MPS, as they come.
-    How cuDNN computes is set for the process: the fastest kernels of those it has, and in fp32 without TF32, whose 10 bits are no fp32.
+    How cuDNN computes is set for the process: the fastest kernels of those it has; in fp32 without TF32, whose 10 bits of mantissa are no
+    fp32; in half precision with it, which moves no probability by more than half precision does (benchmarks/GPU.md).
     """
 
     def __init__(
@@ -98,5 +99,5 @@ class TorchEngine(Engine):
 def _blaming_the_device() -> Iterator[None]:
     try:
         yield
-    except torch.AcceleratorError as error:  # after it every call of this process to the GPU fails
+    except torch.AcceleratorError as error:  # after most of these every further call of the process fails
         raise DeviceError(f"the GPU failed: {str(error).splitlines()[0]}. Running the same command again continues.") from error

@@ -94,12 +94,15 @@ def test_a_call_that_fails_leaves_its_lane_to_the_next() -> None:
     assert np.array_equal(one_lane.features(images(2))[:, 0], images(2).sum(axis=(1, 2)))
 
 
-def test_where_there_is_no_room_a_lane_is_smaller() -> None:
+@pytest.mark.parametrize(
+    "said", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("FIND was unable to find an engine")]
+)
+def test_where_there_is_no_room_a_lane_is_smaller(said: Exception) -> None:
     seen = []
 
     def compute(grey: Tensor) -> Tensor:
         if len(grey) > 3:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            raise said
         seen.append(len(grey))
         return sums(grey)
 
@@ -108,10 +111,26 @@ def test_where_there_is_no_room_a_lane_is_smaller() -> None:
     assert np.array_equal(found[:, 0], images(5).sum(axis=(1, 2)))
 
     def none(grey: Tensor) -> Tensor:
-        raise torch.OutOfMemoryError("CUDA out of memory")
+        raise said
 
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.raises(type(said)):
         lanes(none, batch=8)
+
+
+def test_there_are_as_many_lanes_as_have_room() -> None:
+    made = 0
+
+    def compute(grey: Tensor) -> Tensor:
+        nonlocal made
+        if len(grey) == 4 and made == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        made += 1
+        return sums(grey)
+
+    one = lanes(compute, batch=4, count=2)
+    assert one._free.qsize() == 1
+    made = 2  # the call that failed was the second lane's
+    assert np.array_equal(one.features(images(9))[:, 0], images(9).sum(axis=(1, 2)))
 
 
 def test_a_failed_gpu_is_told_from_a_failed_batch(model: Path) -> None:
