@@ -23,31 +23,26 @@ def new_counter() -> ActorHandle:
 
 
 class Tally:
-    """A worker's own count, told to the counter once a second: a call costs both processes together as much as half an image. Safe to
-    call from several threads."""
+    """A worker's own count, told to the counter once a second: a call costs both processes together as much as half an image."""
 
     def __init__(self, counter: ActorHandle) -> None:
         self._counter = counter
         self._images = self._bad = 0
         self._told = time.monotonic()
-        self._counting = threading.Lock()
 
     def counted(self, table: pa.Table) -> pa.Table:
         """The table, its rows counted, those whose `status` is not ok as bad."""
-        bad = len(table) - table["status"].to_pylist().count("ok")
-        with self._counting:
-            self._images += len(table)
-            self._bad += bad
+        self._images += len(table)
+        self._bad += len(table) - table["status"].to_pylist().count("ok")
         if time.monotonic() - self._told > 1.0:
             self.tell()
         return table
 
     def tell(self) -> None:
         """Tell the counter now, as at the end of a block."""
-        with self._counting:
-            self._counter.add.remote(self._images, self._bad)
-            self._images = self._bad = 0
-            self._told = time.monotonic()
+        self._counter.add.remote(self._images, self._bad)
+        self._images = self._bad = 0
+        self._told = time.monotonic()
 
 
 @contextmanager

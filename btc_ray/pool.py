@@ -24,8 +24,6 @@ from btc_ray.progress import duration, say
 # (nor the loss of a node, whose workers then crowd the others), and `Pool.io_tasks` bounds how many run at once.
 IO_ARGS: dict[str, Any] = {"num_cpus": 0}
 
-CALLS_A_GPU = 2  # while the GPU computes one batch, the next is brought and the last one's rows are made
-
 GPU_TRIES = 10  # of a batch whose GPU, worker or node was lost: what fails so often would fail for ever
 
 QUIET_S = 60.0  # a busy cluster frees a place every now and then; after a minute a person wants to know
@@ -70,13 +68,8 @@ class Pool:
         return {"num_cpus": 1, "compute": compute, "scheduling_strategy": "SPREAD"}
 
     def gpu_workers(self) -> dict[str, Any]:
-        """Arguments of `map_batches` for the actors that hold a GPU, each called by CALLS_A_GPU threads at once."""
-        compute = ActorPoolStrategy(
-            min_size=1,
-            initial_size=self.gpus,
-            max_concurrent_calls_per_actor=CALLS_A_GPU,
-            enable_true_multi_threading=True,
-        )
+        """Arguments of `map_batches` for the actors that hold a GPU."""
+        compute = ActorPoolStrategy(min_size=1, initial_size=self.gpus)
         return {"num_cpus": 0, "num_gpus": self.gpus_each, "compute": compute, "max_task_retries": GPU_TRIES}
 
 
