@@ -16,7 +16,7 @@ demo: $(STAMP)
 	$(VENV)/bin/btc-ray demo --output demo-output
 
 test: $(STAMP)
-	$(VENV)/bin/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+	$(VENV)/bin/python -m pytest
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff format --check .

@@ -21,16 +21,6 @@ def _shared(relative: str) -> Path:
     return path
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With `-n 2 --dist loadgroup --no-loadscope-reorder`, as `make test` has it: all tests that start a Ray in one process, one after
-    the other, from the beginning; the others beside them in the other, file by file."""
-    if not hasattr(config, "workerinput"):
-        return
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("ray" if item.get_closest_marker("ray") else item.path.stem))
-    items.sort(key=lambda item: item.get_closest_marker("ray") is None)
-
-
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread_a_test() -> None:
     """Small networks gain nothing from threads, and on a busy machine every parallel region would wait for the slowest."""

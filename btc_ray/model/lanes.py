@@ -1,6 +1,6 @@
 """Batches under way on a GPU, each in a lane of its own: while one lane's kernels run, the other's pixels travel.
 
-A lane is of one shape, so that its some 60 kernels are recorded once as a CUDA graph and then launched as one; a batch that does not
+A lane is of one shape, so that its kernels are recorded once as a CUDA graph and then launched as one; a batch that does not
 fill it is computed among what an earlier one left. On a CPU, where a lane gains nothing, it does the same without streams and graph.
 
 Sources: PyTorch's notes on CUDA semantics, "CUDA Graphs" and "Use pinned memory buffers".
@@ -55,9 +55,7 @@ class Lanes:
 def _roomy_lane(compute: Features, device: str, batch: int, shape: tuple[int, int]) -> "_Lane":
     try:
         return _Lane(compute, device, batch, shape)
-    except (
-        RuntimeError
-    ):  # out of memory has many names: torch's own, cuDNN's that found no kernel, CUDA's for a graph or pinned memory
+    except RuntimeError:  # want of memory has many names: torch's own, cuDNN's that found no kernel, CUDA's for a graph
         if batch == 1:
             raise
     # Outside of `except`, whose traceback keeps the tensors of the lane that had no room.
