@@ -44,12 +44,12 @@ def ours(uri: str, calls: int) -> Iterator[tuple[str, Call]]:
 def others(uri: str, bundle: Bundle, *, batch: int, size: int) -> Iterator[tuple[str, Call]]:
     """What else could compute: features alone, at one batch size."""
     state = {name: torch.from_numpy(array) for name, array in read_arrays(uri, bundle).items()}
-    network = folded_network(state, mean=bundle.mean, std=bundle.std, device="cpu")
+    network = folded_network(state, mean=bundle.mean, std=bundle.std, device="cpu", dtype=torch.bfloat16)
     example = torch.zeros(batch, size, size, dtype=torch.uint8)
     network.features(example)  # the part of the stem that no grey level changes is kept from here on
     try:
         compiled = torch.compile(network.features, options={"freezing": True})
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        with torch.inference_mode():
             began = time.perf_counter()
             compiled(example)
         print(f"torch.compile bf16: the first call took {time.perf_counter() - began:.0f} s")
@@ -58,7 +58,7 @@ def others(uri: str, bundle: Bundle, *, batch: int, size: int) -> Iterator[tuple
     else:
 
         def call(pixels: np.ndarray) -> object:
-            with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+            with torch.inference_mode():
                 return compiled(torch.from_numpy(pixels))
 
         yield "torch.compile bf16", call
@@ -155,6 +155,7 @@ def main() -> None:
 
 
 def crops_of(files: list[Path], preprocess: Preprocess) -> np.ndarray:
+    """uint8 (N, size, size) of the files that can be read, in their order."""
     prepared = [prepare(path.read_bytes(), preprocess).pixels for path in files]
     return np.stack([pixels for pixels in prepared if pixels is not None])
 

@@ -1,15 +1,16 @@
-"""What binds a node with a GPU: `python -m benchmarks.gpu_node --images FOLDER --model BUNDLE`.
+"""What binds a node with a GPU: `python -m benchmarks.gpu_node --images FOLDER [--model BUNDLE]`.
 
 One core decodes and crops so many images/s, one thread turns the model's features into rows: both are measured here. Without a GPU the
 GPUs' figures are published ones of ResNet-50, scaled to ResNet18 by the operations that torchvision states and to the bundle's image
-size by its pixels; with one, its own is measured too, one and two batches at a time.
+size by its pixels; with one, its own is measured too, one and two batches at a time. Without BUNDLE the model is the random one of 224 px
+of the other benchmarks.
 """
 
 import argparse
 import math
 import sys
-import time
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,7 +19,8 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.__main__ import processor
-from benchmarks.inputs import images_below
+from benchmarks.inputs import images_below, write_model
+from benchmarks.limits import rate
 from btc_ray.images.batch import pixels_of, prepare_batch
 from btc_ray.images.prepare import Preprocess
 from btc_ray.model.bundle import Bundle, read_bundle
@@ -45,16 +47,6 @@ class _FeaturesAtHand:
         return self._head.answers(self._features[: len(pixels)])
 
 
-def _rate(work: Callable[[], object], images: int) -> float:
-    """Images/s of `work`, which does `images` of them."""
-    work()
-    began, done = time.perf_counter(), 0
-    while time.perf_counter() - began < SECONDS:
-        work()
-        done += images
-    return done / (time.perf_counter() - began)
-
-
 def of_one_core(contents: Sequence[bytes], bundle: Bundle, engine: Engine) -> tuple[pa.Table, float, float]:
     """What a model is given of `contents`, images/s decoded and cropped, and images/s whose rows are made."""
     cv2.setNumThreads(1)
@@ -63,29 +55,36 @@ def of_one_core(contents: Sequence[bytes], bundle: Bundle, engine: Engine) -> tu
     prepared = prepare_batch(rows, contents, preprocess)
     pixels = pixels_of(prepared)
     predict = Predictor(bundle, _FeaturesAtHand(engine, engine._features(pixels)))  # type: ignore[arg-type]
-    cropping = _rate(lambda: prepare_batch(rows, contents, preprocess), len(rows))
-    return prepared, cropping, _rate(lambda: predict(prepared), len(rows))
+    cropping = len(rows) * rate(lambda _: prepare_batch(rows, contents, preprocess), SECONDS)
+    return prepared, cropping, len(rows) * rate(lambda _: predict(prepared), SECONDS)
 
 
 def of_the_gpu(model: str, pixels: np.ndarray, calls: int) -> float:
     """Images/s of `calls` batches at a time on the GPU at hand."""
     engine = open_engine(model, choose(engine="torch", device="cuda"), threads=1, calls=calls, batch=len(pixels))
+    some = [pixels] * 4 * calls
     with ThreadPoolExecutor(calls) as pool:
-        return _rate(lambda: list(pool.map(engine.answers, [pixels] * 4 * calls)), 4 * calls * len(pixels))
+        list(pool.map(engine.answers, some))  # a first time, which may allocate
+        return len(some) * len(pixels) * rate(lambda _: list(pool.map(engine.answers, some)), SECONDS)
 
 
 def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=Path, required=True)
+    parser.add_argument("--model")
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory() as place:
+        report(images_below(chosen.images), chosen.model or str(write_model(Path(place) / "model")))
+    return 0
+
+
+def report(paths: Sequence[Path], model: str) -> None:
     import torch
     from torchvision.models import ResNet18_Weights, ResNet50_Weights
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=Path, required=True)
-    parser.add_argument("--model", required=True)
-    chosen = parser.parse_args()
-    bundle = read_bundle(chosen.model)
-    paths = images_below(chosen.images)
-    contents = [path.read_bytes() for path in (paths * math.ceil(BATCH / len(paths)))[:: max(len(paths) // BATCH, 1)][:BATCH]]
-    engine = open_engine(chosen.model, choose(device="cpu", precision="fp32"), threads=1)
+    bundle = read_bundle(model)
+    contents = [path.read_bytes() for path in (*paths, *paths * (BATCH // len(paths)))[:: max(len(paths) // BATCH, 1)][:BATCH]]
+    engine = open_engine(model, choose(device="cpu", precision="fp32"), threads=1)
     prepared, cropping, rows = of_one_core(contents, bundle, engine)
     size = Preprocess.from_dict(bundle.preprocess).size
     kinds = ResNet50_Weights.IMAGENET1K_V1.meta["_ops"], ResNet18_Weights.IMAGENET1K_V1.meta["_ops"]
@@ -98,17 +97,16 @@ def main() -> int:
         f"| GPU | ResNet-50, published | source | ResNet18 at {size} px | cores to feed it | images/s with 8 cores | bound by |"
     )
     print("|---|---|---|---|---|---|---|")
-    found = [(name, f"{rate:,.0f}", source, rate * lighter) for name, (rate, source) in PUBLISHED.items()]
+    found = [(name, f"{speed:,.0f}", source, speed * lighter) for name, (speed, source) in PUBLISHED.items()]
     if torch.cuda.is_available():
         pixels = np.ascontiguousarray(pixels_of(prepared))
         for calls in (1, 2):
-            rate = of_the_gpu(chosen.model, pixels, calls)
-            found.append((torch.cuda.get_device_name(), "", f"measured here, {calls} at a time", rate))
-    for name, published, source, rate in found:
-        eight = min(rate, 8 * cropping)
-        bound = "CPU" if eight < rate else "GPU"
-        print(f"| {name} | {published} | {source} | {rate:,.0f} | {math.ceil(rate / cropping)} | {eight:,.0f} | {bound} |")
-    return 0
+            speed = of_the_gpu(model, pixels, calls)
+            found.append((torch.cuda.get_device_name(), "", f"measured here, {calls} at a time", speed))
+    for name, published, source, speed in found:
+        eight = min(speed, 8 * cropping)
+        bound = "CPU" if eight < speed else "GPU"
+        print(f"| {name} | {published} | {source} | {speed:,.0f} | {math.ceil(speed / cropping)} | {eight:,.0f} | {bound} |")
 
 
 if __name__ == "__main__":

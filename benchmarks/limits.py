@@ -94,11 +94,11 @@ _given: tuple[Barrier, Sequence[bytes], Preprocess, float]  # of a worker proces
 def _crop(_: int) -> float:
     barrier, contents, preprocess, seconds = _given
     barrier.wait()
-    return _rate(lambda number: prepare(contents[number % len(contents)], preprocess), seconds)
+    return rate(lambda number: prepare(contents[number % len(contents)], preprocess), seconds)
 
 
-def _rate(work: Callable[[int], object], seconds: float) -> float:
-    """Calls a second."""
+def rate(work: Callable[[int], object], seconds: float) -> float:
+    """Calls a second, each given its number."""
     began, done = time.perf_counter(), 0
     while time.perf_counter() - began < seconds:
         work(done)
@@ -119,7 +119,7 @@ def _model(contents: Sequence[bytes], preprocess: Preprocess, model: str, choice
             list(pool.map(engine.answers, [batches[(number * together + place) % len(batches)] for place in range(together)]))
 
         several(0)  # what is compiled and allocated at the first call
-        return together * size * _rate(several, seconds)
+        return together * size * rate(several, seconds)
 
 
 def main() -> int:

@@ -119,7 +119,7 @@ def _sides(work: Inputs, rows: np.ndarray, labels: np.ndarray) -> "tuple[dict[st
 def ask_bundle(work: Inputs) -> dict[str, Any]:
     """What the bundle says to masked images, or the reason why it was not asked."""
     from btc_ray.model.engine import choose, open_engine
-    from btc_ray.review.masking import ask_masked
+    from btc_ray.review.masking import BATCH, ask_masked
 
     if work.bundle is None or work.chosen.model is None:
         return {"reason": "no --model was given"}
@@ -127,7 +127,7 @@ def ask_bundle(work: Inputs) -> dict[str, Any]:
         return {"reason": "no readable image has a label that the bundle knows"}
     say("Asking the bundle about masked images …")
     choice = choose(device=work.chosen.device, precision=work.chosen.precision, bundle=work.bundle)
-    engine = open_engine(work.chosen.model, choice, storage_options=work.chosen.storage())
+    engine = open_engine(work.chosen.model, choice, batch=BATCH, storage_options=work.chosen.storage())
     labels = work.asked.rows["label"].to_pylist()
     found = ask_masked(engine.probabilities, work.asked.pixels, labels, work.bundle.classes)
     return found | {

@@ -24,7 +24,7 @@ from btc_ray.progress import duration, say
 # (nor the loss of a node, whose workers then crowd the others), and `Pool.io_tasks` bounds how many run at once.
 IO_ARGS: dict[str, Any] = {"num_cpus": 0}
 
-GPU_TRIES = 10  # of a batch whose GPU, worker or node was lost: what fails so often would fail for ever
+GPU_RETRIES = 10  # of batches whose GPU, worker or node was lost: what fails so often would fail for ever
 
 QUIET_S = 60.0  # a busy cluster frees a place every now and then; after a minute a person wants to know
 GIVE_UP_S = 15 * 60.0  # a cloud's node with a GPU takes five to ten minutes to start and pull its image
@@ -70,7 +70,7 @@ class Pool:
     def gpu_workers(self) -> dict[str, Any]:
         """Arguments of `map_batches` for the actors that hold a GPU."""
         compute = ActorPoolStrategy(min_size=1, initial_size=self.gpus)
-        return {"num_cpus": 0, "num_gpus": self.gpus_each, "compute": compute, "max_task_retries": GPU_TRIES}
+        return {"num_cpus": 0, "num_gpus": self.gpus_each, "compute": compute, "max_task_retries": GPU_RETRIES}
 
 
 def wait_for_room(wanted: Mapping[str, float], *, quiet_s: float = QUIET_S, give_up_s: float = GIVE_UP_S) -> None:

@@ -36,6 +36,27 @@ def test_a_users_mistake_is_one_line_without_a_traceback(tmp_path: Path, capsys:
     assert "Traceback" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("where", ["here", "on a worker"])
+def test_a_gpu_that_failed_is_one_line_and_code_1(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str], where: str
+) -> None:
+    from btc_ray.model.engine import DeviceError
+
+    failed = DeviceError("the GPU failed: CUDA error: unspecified launch failure. A new process may be able to use it again.")
+
+    def score(chosen: object) -> int:
+        if where == "here":
+            raise failed
+        from ray.exceptions import RayTaskError
+
+        told = f"ray::MapWorker()\nTraceback\nbtc_ray.model.engine.DeviceError: {failed}"
+        raise RayTaskError("submit", told, failed)
+
+    monkeypatch.setitem(cli.COMMANDS, "score", cli.Command(settings=cli.settings.Score, run=score))
+    assert main(["score", "--model", "m", "--input", "i", "--output", str(tmp_path / "run")]) == 1
+    assert capsys.readouterr().err == f"btc-ray: {failed}\n"
+
+
 def test_a_fault_of_ours_shows_where_and_ends_with_code_1(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -31,7 +31,7 @@ class EngineError(ValueError):
 
 
 class DeviceError(Exception):
-    """The GPU failed, not an image: this process computes nothing on it any more, another one may."""
+    """The GPU failed, not an image: this process may compute nothing on it any more, a new one may."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,8 +105,8 @@ def open_engine(
     storage_options: Mapping[str, str] | None = None,
 ) -> Engine:
     """Load a bundle's model, computed as `choice` says (None: as `choose` does). On a CPU each of `calls` calls at a time has
-    `threads` threads; on any device numpy's linear algebra has no more in this process from now on. `batch` images are what a call
-    brings as a rule: CUDA has room made for so many. Raises BundleError, EngineError or DeviceError."""
+    `threads` threads; on any device numpy's linear algebra has no more in this process from now on. CUDA keeps room for
+    `batch` images a call, as many as a call brings as a rule. Raises BundleError, EngineError or DeviceError."""
     bundle = read_bundle(uri, storage_options)
     if threads is not None:  # each call's small products would wake a thread on every core, to wait there at full speed
         threadpool_limits(threads, user_api="blas")

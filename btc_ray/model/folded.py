@@ -20,7 +20,7 @@ PlacedBlock = tuple[int, Placed, Placed, Placed | None]  # stride, first, second
 class FoldedResNet18:
     """uint8 grey (N, H, W) in, what the head sees out; a torchvision `resnet18` in evaluation mode, on any device.
 
-    In half precision, of `dtype`, the stem and the mean over the image stay fp32, and with bf16 the first block too. The stem's two
+    Where `dtype` is half precision the stem and the mean over the image stay fp32, and with bf16 the first block too. The stem's two
     parts (see `folding.Folded`) are large and of opposite sign: bf16 throughout moved a fine-tuned model's probabilities by up to
     0.048 on real images, with the stem in fp32 by 0.023, with the first block as well by 0.013.
     """

@@ -56,7 +56,7 @@ class TorchEngine(Engine):
 
     On CUDA crops of the bundle's size are computed in `lanes`, `batch` images at most at a time; others, and all on MPS, as they come.
     How cuDNN computes is set for the process: the fastest kernels of those it has; in fp32 without TF32, whose 10 bits of mantissa are no
-    fp32; in half precision with it, which moves no probability by more than half precision does (benchmarks/GPU.md).
+    fp32; in half precision with it, for what stays fp32 there (benchmarks/GPU.md has what that changes).
     """
 
     def __init__(
@@ -100,4 +100,4 @@ def _blaming_the_device() -> Iterator[None]:
     try:
         yield
     except torch.AcceleratorError as error:  # after most of these every further call of the process fails
-        raise DeviceError(f"the GPU failed: {str(error).splitlines()[0]}. Running the same command again continues.") from error
+        raise DeviceError(f"the GPU failed: {str(error).splitlines()[0]}. A new process may be able to use it again.") from error

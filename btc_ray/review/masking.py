@@ -9,6 +9,7 @@ from btc_ray.review.bootstrap import wilson
 
 SHARES = (0.3, 0.5, 0.7)  # of the side
 MOST = 600  # images; seven passes of a network each
+BATCH = 32  # images of a call
 
 
 def without_centre(pixels: np.ndarray, share: float) -> np.ndarray:
@@ -48,7 +49,7 @@ def ask_masked(
     rows: list[dict[str, Any]] = []
     whole = np.zeros(0, np.int64)
     for kind, share, shown in asked:
-        found = np.concatenate([probabilities(shown[start : start + 32]) for start in range(0, len(shown), 32)])
+        found = np.concatenate([probabilities(shown[start : start + BATCH]) for start in range(0, len(shown), BATCH)])
         said = found.argmax(axis=1)
         whole = said if kind == "whole" else whole
         rows.append(

@@ -4,7 +4,6 @@ A killed driver continues from the checkpoint; a lost worker or node is replaced
 """
 
 import os
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from btc_ray.images.prepare import Preprocess
 from btc_ray.model.bundle import Bundle
 from btc_ray.model.engine import Choice, DeviceError, Engine, EngineError, choose, open_engine
 from btc_ray.pool import IO_ARGS, Pool, data_context
-from btc_ray.progress import Progress
+from btc_ray.progress import Progress, say
 from btc_ray.scoring.folder import RunFolder
 from btc_ray.scoring.local import default_batch_size
 from btc_ray.scoring.scorer import Predictor, Preparer, Scorer
@@ -155,8 +154,8 @@ class _PredictingActor:
     def __call__(self, block: pa.Table) -> pa.Table:
         try:
             scored = list(self._threads.map(self._predict, batches(block, self._batch)))
-        except DeviceError as error:  # another process may be able to use the GPU, and Ray starts one where this one dies
-            print(f"btc-ray: {error} This worker gives up.", file=sys.stderr, flush=True)
+        except DeviceError as error:  # Ray starts a new process where this one dies
+            say(f"btc-ray: {error}")
             os._exit(1)
         table = self._tally.counted(pa.concat_tables(scored).combine_chunks())
         self._tally.tell()

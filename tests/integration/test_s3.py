@@ -134,7 +134,7 @@ def test_a_run_on_s3_on_ray_gives_the_table_of_a_local_folder(
     outages: list[float] = []
     watcher = threading.Thread(target=_down_in_the_middle, args=(store, 5.0, outages))
     if fault == "throttled":
-        store.throttle_every = 8
+        store.throttle_every = 5
     else:
         watcher.start()
     assert _score(remote, bundle, inputs, run, "--local-rows", "0", "--batch-size", "8") == 0
