@@ -10,8 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from btc_ray.cluster import available_cpus
 from btc_ray.model.bundle import library_versions
+from btc_ray.workers.session import available_cpus
 
 
 def processor() -> str:

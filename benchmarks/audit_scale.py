@@ -28,8 +28,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.copies import neighbouring_slice
-from btc_ray.cluster import available_cpus
-from btc_ray.images.phantom import LABELS, make_phantom
+from btc_ray.phantoms.phantom import LABELS, make_phantom
+from btc_ray.workers.session import available_cpus
 
 UNIT, HEADS, SLICES, COPIES = 20, 2, 7, 3  # of a unit: 14 slices, then 3 of them mirrored and 3 re-encoded
 CONFLICTS, BROKEN = 50, 100  # one unit in so many has a copy under another label, or a file that is no image

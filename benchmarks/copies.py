@@ -17,13 +17,13 @@ import cv2
 import numpy as np
 import pyarrow as pa
 
-from btc_ray.cluster import available_cpus
 from btc_ray.dataset.copies import contradicting, find_copies
 from btc_ray.dataset.likeness import TRANSFORMS
 from btc_ray.images.crop import robust_crop
 from btc_ray.images.decode import ImageError, decode
-from btc_ray.images.phantom import LABELS, make_phantom
-from btc_ray.review.figures import contact_sheet
+from btc_ray.phantoms.phantom import LABELS, make_phantom
+from btc_ray.reports.shared.figures import contact_sheet
+from btc_ray.workers.session import available_cpus
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
 Edit = Callable[[np.ndarray, np.random.Generator], np.ndarray]

@@ -15,8 +15,8 @@ from PIL import Image
 
 from benchmarks.__main__ import processor
 from btc_ray.images.crop import Box
-from btc_ray.images.phantom import LABELS, make_phantom
 from btc_ray.images.prepare import Prepared, Preprocess, prepare
+from btc_ray.phantoms.phantom import LABELS, make_phantom
 
 WHOLE, PART = 1, 2  # the algorithms of `images.prepare`
 

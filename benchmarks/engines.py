@@ -17,11 +17,12 @@ import numpy as np
 import torch
 
 from benchmarks.__main__ import processor
-from btc_ray.cluster import available_cpus
 from btc_ray.images.prepare import Preprocess, prepare
 from btc_ray.model.bundle import Bundle, library_versions, read_arrays, read_bundle
-from btc_ray.model.engine import EngineError, choose, open_engine
-from btc_ray.model.folded import folded_network
+from btc_ray.model.engines.choose import choose, open_engine
+from btc_ray.model.engines.engine import EngineError
+from btc_ray.model.engines.folded import folded_network
+from btc_ray.workers.session import available_cpus
 
 Call = Callable[[np.ndarray], object]
 REFERENCE = "torch fp32"

@@ -20,8 +20,8 @@ from torch.overrides import TorchFunctionMode
 from benchmarks.engines import crops_of
 from btc_ray.images.prepare import Preprocess
 from btc_ray.model.bundle import read_arrays, read_bundle
-from btc_ray.model.folded import FoldedResNet18
-from btc_ray.model.folding import fold, softmax
+from btc_ray.model.engines.folded import FoldedResNet18
+from btc_ray.model.engines.folding import fold, softmax
 
 WAYS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 

@@ -24,7 +24,8 @@ from benchmarks.limits import rate
 from btc_ray.images.batch import pixels_of, prepare_batch
 from btc_ray.images.prepare import Preprocess
 from btc_ray.model.bundle import Bundle, read_bundle
-from btc_ray.model.engine import Engine, choose, open_engine
+from btc_ray.model.engines.choose import choose, open_engine
+from btc_ray.model.engines.engine import Engine
 from btc_ray.model.reference import Answers
 from btc_ray.scoring.scorer import Predictor
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from btc_ray.cluster import available_cpus
-from btc_ray.images.phantom import LABELS, make_phantom
 from btc_ray.images.surround import surround
+from btc_ray.phantoms.phantom import LABELS, make_phantom
+from btc_ray.workers.session import available_cpus
 
 DISTINCT = 600  # heads, each as often as it takes: painting one takes ten times as long as scoring it
 QUALITY = 90
@@ -67,10 +67,10 @@ def write_model(folder: Path, *, size: int = 224) -> Path:
 
     from btc_ray.images.prepare import Preprocess, prepare
     from btc_ray.model.bundle import IMAGENET_MEAN, IMAGENET_STD, write_bundle
-    from btc_ray.model.folded import folded_network
-    from btc_ray.model.folding import softmax
+    from btc_ray.model.engines.folded import folded_network
+    from btc_ray.model.engines.folding import softmax
     from btc_ray.model.weights import initial_network
-    from btc_ray.training.decide import choose_thresholds, fit_reference
+    from btc_ray.training.thresholds import choose_thresholds, fit_reference
 
     preprocess = Preprocess(size=size)
     state = initial_network("none", len(LABELS), seed=0).state_dict()

@@ -21,10 +21,11 @@ import cv2
 import numpy as np
 
 from benchmarks.inputs import images_below
-from btc_ray.cluster import available_cpus
 from btc_ray.images.prepare import Preprocess, prepare
 from btc_ray.model.bundle import Bundle, read_bundle
-from btc_ray.model.engine import Choice, choose, open_engine
+from btc_ray.model.engines.choose import choose, open_engine
+from btc_ray.model.engines.engine import Choice
+from btc_ray.workers.session import available_cpus
 
 SAMPLE, SECONDS, BATCH = 200, 2.0, 8
 CALLS = 8  # a thread, before all wait for the slowest

@@ -19,9 +19,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from btc_ray.archive import storage
-from btc_ray.archive.tables import read_table
-from btc_ray.images.phantom import write_phantoms
+from btc_ray import storage
+from btc_ray.phantoms.phantom import write_phantoms
+from btc_ray.storage.tables import read_table
 from tests.conftest import make_bundle
 from tests.integration.faulty_store import faulty_store
 

@@ -22,7 +22,7 @@ from sklearn.metrics import roc_auc_score
 from benchmarks.strangers import strangers
 from btc_ray.model.bundle import read_bundle
 from btc_ray.model.reference import ACCEPT, REJECT, REVIEW, decide
-from btc_ray.training.decide import KEPT_SURROUND
+from btc_ray.training.thresholds import KEPT_SURROUND
 
 DECISIONS = (ACCEPT, REVIEW, REJECT)
 

@@ -33,10 +33,10 @@ from benchmarks.limits import Limits
 from benchmarks.peers_tables import Results, Timing, read_labels, tables
 from benchmarks.processes import Ran, run
 from benchmarks.ways.catalogue import Way, ways
-from btc_ray.cluster import available_cpus
 from btc_ray.images.prepare import Preprocess
 from btc_ray.model.bundle import library_versions, read_bundle, read_int8, read_reference, read_weights, write_bundle
 from btc_ray.progress import duration, say
+from btc_ray.workers.session import available_cpus
 
 COLD = 100  # images of the runs that are nearly all start
 WARM_UP = 16  # images of an untimed run, which fetches libraries from the disk and shows what does not work here

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.limits import Limits
 from benchmarks.ways.catalogue import CROP, DATALOADER, NO_MODEL, RAY_DOCS, Way
-from btc_ray.cluster import available_cpus
+from btc_ray.workers.session import available_cpus
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,8 +22,8 @@ import cv2
 import numpy as np
 import psutil
 
-from btc_ray.cluster import available_cpus, keep_idle_processes
 from btc_ray.model.reference import Answers
+from btc_ray.workers.session import available_cpus, keep_idle_processes
 
 PER_SHARD = 10_000
 DISTINCT = 200
@@ -49,7 +49,7 @@ def without_a_model() -> None:
 
 def write_shards(folder: Path, rows: int) -> None:
     """Tar files of phantoms, each many times under another name."""
-    from btc_ray.images.phantom import write_phantoms
+    from btc_ray.phantoms.phantom import write_phantoms
 
     with tempfile.TemporaryDirectory() as name:
         write_phantoms(Path(name), per_class=DISTINCT // 4, seed=1, splits=("Training",), size=(96, 96))

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.random import Generator
 
-from btc_ray.images.phantom import LABELS, make_phantom
+from btc_ray.phantoms.phantom import LABELS, make_phantom
 
 
 def strangers(count: int) -> dict[str, list[np.ndarray]]:

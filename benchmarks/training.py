@@ -16,13 +16,13 @@ import torch
 import torch.nn.functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from btc_ray.cluster import available_cpus, joined
-from btc_ray.images.phantom import LABELS, make_phantom
 from btc_ray.model.bundle import IMAGENET_MEAN, IMAGENET_STD
 from btc_ray.model.network import build_network
-from btc_ray.recipe import RECIPES
+from btc_ray.phantoms.phantom import LABELS, make_phantom
+from btc_ray.settings.recipe import RECIPES
 from btc_ray.training.loop import Examples
 from btc_ray.training.trainer import fit
+from btc_ray.workers.session import available_cpus, joined
 
 EPOCHS = 3
 

@@ -1,8 +1,4 @@
-"""`btc-ray JOB …`: settings in, job out; no logic of its own. Exit codes are those of the design.
-
-0 complete · 1 anything else · 2 unusable arguments · 3 complete, but too many images are not ok · 4 refused, the folder is another run's ·
-5 complete, and the champion stays.
-"""
+"""`btc-ray JOB …`: settings in, job out; no logic of its own."""
 
 import errno
 import os
@@ -12,11 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from btc_ray import NOT_FOR_DIAGNOSIS, __version__, cluster_settings, labelled_settings, settings
-from btc_ray.command_line import parse
+from btc_ray import NOT_FOR_DIAGNOSIS, __version__, settings
+from btc_ray.errors import COMPLETE, FAILED, INTERRUPTED, UNUSABLE, BtcRayError
 from btc_ray.progress import say
+from btc_ray.settings.parse import parse
 
-COMPLETE, FAILED, UNUSABLE, TOO_MANY_BAD, INTERRUPTED = 0, 1, 2, 3, 130
 FULL = ". Make room where --output is and run the same command again: it continues"
 
 
@@ -55,15 +51,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _explain(error: Exception, *, debug: bool) -> int:
-    """Say what was wrong. What a user caused is a ValueError of one of our rooms and needs no traceback."""
+    """Say what was wrong; an error of this package, or of the file system, needs no traceback."""
     if type(error).__module__.startswith("ray."):
         return _explain_worker(error, debug=debug)
-    ours = isinstance(error, ValueError) and type(error).__module__.startswith("btc_ray.")
-    if debug or not (ours or isinstance(error, OSError) or type(error).__module__.startswith("btc_ray.")):
+    if debug or not isinstance(error, BtcRayError | OSError):
         traceback.print_exception(error)
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    say(f"btc-ray: {error}{FULL if full else ''}" if ours or str(error) else f"btc-ray: {type(error).__name__}")
-    return int(getattr(error, "exit_code", UNUSABLE if ours else FAILED))
+    say(f"btc-ray: {error}{FULL if full else ''}" if str(error) else f"btc-ray: {type(error).__name__}")
+    return error.exit_code if isinstance(error, BtcRayError) else FAILED
 
 
 def _explain_worker(error: Exception, *, debug: bool) -> int:
@@ -92,61 +87,61 @@ def _usage() -> str:
 
 
 def _demo(chosen: settings.Demo) -> int:
-    from btc_ray.demo import demo
+    from btc_ray.commands.demo import demo
 
     return demo(chosen)
 
 
 def _crop(chosen: settings.Crop) -> int:
-    from btc_ray.chains import crop
+    from btc_ray.commands.crop import crop
 
     return crop(chosen)
 
 
-def _audit(chosen: labelled_settings.Audit) -> int:
-    from btc_ray.auditing import audit
+def _audit(chosen: settings.Audit) -> int:
+    from btc_ray.commands.audit.audit import audit
 
     return audit(chosen)
 
 
-def _retrain(chosen: labelled_settings.Retrain) -> int:
-    from btc_ray.retraining import retrain
+def _retrain(chosen: settings.Retrain) -> int:
+    from btc_ray.commands.retrain import retrain
 
     return retrain(chosen)
 
 
-def _experiments(chosen: labelled_settings.Experiments) -> int:
-    from btc_ray.experimenting import experiments
+def _experiments(chosen: settings.Experiments) -> int:
+    from btc_ray.commands.experiments import experiments
 
     return experiments(chosen)
 
 
-def _evaluate(chosen: labelled_settings.Evaluate) -> int:
-    from btc_ray.evaluation import evaluate
+def _evaluate(chosen: settings.Evaluate) -> int:
+    from btc_ray.commands.evaluate import evaluate
 
     return evaluate(chosen)
 
 
 def _score(chosen: settings.Score) -> int:
-    from btc_ray.chains import score
+    from btc_ray.commands.score import score
 
     return score(chosen)
 
 
 def _review(chosen: settings.Review) -> int:
-    from btc_ray.reviewing import review
+    from btc_ray.commands.review import review
 
     return review(chosen)
 
 
 def _submit(words: Sequence[str]) -> int:
-    from btc_ray.submission import submit
+    from btc_ray.deploy.submit import submit
 
     return submit(words, _cluster_jobs())
 
 
 def _manifest(words: Sequence[str]) -> int:
-    from btc_ray.manifests import manifest
+    from btc_ray.deploy.manifest import manifest
 
     print(manifest(words, _cluster_jobs()), end="")
     return COMPLETE
@@ -158,7 +153,7 @@ def _cluster_jobs() -> dict[str, type[settings.Job]]:
 
 
 def _info(chosen: settings.Info) -> int:
-    from btc_ray.info import info
+    from btc_ray.commands.info import info
 
     return info(chosen)
 
@@ -166,14 +161,14 @@ def _info(chosen: settings.Info) -> int:
 COMMANDS = {
     "demo": Command(settings=settings.Demo, run=_demo),
     "crop": Command(settings=settings.Crop, run=_crop),
-    "audit": Command(settings=labelled_settings.Audit, run=_audit),
-    "retrain": Command(settings=labelled_settings.Retrain, run=_retrain),
-    "experiments": Command(settings=labelled_settings.Experiments, run=_experiments),
-    "evaluate": Command(settings=labelled_settings.Evaluate, run=_evaluate),
+    "audit": Command(settings=settings.Audit, run=_audit),
+    "retrain": Command(settings=settings.Retrain, run=_retrain),
+    "experiments": Command(settings=settings.Experiments, run=_experiments),
+    "evaluate": Command(settings=settings.Evaluate, run=_evaluate),
     "score": Command(settings=settings.Score, run=_score),
     "review": Command(settings=settings.Review, run=_review),
-    "submit": Command(settings=cluster_settings.Submit, run=_submit, around_a_job=True),
-    "manifest": Command(settings=cluster_settings.Manifest, run=_manifest, around_a_job=True),
+    "submit": Command(settings=settings.Submit, run=_submit, around_a_job=True),
+    "manifest": Command(settings=settings.Manifest, run=_manifest, around_a_job=True),
     "info": Command(settings=settings.Info, run=_info),
 }
 CLUSTER_JOBS = ("crop", "audit", "retrain", "experiments", "evaluate", "score")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from btc_ray.archive import storage
+from btc_ray import storage
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 CLASSES = ("glioma", "meningioma", "notumor", "pituitary")
@@ -68,7 +68,7 @@ def make_bundle(folder: Path, *, seed: int, size: int = 64) -> Path:
 @pytest.fixture(scope="session")
 def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Phantom images in the Kaggle layout: 10 a class to train on, 5 a class to test on, 128 × 128."""
-    from btc_ray.images.phantom import write_phantoms
+    from btc_ray.phantoms.phantom import write_phantoms
 
     folder = tmp_path_factory.mktemp("phantoms")
     write_phantoms(folder, per_class=10, seed=1, splits=("Training",), size=(128, 128))

@@ -6,8 +6,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from btc_ray.archive import storage
-from btc_ray.archive.tables import write_table
+from btc_ray import storage
+from btc_ray.storage.tables import write_table
 
 CLASSES = ("glioma", "notumor")
 

@@ -40,7 +40,7 @@ def test_a_users_mistake_is_one_line_without_a_traceback(tmp_path: Path, capsys:
 def test_a_gpu_that_failed_is_one_line_and_code_1(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str], where: str
 ) -> None:
-    from btc_ray.model.engine import DeviceError
+    from btc_ray.errors import DeviceError
 
     failed = DeviceError("the GPU failed: CUDA error: unspecified launch failure. A new process may be able to use it again.")
 
@@ -49,7 +49,7 @@ def test_a_gpu_that_failed_is_one_line_and_code_1(
             raise failed
         from ray.exceptions import RayTaskError
 
-        told = f"ray::MapWorker()\nTraceback\nbtc_ray.model.engine.DeviceError: {failed}"
+        told = f"ray::MapWorker()\nTraceback\nbtc_ray.errors.DeviceError: {failed}"
         raise RayTaskError("submit", told, failed)
 
     monkeypatch.setitem(cli.COMMANDS, "score", cli.Command(settings=cli.settings.Score, run=score))

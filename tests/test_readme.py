@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from btc_ray.command_line import parse
 from btc_ray.settings import Info
+from btc_ray.settings.parse import parse
 from tests.scores import row, write_run
 
 README = Path(__file__).resolve().parents[1] / "README.md"

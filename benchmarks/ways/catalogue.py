@@ -9,7 +9,7 @@ from typing import Literal
 
 from benchmarks.limits import engines, name
 from btc_ray.model.bundle import Bundle, read_bundle
-from btc_ray.model.engine import choose
+from btc_ray.model.engines.choose import choose
 from btc_ray.progress import say
 
 Command = Callable[[Path, Path, Path], list[str]]  # of the folder of images, the bundle and the output

@@ -5,11 +5,11 @@ import numpy as np
 from daft import DataType, col
 
 from benchmarks.ways.given import arguments
-from btc_ray.cluster import available_cpus
 from btc_ray.images.prepare import Preprocess, prepare
 from btc_ray.model.bundle import read_bundle
-from btc_ray.model.engine import open_engine
+from btc_ray.model.engines.choose import open_engine
 from btc_ray.scoring.local import default_batch_size
+from btc_ray.workers.session import available_cpus
 
 
 # A process a core: in threads of Daft, OpenVINO ends with a segmentation fault.

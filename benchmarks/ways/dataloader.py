@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.ways.given import BATCH, arguments, eager_network, transform
-from btc_ray.cluster import available_cpus
 from btc_ray.model.bundle import read_bundle
+from btc_ray.workers.session import available_cpus
 
 
 class Images(Dataset[tuple[str, Tensor]]):

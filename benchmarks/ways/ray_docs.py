@@ -15,8 +15,8 @@ import ray
 import torch
 
 from benchmarks.ways.given import BATCH, arguments, eager_network, transform
-from btc_ray.cluster import available_cpus
 from btc_ray.model.bundle import read_bundle
+from btc_ray.workers.session import available_cpus
 
 
 class ImageClassifier:

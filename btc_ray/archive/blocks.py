@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from btc_ray.archive import storage
-from btc_ray.archive.tables import write_table
+from btc_ray import storage
+from btc_ray.storage.tables import write_table
 
 MOST_ROWS = 4096
 _WRITERS = 16  # an object store takes tens of milliseconds a file, however small

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable
 
-from btc_ray.archive import names, storage, tars, zips
+from btc_ray import storage
+from btc_ray.archive import names, tars, zips
 from btc_ray.archive.entries import Entry, Skipped
 from btc_ray.archive.members import Index, archive_items, chosen_entries
 from btc_ray.archive.ranges import open_ranges
-from btc_ray.archive.retries import explain
+from btc_ray.storage.retries import explain
 
 
 def read_index(uri: str, *, size: int | None = None, storage_options: storage.Options = None) -> Index:

@@ -6,13 +6,16 @@ Every name that a listing meets becomes an `Entry` (a manifest row) or a `Skippe
 from dataclasses import dataclass
 from typing import Literal
 
+from btc_ray.errors import UserError
+from btc_ray.storage import StorageError
+
 Status = Literal["unreadable", "unsupported", "failed"]
 
 # Above this no scan is an image: a member that claims more is a bomb or a mistake, and is never allocated.
 SIZE_LIMIT = 1 << 30  # bytes, 1 GiB
 
 
-class ArchiveError(ValueError):
+class ArchiveError(StorageError):
     """Inputs that cannot be listed at all: a mistyped path, a list without a `uri` column, a missing package."""
 
 
@@ -24,7 +27,7 @@ class NoImagesError(ArchiveError):
         self.found = found
 
 
-class ReadError(ValueError):
+class ReadError(UserError):
     """One row's bytes cannot be had. `status` is `failed` (gone, forbidden, network), `unreadable` (broken data) or
     `unsupported`.
     """

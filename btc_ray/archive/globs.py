@@ -8,7 +8,7 @@ import fnmatch
 import re
 from dataclasses import dataclass
 
-from btc_ray.archive import storage
+from btc_ray import storage
 
 _MAGIC = re.compile(r"[*?\[]")
 

@@ -10,15 +10,16 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from btc_ray.archive import names, storage
+from btc_ray import storage
+from btc_ray.archive import names
 from btc_ray.archive.containers import open_members
 from btc_ray.archive.entries import SIZE_LIMIT, ArchiveError, Entry, NoImagesError, Skipped
 from btc_ray.archive.globs import is_glob, split_glob
 from btc_ray.archive.lists import list_items
 from btc_ray.archive.readahead import EndOf, Item, Later, in_order
-from btc_ray.archive.redact import redact
-from btc_ray.archive.retries import explain
 from btc_ray.archive.walk import Scope, named_file, walk
+from btc_ray.storage.redact import redact
+from btc_ray.storage.retries import explain
 
 THREADS = 16  # they wait for disks and networks, not for processors
 
@@ -57,7 +58,7 @@ def _resolve(uri: str, scope: Scope) -> Item:
     name = names.last_name(uri)
     try:
         found = named_file(uri, scope)
-    except ArchiveError:
+    except storage.StorageError:
         raise
     except Exception as error:
         raise ArchiveError(f"input {shown} cannot be opened: {redact(explain(error), scope.storage_options)}") from error

@@ -14,14 +14,15 @@ from functools import partial
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from btc_ray.archive import names, storage
+from btc_ray import storage
+from btc_ray.archive import names
 from btc_ray.archive.containers import open_members
 from btc_ray.archive.entries import ArchiveError, Entry, Skipped
 from btc_ray.archive.ranges import open_stream
 from btc_ray.archive.readahead import Item, Later
-from btc_ray.archive.redact import redact
-from btc_ray.archive.retries import explain
 from btc_ray.archive.walk import Scope, file_item, named_file
+from btc_ray.storage.redact import redact
+from btc_ray.storage.retries import explain
 
 # Entries looked up together: an archive named by many lines in any order is opened once per chunk, not once per line.
 _CHUNK = 5_000
@@ -42,7 +43,7 @@ def list_items(uri: str, scope: Scope) -> Iterator[Item]:
 def _checked(uri: str, lines: Iterator[_Line]) -> Iterator[_Line]:
     try:
         yield from lines
-    except ArchiveError:
+    except storage.StorageError:
         raise
     except UnicodeDecodeError as error:
         raise ArchiveError(
@@ -115,7 +116,7 @@ def _chunk_items(list_uri: str, folder: str, chunk: list[_Line], scope: Scope) -
             continue
         try:
             item_or_member = _entry_item(_placed(folder, entry), scope)
-        except ArchiveError as error:
+        except storage.StorageError as error:
             item_or_member = Entry(uri=entry, problem_status="failed", problem=redact(str(error), scope.storage_options))
         if isinstance(item_or_member, tuple):
             container, member = item_or_member

@@ -18,10 +18,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from btc_ray.archive import names, storage
+from btc_ray import storage
+from btc_ray.archive import names
 from btc_ray.archive.entries import SIZE_LIMIT, ArchiveError, Entry, Skipped
 from btc_ray.archive.listing import THREADS, list_inputs
-from btc_ray.archive.retries import retrying
+from btc_ray.storage.retries import retrying
 
 _FIELDS: list[Any] = [
     pa.field("row_id", pa.int64(), nullable=False),

@@ -3,7 +3,7 @@
 import re
 from urllib.parse import urlsplit
 
-from btc_ray.archive import storage
+from btc_ray import storage
 
 IMAGE_EXTENSIONS = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".tif", ".tiff", ".webp"},

@@ -10,8 +10,8 @@ import os
 import stat
 from typing import Any, BinaryIO, Protocol
 
-from btc_ray.archive import storage
-from btc_ray.archive.retries import retrying
+from btc_ray import storage
+from btc_ray.storage.retries import retrying
 
 STREAM_BLOCK = 8 << 20  # bytes; one request per 8 MiB when a remote tar is read through
 

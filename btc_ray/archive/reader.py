@@ -12,11 +12,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from btc_ray.archive import names, storage, tars, zips
-from btc_ray.archive.entries import SIZE_LIMIT, ArchiveError, ReadError
+from btc_ray import storage
+from btc_ray.archive import names, tars, zips
+from btc_ray.archive.entries import SIZE_LIMIT, ReadError
 from btc_ray.archive.ranges import Ranges, open_ranges, open_regular
-from btc_ray.archive.redact import redact
-from btc_ray.archive.retries import expect_answers, explain, retrying
+from btc_ray.storage.redact import redact
+from btc_ray.storage.retries import expect_answers, explain, retrying
 
 THREADS = 16  # remote reads at once in `read_many`
 OPEN_ARCHIVES = 8
@@ -121,7 +122,7 @@ class ByteReader:
             raise ReadError(self._message(uri, values, str(error)), status="unreadable") from error
         except (_ChangedError, zips.ChangedZipError) as error:
             raise ReadError(self._message(uri, values, CHANGED), status="failed") from error
-        except ArchiveError as error:
+        except storage.StorageError as error:
             raise ReadError(self._message(uri, values, str(error)), status="failed") from error
         except Exception as error:
             raise ReadError(self._message(uri, values, explain(error)), status="failed") from error

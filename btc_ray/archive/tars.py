@@ -13,7 +13,7 @@ import zlib
 from dataclasses import replace
 from typing import IO, cast
 
-from btc_ray.archive import storage
+from btc_ray import storage
 from btc_ray.archive.entries import Status
 from btc_ray.archive.members import Index, Member
 from btc_ray.archive.names import plain_member

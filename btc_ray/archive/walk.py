@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-from btc_ray.archive import names, storage
+from btc_ray import storage
+from btc_ray.archive import names
 from btc_ray.archive.containers import open_archive
 from btc_ray.archive.entries import SIZE_LIMIT, Entry, Skipped
 from btc_ray.archive.globs import Pattern
 from btc_ray.archive.readahead import Item, Later
-from btc_ray.archive.retries import explain, retrying
+from btc_ray.storage.retries import explain, retrying
 
 Identity = tuple[int, int]  # device and inode of a local folder
 

@@ -15,18 +15,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from ray.actor import ActorHandle
 
-from btc_ray.archive import storage
+from btc_ray import storage
 from btc_ray.archive.blocks import block_rows, write_blocks
 from btc_ray.archive.reader import ByteReader
-from btc_ray.archive.tables import write_table
-from btc_ray.block_source import batches, read_blocks
-from btc_ray.counting import Tally, new_counter, watched
 from btc_ray.dataset import table as labelled
 from btc_ray.dataset.stored import mapped
 from btc_ray.images.batch import OUTCOME, prepare_batch
 from btc_ray.images.prepare import Preprocess
-from btc_ray.pool import IO_ARGS, Pool, data_context
 from btc_ray.progress import Progress, say
+from btc_ray.storage.tables import write_table
+from btc_ray.workers.blocks import batches, read_blocks
+from btc_ray.workers.counting import Tally, new_counter, watched
+from btc_ray.workers.pool import IO_ARGS, Pool, data_context
 
 DONE = "done.json"  # stands in a finished folder of crops, with its counts
 BATCH = 32

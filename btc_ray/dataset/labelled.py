@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from btc_ray.archive import storage
-from btc_ray.archive.tables import read_table, write_table
+from btc_ray import storage
 from btc_ray.dataset.copies import Copies, contradicting, find_copies, join_groups
 from btc_ray.dataset.crops import Crops, labelled_crops
 from btc_ray.dataset.split import LEFT_OUT, SPLITS, split_as_published, split_by_group
 from btc_ray.dataset.table import class_names, fingerprint
 from btc_ray.images.prepare import Preprocess
 from btc_ray.progress import say
+from btc_ray.storage.tables import read_table, write_table
 
 METHOD = 1  # raise it when `find_copies` finds others: what is cached then stays aside
 COMPARED = Preprocess(crop="robust", size=224)  # copies are looked for in these crops, whatever the model is trained on

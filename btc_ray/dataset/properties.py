@@ -13,16 +13,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
 
-from btc_ray.archive import storage
+from btc_ray import storage
 from btc_ray.archive.blocks import block_rows, write_blocks
 from btc_ray.archive.reader import ByteReader
-from btc_ray.archive.tables import write_table
 from btc_ray.dataset.stored import some
 from btc_ray.dataset.table import fingerprint
 from btc_ray.images.describe import BINS, FRAME, describe
 from btc_ray.images.headers import ImageError
-from btc_ray.pool import IO_ARGS, Pool, data_context
 from btc_ray.progress import Progress, say
+from btc_ray.storage.tables import write_table
+from btc_ray.workers.pool import IO_ARGS, Pool, data_context
 
 BATCH = 32
 METHOD = 2  # raise it when `describe` gives other values

@@ -4,11 +4,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from btc_ray.errors import UserError
+
 SPLITS = ("train", "validation", "test")
 LEFT_OUT = "left_out"
 
 
-class SplitError(ValueError):
+class SplitError(UserError):
     """Too few images or groups of a class to split."""
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from btc_ray.archive import storage
+from btc_ray import storage
 
 _BATCH = 512  # rows: 25 MB of crops
 

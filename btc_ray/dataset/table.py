@@ -9,9 +9,10 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
-from btc_ray.archive import storage
+from btc_ray import storage
 from btc_ray.archive.entries import Entry, NoImagesError
 from btc_ray.archive.listing import list_inputs
+from btc_ray.errors import UserError
 from btc_ray.progress import say
 
 SCHEMA = pa.schema(
@@ -35,7 +36,7 @@ SCHEMA = pa.schema(
 _SPLITS = {"training": "train", "train": "train", "testing": "test", "test": "test"}
 
 
-class LabelledDataError(ValueError):
+class LabelledDataError(UserError):
     """A labelled data set that cannot be understood; the message says what was found and what is expected."""
 
 

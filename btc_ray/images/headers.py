@@ -8,6 +8,8 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from btc_ray.errors import UserError
+
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 _TAKEN = ("JPEG", "PNG", "BMP", "TIFF", "WebP")
@@ -36,7 +38,7 @@ _REFUSED: tuple[tuple[int, bytes, str, str], ...] = (
 )
 
 
-class ImageError(ValueError):
+class ImageError(UserError):
     """A file that gives no picture; the message says why, for a person."""
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from btc_ray.model.folded import FoldedResNet18
+from btc_ray.model.engines.folded import FoldedResNet18
 
 
 def activation_maps(network: FoldedResNet18, pixels: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from btc_ray.model.folding import FEATURES
+from btc_ray.model.engines.folding import FEATURES
 
 if TYPE_CHECKING:
     from torchvision.models.resnet import ResNet

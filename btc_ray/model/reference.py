@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from btc_ray.model.folding import softmax
+from btc_ray.model.engines.folding import softmax
 
 ACCEPT, REVIEW, REJECT = "accept", "review", "reject"
 

@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from torch import Tensor
 
+from btc_ray.errors import UserError
 from btc_ray.model.bundle import fsspec_arguments
 from btc_ray.model.network import build_network
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from torchvision.models.resnet import ResNet
 
 
-class WeightsError(ValueError):
+class WeightsError(UserError):
     """Weights that cannot be had or do not fit; the message says which file and what to do."""
 
 

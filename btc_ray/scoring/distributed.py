@@ -17,18 +17,20 @@ from ray.data import Dataset
 from ray.data.checkpoint import CheckpointConfig
 from ray.data.checkpoint.checkpoint_filter import CheckpointManager, IdColumnCheckpointManager
 
-from btc_ray.archive import storage
+from btc_ray import storage
 from btc_ray.archive.blocks import block_rows, write_blocks
-from btc_ray.block_source import batches, read_blocks
-from btc_ray.counting import Tally, new_counter, watched
+from btc_ray.errors import DeviceError
 from btc_ray.images.prepare import Preprocess
 from btc_ray.model.bundle import Bundle
-from btc_ray.model.engine import Choice, DeviceError, Engine, EngineError, choose, open_engine
-from btc_ray.pool import IO_ARGS, Pool, data_context
+from btc_ray.model.engines.choose import choose, open_engine
+from btc_ray.model.engines.engine import Choice, Engine, EngineError
 from btc_ray.progress import Progress, say
 from btc_ray.scoring.folder import RunFolder
 from btc_ray.scoring.local import default_batch_size
 from btc_ray.scoring.scorer import Predictor, Preparer, Scorer
+from btc_ray.workers.blocks import batches, read_blocks
+from btc_ray.workers.counting import Tally, new_counter, watched
+from btc_ray.workers.pool import IO_ARGS, Pool, data_context
 
 CALLS_A_GPU = 2  # batches under way
 BATCHES_A_CALL = 8  # only the first and the last have none beside them; 2,048 images of 224 px are 103 MB

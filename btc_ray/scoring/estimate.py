@@ -9,7 +9,8 @@ import pyarrow as pa
 from btc_ray.archive.entries import Entry
 from btc_ray.archive.manifest import SCHEMA
 from btc_ray.model.bundle import Bundle
-from btc_ray.model.engine import Choice, open_engine
+from btc_ray.model.engines.choose import open_engine
+from btc_ray.model.engines.engine import Choice
 from btc_ray.scoring.scorer import Scorer
 
 

@@ -10,13 +10,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from btc_ray.archive import storage
+from btc_ray import storage
+from btc_ray.errors import BtcRayError
 from btc_ray.scoring.folder import RunFolder
 
 ROWS_PER_FILE = 250_000  # about 25 to 50 MB: 100 to 200 bytes a row, most of it the incompressible sha256
 
 
-class IncompleteError(RuntimeError):
+class IncompleteError(BtcRayError, RuntimeError):
     """Rows of the manifest have no result."""
 
 

@@ -13,19 +13,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from btc_ray.archive import storage
+from btc_ray import storage
 from btc_ray.archive.manifest import ROWS_PER_PART
-from btc_ray.archive.tables import write_table
+from btc_ray.errors import RefusedError
+from btc_ray.storage.tables import write_table
 
 STATE = "run.json"
 REVIEW = ("review.html", "review.json", "worklist.parquet")  # what `btc-ray review` adds
 WORK = "_work"  # everything that is gone once the run is complete
-
-
-class RefusedError(ValueError):
-    """The run folder belongs to other inputs, another model or another preprocessing, or to another program."""
-
-    exit_code = 4
 
 
 class RunFolder:

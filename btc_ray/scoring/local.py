@@ -9,9 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from btc_ray.archive import storage
+from btc_ray import storage
 from btc_ray.model.bundle import Bundle
-from btc_ray.model.engine import Choice, open_engine
+from btc_ray.model.engines.choose import open_engine
+from btc_ray.model.engines.engine import Choice
 from btc_ray.progress import Progress
 from btc_ray.scoring.folder import RunFolder
 from btc_ray.scoring.scorer import Scorer

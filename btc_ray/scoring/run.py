@@ -12,20 +12,21 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from btc_ray import NOT_FOR_DIAGNOSIS
-from btc_ray.archive import storage
+from btc_ray import NOT_FOR_DIAGNOSIS, storage
 from btc_ray.archive.manifest import write_manifest
+from btc_ray.errors import RefusedError
 from btc_ray.model.bundle import Bundle, library_versions, read_bundle
-from btc_ray.model.engine import Choice, EngineError, choose
+from btc_ray.model.engines.choose import choose
+from btc_ray.model.engines.engine import Choice, EngineError
 from btc_ray.model.reference import thresholds_id
 from btc_ray.progress import Progress, say
 from btc_ray.scoring.finish import staged_ids, write_finished
-from btc_ray.scoring.folder import REVIEW, RefusedError, RunFolder, same_inputs
+from btc_ray.scoring.folder import REVIEW, RunFolder, same_inputs
 from btc_ray.scoring.table import scores_schema
 from btc_ray.settings import Score, to_dict
 
 if TYPE_CHECKING:
-    from btc_ray.pool import Pool
+    from btc_ray.workers.pool import Pool
 
 State = dict[str, Any]
 RaySession = Callable[[], AbstractContextManager[None]]
@@ -282,8 +283,8 @@ def _score_here(
 
 def _pool(settings: Score, state: State, bundle: Bundle) -> "tuple[Pool, Choice]":
     """The workers of the joined Ray, and what computes on one of them."""
-    from btc_ray.pool import Pool
     from btc_ray.scoring.distributed import choose_on_worker
+    from btc_ray.workers.pool import Pool
 
     on_cpus = settings.engine == "openvino" or state["fingerprint"].get("engine") == "openvino"
     pool = Pool.of_cluster(

@@ -14,7 +14,7 @@ from btc_ray.images.batch import pixels_of, prepare_batch
 from btc_ray.images.prepare import Preprocess
 from btc_ray.images.surround import surround
 from btc_ray.model.bundle import Bundle
-from btc_ray.model.engine import Engine
+from btc_ray.model.engines.engine import Engine
 from btc_ray.model.reference import decide
 from btc_ray.scoring.table import scores_schema
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from btc_ray.recipe import Recipe
+from btc_ray.settings.recipe import Recipe
 
 FLIPS = ((), (-1,), (-2,), (-1, -2))  # axes of (…, H, W): none, left-right, up-down, both
 ERASED_SIDE = (0.1, 0.35)  # of the picture's side

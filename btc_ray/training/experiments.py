@@ -19,23 +19,23 @@ import torch
 from ray import tune
 from torch import Tensor, nn
 
-from btc_ray.archive import storage
-from btc_ray.archive.tables import read_table, write_table
+from btc_ray import storage
 from btc_ray.dataset.labelled import LabelledImages
 from btc_ray.dataset.split import SPLITS
 from btc_ray.dataset.table import read_labelled
 from btc_ray.images.prepare import Preprocess
-from btc_ray.labelled_settings import Experiments
-from btc_ray.model.folding import FEATURES
+from btc_ray.model.engines.folding import FEATURES
 from btc_ray.model.weights import initial_network
-from btc_ray.pool import PoolError
 from btc_ray.progress import LINE_EVERY_S, duration, say
-from btc_ray.recipe import Recipe
+from btc_ray.settings import Experiments
+from btc_ray.settings.recipe import Recipe
+from btc_ray.storage.tables import read_table, write_table
 from btc_ray.training.features import backbone_id, frozen_features
 from btc_ray.training.grid import Experiment
 from btc_ray.training.learner import Learner
 from btc_ray.training.loop import Examples, evaluate, patience_is_over, steps_per_epoch, train_epoch
 from btc_ray.training.retrain import examples, labelled_images, moments
+from btc_ray.workers.pool import PoolError
 
 METHOD = 1  # raise it when the same recipe comes to learn otherwise: runs kept from before then stay aside
 CPUS_EACH = 0.9  # whole cores for all would leave none for what Ray runs beside them

@@ -17,15 +17,15 @@ from safetensors.torch import load as from_safetensors
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
-from btc_ray.archive import storage
+from btc_ray import storage
 from btc_ray.dataset.crops import Crops
 from btc_ray.images.batch import pixels_of
 from btc_ray.model.bundle import IMAGENET_MEAN, IMAGENET_STD
-from btc_ray.model.folded import folded_network
-from btc_ray.model.folding import FEATURES
-from btc_ray.pool import IO_ARGS, Pool, data_context
+from btc_ray.model.engines.folded import folded_network
+from btc_ray.model.engines.folding import FEATURES
 from btc_ray.progress import Progress, say
 from btc_ray.training.augment import FLIPS
+from btc_ray.workers.pool import IO_ARGS, Pool, data_context
 
 
 def frozen_features(

@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
+from btc_ray.errors import UserError
+
 SIGNIFICANT = 0.05
 
 
-class ChampionError(ValueError):
+class ChampionError(UserError):
     """A champion that a new model cannot be compared with."""
 
 

@@ -11,7 +11,8 @@ from typing import Any, get_type_hints
 
 import yaml
 
-from btc_ray.recipe import RECIPES, Recipe, RecipeError
+from btc_ray.errors import UserError
+from btc_ray.settings.recipe import RECIPES, Recipe, RecipeError
 
 REPORT_GRID: list[dict[str, Any]] = [
     {
@@ -37,7 +38,7 @@ _TYPES = get_type_hints(Recipe)
 _ALWAYS_SAID = ("optimizer", "learning_rate", "momentum", "label_smoothing", "schedule", "step_epochs", "step_factor")
 
 
-class GridError(ValueError):
+class GridError(UserError):
     """A grid that cannot be run; the message names the file and the setting."""
 
 

@@ -7,8 +7,9 @@ from typing import Any, Protocol
 
 import ray
 
-from btc_ray.pool import beside_driver
+from btc_ray.errors import UserError
 from btc_ray.progress import say
+from btc_ray.workers.pool import beside_driver
 
 
 @ray.remote
@@ -25,7 +26,7 @@ class Journal:
         return self._rows[position:]
 
 
-class MLflowMissingError(ValueError):
+class MLflowMissingError(UserError):
     """--mlflow without the library."""
 
 

@@ -12,7 +12,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from btc_ray.model.bundle import IMAGENET_MEAN, IMAGENET_STD
 from btc_ray.model.network import learn
-from btc_ray.recipe import Recipe
+from btc_ray.settings.recipe import Recipe
 from btc_ray.training.augment import Changes, apply, shrunk
 from btc_ray.training.batchnorm import with_global_batchnorm
 

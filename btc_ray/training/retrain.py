@@ -14,25 +14,25 @@ from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
-from btc_ray.archive import storage
-from btc_ray.archive.tables import read_table, to_bytes
+from btc_ray import storage
 from btc_ray.dataset.crops import Crops, labelled_crops
 from btc_ray.dataset.labelled import LabelledImages, kept_splits, load_labelled
 from btc_ray.dataset.table import read_labelled
 from btc_ray.images.prepare import Preprocess
 from btc_ray.images.surround import surround
-from btc_ray.labelled_settings import Retrain, Training
 from btc_ray.model.bundle import Bundle, read_bundle, read_weights, write_bundle
-from btc_ray.model.folding import FEATURES
+from btc_ray.model.engines.folding import FEATURES
+from btc_ray.model.int8.make import int8_form
 from btc_ray.model.weights import initial_network
 from btc_ray.progress import say
+from btc_ray.settings import Retrain, Training
+from btc_ray.storage.tables import read_table, to_bytes
 from btc_ray.training.augment import FLIPS
-from btc_ray.training.calibrate import cross_entropy, fit_temperature
-from btc_ray.training.decide import choose_thresholds, fit_reference
+from btc_ray.training.calibration import cross_entropy, fit_temperature
 from btc_ray.training.features import backbone_features, backbone_id, frozen_features
 from btc_ray.training.gate import ChampionError
-from btc_ray.training.int8 import int8_form
 from btc_ray.training.loop import Examples
+from btc_ray.training.thresholds import choose_thresholds, fit_reference
 from btc_ray.training.trainer import fit
 
 HEAD_PENALTY = 0.01  # C of the logistic regression that a head begins with

@@ -20,15 +20,15 @@ from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, Sc
 from ray.train.torch import TorchTrainer, get_device
 from torch import Tensor, nn
 
-from btc_ray.archive import storage
-from btc_ray.model.folding import FEATURES
+from btc_ray import storage
+from btc_ray.model.engines.folding import FEATURES
+from btc_ray.model.engines.torch_engine import choose_precision
 from btc_ray.model.network import build_network
-from btc_ray.model.torch_engine import choose_precision
-from btc_ray.pool import PoolError, wait_for_room
-from btc_ray.recipe import Recipe
+from btc_ray.settings.recipe import Recipe
 from btc_ray.training.journal import reading
 from btc_ray.training.learner import Learner
 from btc_ray.training.loop import Examples, evaluate, pack, patience_is_over, steps_per_epoch, train_epoch, unpack
+from btc_ray.workers.pool import PoolError, wait_for_room
 
 CHECKPOINT = "state.pt"
 TRIES = 3  # workers or nodes that may be lost in one run

@@ -5,7 +5,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from btc_ray.archive import storage
+from btc_ray import storage
 from btc_ray.archive.entries import ArchiveError, ReadError
 from btc_ray.archive.manifest import summarise, write_manifest
 from btc_ray.archive.reader import ByteReader
@@ -122,7 +122,7 @@ def test_an_archive_replaced_on_s3_is_noticed(filled: Bucket) -> None:
 
 
 def test_an_endpoint_that_does_not_answer_is_a_failed_row(filled: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("btc_ray.archive.retries.PATIENCE_S", 0.5)
+    monkeypatch.setattr("btc_ray.storage.retries.PATIENCE_S", 0.5)
     options = {**filled.options, "endpoint_url": "http://127.0.0.1:9"}
     with pytest.raises(ReadError, match="did not answer after several tries") as caught:
         ByteReader(options).read(uri=f"{filled.uri}/in/b.jpg", size=1)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from btc_ray.archive.entries import ArchiveError
 from btc_ray.archive.listing import list_inputs
 from btc_ray.archive.reader import ByteReader
+from btc_ray.storage import StorageError
 from tests.archive.samples import jpeg, listing, outcomes, rows, write
 
 
@@ -197,7 +198,7 @@ def test_inputs_without_any_image_are_refused_with_what_was_found(tmp_path: Path
         listing(tmp_path / "tables")
     with pytest.raises(ArchiveError, match="no input"):
         listing()
-    with pytest.raises(ArchiveError, match="empty path"):
+    with pytest.raises(StorageError, match="empty path"):
         listing("")
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from btc_ray.archive.tables import write_table
 from btc_ray.dataset.stored import mapped, some
+from btc_ray.storage.tables import write_table
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (100, 8, 8)).astype(np.uint8)
 THERE = np.array([row for row in range(100) if row % 7])

@@ -3,7 +3,7 @@
 import numpy as np
 
 from btc_ray.images.crop import Box, kaggle_crop, robust_crop
-from btc_ray.images.phantom import LABELS, make_phantom
+from btc_ray.phantoms.phantom import LABELS, make_phantom
 
 PHANTOMS = 400
 

@@ -12,8 +12,8 @@ from PIL import Image
 from btc_ray.images import prepare as room
 from btc_ray.images.crop import Box
 from btc_ray.images.decode import decode_shrunk
-from btc_ray.images.phantom import LABELS, make_phantom
 from btc_ray.images.prepare import LEAST_SIDE, Prepared, Preprocess, prepare
+from btc_ray.phantoms.phantom import LABELS, make_phantom
 from tests.images.test_crop import head
 from tests.images.test_decode import FILES, FRAMES, encoded
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from btc_ray.images.phantom import LABELS, make_phantom
 from btc_ray.images.prepare import Preprocess, prepare
 from btc_ray.images.surround import surround
+from btc_ray.phantoms.phantom import LABELS, make_phantom
 from tests.images.test_prepare import png
 
 

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from btc_ray.cli import main
 from btc_ray.images.decode import decode
 from btc_ray.model.weights import initial_network
-from btc_ray.review import probes
+from btc_ray.reports.audit import probes
 
 pytestmark = pytest.mark.ray
 

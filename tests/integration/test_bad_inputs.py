@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from btc_ray.images.phantom import make_phantom
+from btc_ray.phantoms.phantom import make_phantom
 from tests.scoring.runs import rows, score
 
 GREY = make_phantom("glioma", seed=7, size=(200, 200)).pixels

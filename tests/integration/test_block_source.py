@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from btc_ray.archive.blocks import write_blocks
-from btc_ray.archive.tables import write_table
+from btc_ray.storage.tables import write_table
 
 pytestmark = pytest.mark.ray
 
@@ -21,8 +21,8 @@ class Signing:
 
 
 def test_a_worker_reads_the_blocks_that_it_works_on(tmp_path: Path, ray_here: None) -> None:
-    from btc_ray.block_source import read_blocks
-    from btc_ray.pool import Pool, data_context
+    from btc_ray.workers.blocks import read_blocks
+    from btc_ray.workers.pool import Pool, data_context
 
     write_table(str(tmp_path / "manifest.parquet"), pa.table({"row_id": range(100)}))
     assert write_blocks([str(tmp_path / "manifest.parquet")], str(tmp_path / "blocks"), rows_each=10) == 10
@@ -37,7 +37,7 @@ def test_a_worker_reads_the_blocks_that_it_works_on(tmp_path: Path, ray_here: No
 
 
 def test_batches_are_slices_of_a_block_in_order() -> None:
-    from btc_ray.block_source import batches
+    from btc_ray.workers.blocks import batches
 
     found = [batch["row_id"].to_pylist() for batch in batches(pa.table({"row_id": range(10)}), 4)]
     assert found == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]

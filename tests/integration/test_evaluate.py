@@ -121,7 +121,7 @@ def test_the_same_command_again_scores_nothing_and_gives_the_same_numbers(
 def test_images_of_another_hospital_are_all_counted_whatever_the_split(
     bundles: dict[str, Path], tmp_path: Path, ray_here: None
 ) -> None:
-    from btc_ray.images.phantom import write_phantoms
+    from btc_ray.phantoms.phantom import write_phantoms
 
     write_phantoms(tmp_path / "there", per_class=3, seed=9, splits=("all",), size=(128, 128))
     shutil.rmtree(tmp_path / "there" / "all" / "pituitary")

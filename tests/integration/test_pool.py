@@ -11,7 +11,7 @@ pytestmark = pytest.mark.ray
 def test_a_busy_cluster_says_so_and_is_waited_for(ray_here: None, capsys: pytest.CaptureFixture[str]) -> None:
     import ray
 
-    from btc_ray.pool import wait_for_room
+    from btc_ray.workers.pool import wait_for_room
 
     @ray.remote(num_cpus=2)
     class Other:
@@ -35,7 +35,7 @@ def test_a_busy_cluster_says_so_and_is_waited_for(ray_here: None, capsys: pytest
 
 
 def test_what_a_single_machine_does_not_offer_is_refused_at_once(ray_here: None) -> None:
-    from btc_ray.pool import Pool, PoolError, wait_for_room
+    from btc_ray.workers.pool import Pool, PoolError, wait_for_room
 
     with pytest.raises(PoolError, match="offers 0 GPUs for work, 1 are needed"):
         wait_for_room({"GPU": 1})

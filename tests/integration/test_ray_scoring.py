@@ -151,7 +151,7 @@ def test_retrying_on_ray_scores_what_failed(model: Path, phantoms: Path, tmp_pat
 @pytest.fixture
 def two_stages(monkeypatch: pytest.MonkeyPatch) -> None:
     """The two stages of the GPU path, with the model on a CPU."""
-    from btc_ray.pool import Pool
+    from btc_ray.workers.pool import Pool
 
     pool = Pool(cpus=2, gpus=1, gpus_each=0)
     monkeypatch.setattr(Pool, "of_cluster", classmethod(lambda cls, **named: pool))
@@ -181,10 +181,12 @@ def test_a_gpu_that_fails_costs_its_worker_and_no_row(
     """A worker whose GPU has failed dies, so that Ray starts another; where that is no better, the run ends and can be continued."""
     import ray.cloudpickle
 
-    from btc_ray import pool
-    from btc_ray.model.engine import DeviceError, Engine, open_engine
+    from btc_ray.errors import DeviceError
+    from btc_ray.model.engines.choose import open_engine
+    from btc_ray.model.engines.engine import Engine
     from btc_ray.model.reference import Answers
     from btc_ray.scoring import distributed
+    from btc_ray.workers import pool
 
     failures = tmp_path / "failures"
 

@@ -15,8 +15,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from btc_ray.archive import retries, storage
+from btc_ray import storage
 from btc_ray.cli import main
+from btc_ray.storage import retries
 from tests.archive.samples import tar_bytes
 from tests.conftest import Bucket
 from tests.integration.faulty_store import FaultyStore, faulty_store
@@ -26,7 +27,7 @@ from tests.scoring.runs import rows, score
 TWO_COMMANDS = """
 import sys
 from btc_ray.cli import main
-from btc_ray.cluster import joined
+from btc_ray.workers.session import joined
 place = sys.argv.index("then")
 with joined("local", debug=True):
     codes = [main(sys.argv[1:place]), main(sys.argv[place + 1 :])]
@@ -88,7 +89,7 @@ def _put(remote: Bucket, key: str, folder: Path) -> str:
 def _table(remote: Bucket, run: str) -> pd.DataFrame:
     import pyarrow as pa
 
-    from btc_ray.archive.tables import read_table
+    from btc_ray.storage.tables import read_table
 
     parts = [read_table(uri, remote.options) for uri in storage.list_files(f"{run}/scores", ".parquet", remote.options)]
     return pa.concat_tables(parts).to_pandas().sort_values("row_id", ignore_index=True)

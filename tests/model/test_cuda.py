@@ -9,8 +9,9 @@ import torch
 
 from btc_ray.images.prepare import Preprocess
 from btc_ray.model.bundle import read_bundle
-from btc_ray.model.engine import Engine, Precision, choose, open_engine
-from btc_ray.model.torch_engine import TorchEngine
+from btc_ray.model.engines.choose import Precision, choose, open_engine
+from btc_ray.model.engines.engine import Engine
+from btc_ray.model.engines.torch_engine import TorchEngine
 from tests.scoring.runs import rows, score
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU that CUDA knows")

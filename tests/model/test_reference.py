@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import mahalanobis
 
-from btc_ray.images.phantom import make_phantom
 from btc_ray.model.bundle import BundleError, read_arrays, read_bundle, read_reference
-from btc_ray.model.engine import choose, open_engine
+from btc_ray.model.engines.choose import choose, open_engine
 from btc_ray.model.reference import Reference, decide, energy, thresholds_id
-from btc_ray.training.decide import choose_thresholds, fit_reference, risk_coverage
+from btc_ray.phantoms.phantom import make_phantom
+from btc_ray.training.thresholds import choose_thresholds, fit_reference, risk_coverage
 
 THRESHOLDS = {"accept_distance": 20.0, "reject_distance": 30.0, "accept_confidence": 0.8, "reference_id": "0" * 16}
 

@@ -10,7 +10,7 @@ import pytest
 
 from btc_ray import NOT_FOR_DIAGNOSIS
 from btc_ray.model.bundle import read_bundle
-from btc_ray.model.engine import choose
+from btc_ray.model.engines.choose import choose
 from btc_ray.scoring import finish, local
 from btc_ray.scoring.table import scores_schema
 from tests.scoring.runs import rows, score, state

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
+from btc_ray.errors import DeviceError
 from btc_ray.images.batch import prepare_batch
-from btc_ray.images.phantom import make_phantom
 from btc_ray.images.prepare import Preprocess
 from btc_ray.model.bundle import Bundle, read_bundle
-from btc_ray.model.engine import DeviceError
 from btc_ray.model.reference import Answers
+from btc_ray.phantoms.phantom import make_phantom
 from btc_ray.scoring.scorer import Predictor
 
 

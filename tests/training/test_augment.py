@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from btc_ray.recipe import RECIPES, Recipe
+from btc_ray.settings.recipe import RECIPES, Recipe
 from btc_ray.training.augment import FLIPS, Changes, apply, draw, shrunk
 
 PLAIN = RECIPES["all"].changed(rotate=0.0, scale=0.0, shift=0.0, intensity=0.0, erase=0.0, flips=False)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from btc_ray.recipe import RECIPES, Recipe
+from btc_ray.settings.recipe import RECIPES, Recipe
 from btc_ray.training.experiments import run_file, train_head
 from btc_ray.training.grid import REPORT_GRID, GridError, expand, read_grid
 from btc_ray.training.loop import Examples

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from btc_ray.labelled_settings import Retrain
+from btc_ray.commands.retrain import CHAMPION_STAYS, _gate
 from btc_ray.model.bundle import read_bundle
-from btc_ray.retraining import CHAMPION_STAYS, _gate
-from btc_ray.review.metrics import compare
+from btc_ray.reports.shared.metrics import compare
+from btc_ray.settings import Retrain
 from btc_ray.training.gate import decide
 from btc_ray.training.retrain import Trained
 

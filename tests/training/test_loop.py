@@ -17,7 +17,7 @@ from torch import nn
 
 from btc_ray.model.bundle import IMAGENET_MEAN, IMAGENET_STD
 from btc_ray.model.network import build_network
-from btc_ray.recipe import RECIPES, Recipe
+from btc_ray.settings.recipe import RECIPES, Recipe
 from btc_ray.training.augment import FLIPS
 from btc_ray.training.features import _FeatureActor
 from btc_ray.training.learner import Learner, make_optimizer

@@ -1,0 +1,147 @@
+"""`btc-ray audit`: labelled images are looked at from all sides; out come a page, numbers and tables that say what they are worth."""
+
+import json
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from btc_ray import NOT_FOR_DIAGNOSIS, settings, storage
+from btc_ray.archive.reader import ByteReader
+from btc_ray.commands.audit.inputs import Inputs, gather, read_backbone
+from btc_ray.commands.audit.measures import ask_bundle, doubt_labels, estimate_planes, probe
+from btc_ray.dataset.table import fingerprint, read_labelled
+from btc_ray.errors import COMPLETE
+from btc_ray.model.bundle import library_versions, read_bundle
+from btc_ray.progress import say
+from btc_ray.storage.outputs import check_output
+from btc_ray.storage.tables import write_table
+from btc_ray.workers.session import ray_session
+
+if TYPE_CHECKING:
+    from btc_ray.reports.audit.record import Found
+
+PAGE, RECORD, GROUPS, IMAGES = "audit.html", "audit.json", "groups.parquet", "images.parquet"
+OURS = (PAGE, RECORD, GROUPS, IMAGES, ".*")
+
+
+def audit(chosen: settings.Audit) -> int:
+    """Audit; writes audit.html, audit.json, groups.parquet and images.parquet.
+
+    Raises LabelledDataError, WeightsError, BundleError and DeviceError for unusable arguments, OutputError where the output holds
+    something else.
+    """
+    began = time.monotonic()
+    options = chosen.storage()
+    check_output(chosen.output, options, ours=OURS)
+    bundle = None if chosen.model is None else read_bundle(chosen.model, options)
+    backbone = read_backbone(chosen)
+    table = read_labelled(chosen.data, options, least_classes=1)
+    with ray_session(chosen)():
+        work = gather(chosen, table, backbone, bundle)
+    record, found = _record(work)
+    record["seconds"] = round(time.monotonic() - began, 1)
+    _write(work, record, found)
+    _print(record, chosen.output)
+    return COMPLETE
+
+
+def _record(work: Inputs) -> "tuple[dict[str, Any], Found]":
+    """What audit.json holds, and what its tables are made from."""
+    from btc_ray.reports.audit.conclusion import verdict
+    from btc_ray.reports.audit.record import Found, describe_images, images_table
+
+    say("Estimating viewing planes …")
+    planes, plane_record = estimate_planes(work)
+    doubts, label_record = doubt_labels(work)
+    probes = probe(work)
+    masking = ask_bundle(work)
+    found = Found(
+        labelled=work.table,
+        outcomes=work.outcomes,
+        properties=work.properties.table,
+        copies=work.copies,
+        readable=work.readable,
+        planes=planes,
+        doubts=doubts,
+    )
+    images = images_table(found)
+    parts = describe_images(images, work.copies)
+    parts["planes"] |= plane_record
+    if doubts is not None:
+        conflicting = np.array(images["conflicting_label"].to_pylist(), bool)[work.readable]
+        label_record["conflicting"] = int(conflicting.sum())
+        label_record["conflicting_suspected"] = int((conflicting & (doubts.suspected >= 0)).sum())
+    record: dict[str, Any] = {
+        "kind": "audit",
+        "notice": NOT_FOR_DIAGNOSIS,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "data": {
+            "source": storage.redact(work.chosen.data),
+            "fingerprint": fingerprint(work.table),
+            "images": len(work.table),
+            "readable": len(work.readable),
+            "named_groups": len(work.table) - work.table["group"].null_count,
+        },
+        **parts,
+        "probes": probes,
+        "labels": label_record,
+        "masking": masking,
+        "versions": library_versions(),
+        "settings": settings.to_dict(work.chosen) | {"data": storage.redact(work.chosen.data)},
+    }
+    record["counts"] = _counts(record)
+    record = {"verdict": verdict(record)} | record
+    return record, found
+
+
+def _counts(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The numbers that scripts ask for, in one place."""
+    copies = record["copies"]
+    names = (
+        "test_images", "training_images", "test_images_with_copy_in_training", "images_with_a_copy", "groups",
+        "groups_with_conflicting_labels", "images_with_conflicting_labels",
+    )  # fmt: skip
+    return {
+        "images": record["data"]["images"],
+        "unreadable": record["data"]["images"] - record["data"]["readable"],
+        **{name: copies[name] for name in names},
+        "doubtful_crops": record["crops"]["doubtful"],
+        "suspected_labels": record["labels"].get("suspected"),
+    }
+
+
+def _write(work: Inputs, record: Mapping[str, Any], found: "Found") -> None:
+    """The files of an audit; the page, which tells of all others, comes last."""
+    from btc_ray.reports.audit.page import write_audit
+    from btc_ray.reports.audit.record import groups_table, images_table
+
+    say("Writing the page …")
+    output, options = work.chosen.output, work.chosen.storage()
+    storage.remove_tree(storage.join(output, PAGE), options)  # it told of what was found before
+    images = images_table(found)
+    write_table(storage.join(output, IMAGES), images, options)
+    write_table(storage.join(output, GROUPS), groups_table(images), options)
+    text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    storage.write_bytes(storage.join(output, RECORD), text.encode("utf-8", "replace"), options)
+    reader, place = ByteReader(options), {int(row): number for number, row in enumerate(work.readable)}
+    page = write_audit(
+        record,
+        images,
+        crop_of=lambda row: work.crops.pixels[place[row]],
+        read_image=lambda row: reader.read(work.table.slice(row["row_id"], 1).to_pylist()[0]),
+        shown=work.chosen.shown,
+    )
+    storage.write_bytes(storage.join(output, PAGE), page.encode(), options)
+
+
+def _print(record: Mapping[str, Any], output: str) -> None:
+    """The verdict and where the rest is, on stdout."""
+    print(record["verdict"]["headline"])
+    for title, key in (("cannot mean", "cannot"), ("can mean", "can"), ("also", "notes")):
+        for sentence in record["verdict"][key]:
+            print(f"  {title + ':':<12} {sentence}")
+    for name, file in (("page", PAGE), ("numbers", RECORD), ("images", IMAGES), ("groups", GROUPS)):
+        print(f"{name:<12} {storage.join(output, file)}")

@@ -1,0 +1,136 @@
+"""`btc-ray info --compare RUN1 RUN2`: the two run folders opened, their differences printed; neither torch nor Ray is loaded."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.dataset as pads
+
+from btc_ray import NOT_FOR_DIAGNOSIS, settings, storage
+from btc_ray.reports.comparison.comparison import CompareError, Comparison, CrossTable, changes, compare
+
+ORDINALS = ("first", "second")
+
+
+def compare_runs(chosen: settings.Info) -> int:
+    """Print what changed between the two runs of `chosen.compare`. Raises CompareError where one is no complete run."""
+    assert chosen.compare is not None
+    options = chosen.storage()
+    runs = [_read_run(uri, options) for uri in chosen.compare]
+    try:
+        found = compare(*(_scores(uri, options) for uri in chosen.compare))
+    except pa.ArrowInvalid as error:
+        raise CompareError(f"the scores of {' or '.join(map(storage.redact, chosen.compare))} are damaged: {error}") from error
+    found = _redacted(found)
+    facts = [_facts(uri, run) for uri, run in zip(chosen.compare, runs, strict=True)]
+    if chosen.json:
+        record = {"kind": "comparison", "notice": NOT_FOR_DIAGNOSIS, **dict(zip(ORDINALS, facts, strict=True)), **asdict(found)}
+        print(json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False))
+    else:
+        print("\n".join(_page(facts, found)))
+    return 0
+
+
+def _redacted(found: Comparison) -> Comparison:
+    """Without the credentials that some URIs of images carry."""
+    surest = tuple(replace(row, uri=(storage.redact(row.uri[0]), storage.redact(row.uri[1]))) for row in found.surest)
+    return replace(found, surest=surest, folders={storage.redact(folder): rows for folder, rows in found.folders.items()})
+
+
+def _read_run(uri: str, options: Mapping[str, str]) -> dict[str, Any]:
+    """`run.json` of a complete run."""
+    name = storage.redact(uri)
+    if not storage.exists(storage.join(uri, "run.json"), options):
+        raise CompareError(f"{name} is not a run folder (no run.json): --compare takes two folders made by `btc-ray score`.")
+    try:
+        run = json.loads(storage.read_bytes(storage.join(uri, "run.json"), options))
+    except ValueError as error:
+        raise CompareError(f"run.json of {name} is damaged ({error}).") from error
+    if not isinstance(run, dict) or run.get("kind") != "score":
+        raise CompareError(f"{name} is not the run folder of a scoring job.")
+    if not run["complete"]:
+        raise CompareError(f"{name} is not complete: run the command it was begun with again, then compare.")
+    return run
+
+
+def _scores(uri: str, options: Mapping[str, str]) -> pads.Dataset:
+    parts = storage.list_files(storage.join(uri, "scores"), ".parquet", options)
+    if not parts:
+        raise CompareError(f"{storage.redact(uri)} has no scores to compare.")
+    opened = [storage.arrow_filesystem(part, options) for part in parts]
+    return pads.dataset([path for _, path in opened], filesystem=opened[0][0], format="parquet")
+
+
+def _facts(uri: str, run: Mapping[str, Any]) -> dict[str, Any]:
+    """What computed a run. Runs of before there was a choice have neither engine nor flips."""
+    fingerprint = {"engine": "torch", "test_time_flips": False} | run["fingerprint"]
+    names = ("model_id", "preprocess_id", "engine", "precision", "test_time_flips")
+    return {"run": storage.redact(uri), **{name: fingerprint[name] for name in names}, "finished": run.get("finished")}
+
+
+# --- the text ------------------------------------------------------------------------------------------------------------------------
+
+
+def _page(facts: Sequence[Mapping[str, Any]], found: Comparison) -> list[str]:
+    by = "uri" if found.matched_by == "uri" else "content_sha256, as the runs share no uri: the images were moved or renamed"
+    named = [["", *ORDINALS]] + [[name, *(_word(run[name]) for run in facts)] for name in facts[0]]
+    counts = [
+        ["rows in both", found.in_both],
+        ["only in the first", found.only_in_first],
+        ["only in the second", found.only_in_second],
+    ]
+    lines = [*_aligned(named, right=False), "", f"Rows, matched by {by}", *_aligned(counts)]
+    lines += ["", _changed("Status", found.status), *_arrows(found.status)]
+    if found.decision is not None:
+        lines += ["", _changed("Decision", found.decision), *_arrows(found.decision)]
+    lines += ["", f"{_changed('Label', found.label)}: first run down, second run across, rows that are ok in both"]
+    lines += _aligned([["", *found.label], *([was, *line.values()] for was, line in found.label.items())])
+    differences = [[name, _number(apart.mean), _number(apart.largest)] for name, apart in found.differences.items()]
+    lines += ["", "Absolute differences, rows that are ok in both", *_aligned([["", "mean", "largest"], *differences])]
+    if found.one_sided:
+        lines += ["", f"Not compared, columns of one run only: {', '.join(found.one_sided)}"]
+    if found.surest:
+        lines += ["", "Changed labels, the surest first"]
+        lines += _aligned(
+            [
+                [" → ".join(row.label), " → ".join(f"{sure:.4f}" for sure in row.confidence), " → ".join(dict.fromkeys(row.uri))]
+                for row in found.surest
+            ],
+            right=False,
+        )
+        lines += ["", f"Changed labels by folder, {len(found.folders):,} of {found.folders_changed:,} folders"]
+        lines += [f"  {rows:>9,}  {folder}" for folder, rows in found.folders.items()]
+    return lines
+
+
+def _changed(what: str, table: CrossTable) -> str:
+    rows, changed = sum(sum(line.values()) for line in table.values()), sum(rows for _, _, rows in changes(table))
+    return f"{what}: {changed:,} of {rows:,} changed"
+
+
+def _arrows(table: CrossTable) -> list[str]:
+    return _aligned([[f"{was} → {now}", rows] for was, now, rows in changes(table)])
+
+
+def _aligned(rows: Sequence[Sequence[Any]], *, right: bool = True) -> list[str]:
+    """Columns of equal width; the first to the left, the others to the right, or all to the left."""
+    texts = [[f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
+    return [
+        "  "
+        + "  ".join(
+            cell.rjust(width) if right and place else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in texts
+    ]
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.6f}"
+
+
+def _word(value: Any) -> str:
+    return {True: "yes", False: "no", None: "unknown"}.get(value, str(value))

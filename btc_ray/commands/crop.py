@@ -1,0 +1,53 @@
+"""`btc-ray crop`: an archive's crops as a table, and a sheet of the most doubtful ones."""
+
+from btc_ray import settings, storage
+from btc_ray.errors import COMPLETE
+from btc_ray.progress import say
+from btc_ray.storage.outputs import check_output
+from btc_ray.workers.session import ray_session
+
+
+def crop(chosen: settings.Crop) -> int:
+    """Crop an archive into Parquet, then draw the crops that a person should look at first."""
+    from btc_ray.archive.manifest import write_manifest
+    from btc_ray.dataset.crops import crop_in_parallel
+    from btc_ray.images.prepare import Preprocess
+
+    options = chosen.storage()
+    manifest, crops = storage.join(chosen.output, "manifest"), storage.join(chosen.output, "crops")
+    check_output(chosen.output, options)
+    preprocess = Preprocess(crop=chosen.crop, size=chosen.size)
+    summary = write_manifest(
+        chosen.input, manifest, skipped_uri=storage.join(chosen.output, "skipped.parquet"), storage_options=options
+    )
+    say(f"{summary.rows:,} images to crop, {sum(tally.count for tally in summary.skipped.values()):,} other files skipped.")
+    with ray_session(chosen)():
+        crop_in_parallel(manifest, crops, preprocess=preprocess, storage_options=options)
+    _draw_doubtful(chosen, crops)
+    print(f"crops        {crops}")
+    print(f"doubtful     {storage.join(chosen.output, 'doubtful.png')}")
+    return COMPLETE
+
+
+def _draw_doubtful(chosen: settings.Crop, crops: str) -> None:
+    """doubtful.png: the crops with the highest `doubt`, as they come out."""
+    import cv2
+    import pyarrow.compute as pc
+    import pyarrow.dataset as pads
+
+    from btc_ray.images.batch import pixels_of
+    from btc_ray.reports.shared.figures import contact_sheet
+
+    filesystem, path = storage.arrow_filesystem(crops, chosen.storage())
+    table = pads.dataset(path, filesystem=filesystem, format="parquet")
+    doubts = table.to_table(columns=["row_id", "doubt"], filter=pads.field("status") == "ok")
+    worst = doubts.take(
+        pc.select_k_unstable(doubts, min(chosen.doubtful, len(doubts)), [("doubt", "descending"), ("row_id", "ascending")])
+    )
+    shown = table.to_table(
+        columns=["uri", "doubt", "crop_status", "pixels"], filter=pads.field("row_id").isin(worst["row_id"].combine_chunks())
+    )
+    shown = shown.sort_by([("doubt", "descending"), ("uri", "ascending")])
+    captions = [f"{row['doubt']:.2f} {row['uri'].rpartition('/')[2]}" for row in shown.select(["uri", "doubt"]).to_pylist()]
+    sheet = contact_sheet(list(pixels_of(shown)), captions) if captions else contact_sheet([], [])
+    storage.write_bytes(storage.join(chosen.output, "doubtful.png"), cv2.imencode(".png", sheet)[1].tobytes(), chosen.storage())

@@ -1,0 +1,243 @@
+"""`btc-ray evaluate`: score labelled images as at night, lay the scores beside the labels, and say what the numbers are worth."""
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from btc_ray import NOT_FOR_DIAGNOSIS, settings, storage
+from btc_ray.archive.reader import ByteReader
+from btc_ray.dataset.table import fingerprint, read_labelled
+from btc_ray.errors import COMPLETE, TOO_MANY_BAD, UserError
+from btc_ray.model.bundle import Bundle, library_versions, read_bundle
+from btc_ray.progress import say
+from btc_ray.storage.outputs import check_output
+from btc_ray.storage.tables import read_table, write_table
+from btc_ray.workers.session import available_cpus, ray_session
+
+if TYPE_CHECKING:
+    from btc_ray.reports.evaluation.sets import Truth
+    from btc_ray.scoring.folder import RunFolder
+
+PAGE, RECORD, ERRORS, INPUTS = "evaluation.html", "evaluation.json", "errors.parquet", "inputs"
+OURS = (PAGE, RECORD, ERRORS, INPUTS, "figures", "run", "run-*", ".*")
+
+
+class EvaluationError(UserError):
+    """Bundles and labelled images that do not fit together."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Model:
+    """A bundle to measure."""
+
+    name: str
+    uri: str
+    bundle: Bundle
+    split: pa.Table | None  # split.parquet, where the bundle has one
+    run: str  # the name of its run folder in the output
+
+
+def evaluate(chosen: settings.Evaluate) -> int:
+    """Evaluate; 3 where more images of a run are not ok than `score` allows by default.
+
+    Raises BundleError, LabelledDataError and EvaluationError for unusable arguments, OutputError and RefusedError where the output
+    holds something else.
+    """
+    from btc_ray.reports.evaluation.record import assess, no_scores, verdict
+    from btc_ray.reports.evaluation.sets import choose_sets, recall
+    from btc_ray.reports.shared.metrics import DEFINITIONS
+
+    options = chosen.storage()
+    check_output(chosen.output, options, ours=OURS)
+    models = _models(chosen)
+    table = read_labelled(chosen.data, options)
+    for model in models:
+        if not set(model.bundle.classes) & set(table["label"].to_pylist()):
+            raise EvaluationError(
+                f"{chosen.data} has no image of a class that {model.uri} knows ({', '.join(model.bundle.classes)}). Name its folders so."
+            )
+    records, errors, folders, worst = [], [], {}, 0.0
+    given = [storage.redact(model.uri) for model in models]
+    with ray_session(chosen)():
+        truth = _truth(chosen, table)
+        for model in models:
+            memory = None if model.split is None else recall(truth, model.split)
+            sets, missing = choose_sets(
+                truth, memory, model.bundle.data.get("split"), data=storage.redact(chosen.data), models=given
+            )
+            wanted = np.any([one.rows for one in sets], axis=0) if sets else np.zeros(len(table), bool)
+            scores = no_scores(model.bundle)
+            if wanted.any():
+                folders[model.name], bad = _score(chosen, model, table.filter(pa.array(wanted)))
+                scores, worst = pa.Table.from_batches(folders[model.name].score_batches()), max(worst, bad)
+            say(f"Measuring {model.name} …")
+            record, wrong = assess(truth, sets, missing, scores, model.bundle, name=model.name, memory=memory)
+            where = {"bundle": storage.redact(model.uri), "run": model.run if wanted.any() else None}
+            records.append(record | where)
+            errors.append(wrong)
+    record = {
+        "kind": "evaluation",
+        "notice": NOT_FOR_DIAGNOSIS,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "verdict": verdict(records),
+        "data": _data(chosen, table, truth),
+        "models": records,
+        "definitions": DEFINITIONS,
+        "versions": library_versions(),
+        "settings": settings.to_dict(chosen) | {"data": storage.redact(chosen.data), "model": given},
+    }
+    record["facts"] = _facts(record)
+    _write(chosen.output, record, pa.concat_tables(errors), folders, options)
+    _print(record, chosen.output)
+    return TOO_MANY_BAD if worst > settings.Score.max_bad_fraction else COMPLETE
+
+
+def _models(chosen: settings.Evaluate) -> list[_Model]:
+    """The bundles, each by the shortest end of its path that tells it from the others."""
+    options = chosen.storage()
+    uris = [uri.rstrip("/") for uri in chosen.model]
+    parts = [storage.redact(storage.absolute(uri)).split("/") for uri in uris]
+    deep = next((depth for depth in range(1, 5) if len({tuple(part[-depth:]) for part in parts}) == len(parts)), 1)
+    names = ["/".join(part[-deep:]) for part in parts]
+    models = []
+    for number, (uri, name) in enumerate(zip(uris, names, strict=True), start=1):
+        bundle = read_bundle(uri, options)
+        split_uri = storage.join(uri, "split.parquet")
+        split = None
+        if storage.exists(split_uri, options):
+            split = read_table(split_uri, options)
+            if lacking := {"uri", "content_sha256", "split", "group"} - set(split.column_names):
+                raise EvaluationError(f"{split_uri} has no column {' and '.join(sorted(lacking))}; train the bundle again.")
+        name = f"{name} ({number})" if names.count(name) > 1 else name
+        models.append(_Model(name=name, uri=uri, bundle=bundle, split=split, run="run" if len(uris) == 1 else f"run-{number}"))
+    return models
+
+
+def _truth(chosen: settings.Evaluate, table: pa.Table) -> "Truth":
+    """Labels, groups and hashes of all rows of `table`; a file that could not be read is a group of its own."""
+    from btc_ray.dataset.copies import contradicting, join_groups
+    from btc_ray.dataset.crops import labelled_crops
+    from btc_ray.dataset.labelled import COMPARED, copy_groups
+    from btc_ray.reports.evaluation.sets import Truth
+
+    cache, options = chosen.cache_uri(), chosen.storage()
+    copies = copy_groups(table, cache=cache, storage_options=options)
+    crops = labelled_crops(table, preprocess=COMPARED, cache=cache, storage_options=options).rows
+    contents = np.full(len(table), None, object)
+    contents[np.searchsorted(table["row_id"].to_numpy(), crops["row_id"].to_numpy())] = crops["content_sha256"].to_pylist()
+    labels = table["label"].to_pylist()
+    return Truth(
+        uri=np.array(table["uri"].to_pylist(), object),
+        label=np.array(labels, object),
+        content_sha256=contents,
+        group=join_groups(copies, table["group"].to_pylist()),
+        published_test=np.array([split == "test" for split in table["split"].to_pylist()], bool),
+        contradicting=contradicting(copies, np.array(labels)),
+    )
+
+
+def _score(chosen: settings.Evaluate, model: _Model, rows: pa.Table) -> tuple["RunFolder", float]:
+    """`btc-ray score` of these rows; its folder, and the share that is not ok."""
+    from btc_ray.scoring.folder import RunFolder
+    from btc_ray.scoring.run import bad_fraction
+    from btc_ray.scoring.run import score as run
+
+    # The list is named by what it holds: other images, or changed ones, are other inputs, which a begun run refuses.
+    text = repr(rows.select(["uri", "size", "modified"]).to_pylist())
+    name = f"{hashlib.sha256(text.encode('utf-8', 'surrogateescape')).hexdigest()[:16]}.parquet"
+    inputs = storage.join(storage.absolute(chosen.output), INPUTS, name)
+    write_table(inputs, pa.table({"uri": pc.unique(rows["uri"])}), chosen.storage())
+    say(f"Scoring {len(rows):,} images with {model.name} …")
+    job = settings.Score(
+        model=model.uri,
+        input=(inputs,),
+        output=storage.join(chosen.output, model.run),
+        address=chosen.address or os.environ.get("RAY_ADDRESS") or None,
+        cpus=chosen.cpus,
+        engine=chosen.engine,
+        device=chosen.device,
+        precision=chosen.precision,
+        storage_options=chosen.storage_options,
+        debug=chosen.debug,
+    )
+    state = run(job, cpus=chosen.cpus or available_cpus(), ray_session=ray_session(chosen))
+    return RunFolder(job.output, chosen.storage()), bad_fraction(state)
+
+
+def _data(chosen: settings.Evaluate, table: pa.Table, truth: "Truth") -> dict[str, Any]:
+    """What is in the labelled data."""
+    groups, sizes = np.unique(truth.group, return_counts=True)
+    return {
+        "source": storage.redact(chosen.data),
+        "fingerprint": fingerprint(table),
+        "images": len(table),
+        "readable": int(truth.readable().sum()),
+        "classes": dict(sorted(Counter(truth.label.tolist()).items())),
+        "published_test": int(truth.published_test.sum()),
+        "groups": len(groups),
+        "in_groups_of_several": int(sizes[sizes > 1].sum()),
+        "contradicting_labels": int(truth.contradicting.sum()),
+    }
+
+
+def _facts(record: Mapping[str, Any]) -> dict[str, str]:
+    """The facts of the evaluation as the page shows them."""
+    data = record["data"]
+    return {
+        "When": record["created"],
+        "Data": data["source"],
+        "Data fingerprint": data["fingerprint"],
+        "Images": f"{data['images']:,}, of which {data['images'] - data['readable']:,} cannot be read",
+        "Classes": ", ".join(f"{count:,} {name}" for name, count in data["classes"].items()),
+        "Published test images": f"{data['published_test']:,}",
+        "Groups": f"{data['groups']:,}; {data['in_groups_of_several']:,} images share theirs with another",
+        "Contradicting labels": f"{data['contradicting_labels']:,} images have a copy with another label",
+    }
+
+
+def _write(
+    output: str, record: Mapping[str, Any], errors: pa.Table, folders: Mapping[str, "RunFolder"], options: Mapping[str, str]
+) -> None:
+    """The files of an evaluation; the page, which tells of all others, comes last."""
+    from btc_ray.reports.evaluation.page import evaluation_figures, write_evaluation
+
+    say("Writing the page …")
+    storage.remove_tree(storage.join(output, PAGE), options)  # it told of the numbers before
+    storage.remove_tree(storage.join(output, "figures"), options)
+    write_table(storage.join(output, ERRORS), errors, options)
+    for name, picture in evaluation_figures(record).items():
+        storage.write_bytes(storage.join(output, "figures", name), picture, options)
+    text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    storage.write_bytes(storage.join(output, RECORD), text.encode("utf-8", "replace"), options)
+    reader = ByteReader(options)
+    readers = {
+        name: lambda row, folder=folder: reader.read(folder.manifest_row(row["row_id"])) for name, folder in folders.items()
+    }
+    page = write_evaluation(record, errors.to_pylist(), readers)
+    storage.write_bytes(storage.join(output, PAGE), page.encode(), options)
+
+
+def _print(record: Mapping[str, Any], output: str) -> None:
+    """The numbers and where the rest is, on stdout."""
+    for model in record["models"]:
+        print(f"{model['name']} (model_id {model['model_id']})")
+        for one in model["sets"]:
+            found, images = one["metrics"]["accuracy"], one["metrics"]["images"]
+            value = "–" if found["value"] is None else f"{found['value']:.4f}"
+            interval = "" if found["low"] is None else f" ({found['low']:.4f} to {found['high']:.4f})"
+            print(f"  {one['title']}: accuracy {value}{interval}, {images:,} images; {'; '.join(one['remarks'])}")
+        for gap in model["missing"]:
+            print(f"  {gap['title']}: not to be had: {gap['reason']}")
+    print(record["verdict"]["headline"])
+    print(record["verdict"]["text"])
+    print(f"page         {storage.join(output, PAGE)}")
+    print(f"numbers      {storage.join(output, RECORD)}")

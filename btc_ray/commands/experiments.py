@@ -1,0 +1,109 @@
+"""`btc-ray experiments`: the grid is read, run, and told: table, figures, page, verdict."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from btc_ray import NOT_FOR_DIAGNOSIS, settings, storage
+from btc_ray.errors import COMPLETE
+from btc_ray.progress import duration, say
+from btc_ray.storage.outputs import check_output
+from btc_ray.storage.tables import write_table
+from btc_ray.workers.session import ray_session
+
+if TYPE_CHECKING:
+    from btc_ray.training.experiments import Compared
+    from btc_ray.training.grid import Experiment
+
+ROWS, SUMMARY, PAGE, FIGURES = "experiments.parquet", "summary.json", "experiments.html", "figures"
+
+
+def experiments(chosen: settings.Experiments) -> int:
+    """Compare a grid; the same command again continues, and a longer grid or more seeds run only what is new.
+
+    Raises GridError, LabelledDataError, SplitError, WeightsError, PoolError for unusable arguments, OutputError where the output
+    holds something else.
+    """
+    grid = _grid(chosen)
+    check_output(chosen.output, chosen.storage(), ours=(ROWS, SUMMARY, PAGE, FIGURES, ".*"))
+    from btc_ray.training.experiments import compare
+
+    compared = compare(chosen, grid, ray_session=ray_session(chosen))
+    record = _record(chosen, grid, compared)
+    _write(chosen, record, compared)
+    from btc_ray.reports.experiments.record import table_lines
+
+    print("\n".join(table_lines(record)))
+    print(record["verdict"]["headline"])
+    print("\n".join(record["verdict"]["paragraphs"]))
+    print(f"page         {storage.join(chosen.output, PAGE)}")
+    print(f"rows         {storage.join(chosen.output, ROWS)}")
+    print(f"summary      {storage.join(chosen.output, SUMMARY)}")
+    return COMPLETE
+
+
+def _grid(chosen: settings.Experiments) -> "list[Experiment]":
+    from btc_ray.training.grid import REPORT_GRID, GridError, expand, read_grid
+
+    if chosen.grid is None:
+        return expand(REPORT_GRID, "the report's grid", most=chosen.max_experiments)
+    try:
+        content = storage.read_bytes(chosen.grid, chosen.storage())
+    except OSError as error:
+        raise GridError(f"--grid {storage.redact(chosen.grid)} cannot be read: {error.strerror or error}.") from error
+    return read_grid(content, f"--grid {storage.redact(chosen.grid)}", most=chosen.max_experiments)
+
+
+def _record(chosen: settings.Experiments, grid: "list[Experiment]", compared: "Compared") -> dict[str, Any]:
+    """What summary.json holds and the page shows."""
+    from btc_ray.model.bundle import library_versions
+    from btc_ray.reports.experiments.record import assess
+
+    counts = compared.counts
+    record = assess(
+        compared.history,
+        settings_of={experiment.name: asdict(experiment.recipe) for experiment in grid},
+        counts=counts,
+        classes=compared.classes,
+    )
+    new = compared.runs - compared.kept
+    left_out = "; ".join(f"{number:,} {reason}" for reason, number in counts["left_out"].items())
+    return {
+        "kind": "experiments",
+        "notice": NOT_FOR_DIAGNOSIS,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        **record,
+        "fingerprint": compared.fingerprint,
+        "facts": {
+            "Data": storage.redact(chosen.data),
+            "Data fingerprint": compared.fingerprint,
+            "Initial weights": storage.redact(chosen.weights),
+            "Split": f"--split {chosen.split}, --seed {chosen.seed}: "
+            + ", ".join(f"{sum(counts[name].values()):,} {name}" for name in ("train", "validation", "test")),
+            "Left out": left_out or "none",
+            "Grid": "the report's, and our default" if chosen.grid is None else storage.redact(chosen.grid),
+            "Runs": f"{compared.runs:,} runs"
+            + (f", {compared.kept:,} of them kept from before" if compared.kept else "")
+            + (f"; {new:,} took {duration(compared.seconds)}" if new else ""),
+        },
+        "versions": library_versions(),
+        "settings": settings.to_dict(chosen) | {"data": storage.redact(chosen.data), "weights": storage.redact(chosen.weights)},
+    }
+
+
+def _write(chosen: settings.Experiments, record: Mapping[str, Any], compared: "Compared") -> None:
+    """The files of a grid; the page, which tells of all others, comes last."""
+    from btc_ray.reports.experiments.record import experiment_figures, write_experiments
+
+    say("Drawing the figures …")
+    options = chosen.storage()
+    storage.remove_tree(storage.join(chosen.output, PAGE), options)  # it told of the numbers before
+    write_table(storage.join(chosen.output, ROWS), compared.history, options)
+    pictures = experiment_figures(compared.history, record)
+    for name, picture in pictures.items():
+        storage.write_bytes(storage.join(chosen.output, FIGURES, f"{name}.png"), picture, options)
+    text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    storage.write_bytes(storage.join(chosen.output, SUMMARY), text.encode("utf-8", "replace"), options)
+    storage.write_bytes(storage.join(chosen.output, PAGE), write_experiments(record, pictures).encode(), options)

@@ -1,0 +1,74 @@
+"""`btc-ray info`: what a model bundle or a run folder is, from its JSON alone; neither torch nor Ray is loaded."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from btc_ray import settings, storage
+from btc_ray.errors import UserError
+from btc_ray.model.bundle import read_bundle
+from btc_ray.model.int8.form import agreement_in_words
+from btc_ray.model.reference import in_words
+
+
+class InfoError(UserError):
+    """A folder that is neither a bundle nor a run."""
+
+
+def info(chosen: settings.Info) -> int:
+    """Print what `chosen.path` is, or what changed between the runs of `chosen.compare`. Raises InfoError, BundleError, CompareError."""
+    if chosen.path is None:
+        from btc_ray.commands.compare import compare_runs  # pyarrow.dataset takes half a second
+
+        return compare_runs(chosen)
+    options = chosen.storage()
+    if storage.exists(storage.join(chosen.path, "bundle.json"), options):
+        kind, facts = "model bundle", asdict(read_bundle(chosen.path, options))
+    elif storage.exists(storage.join(chosen.path, "run.json"), options):
+        kind, facts = "scoring run", json.loads(storage.read_bytes(storage.join(chosen.path, "run.json"), options))
+    else:
+        raise InfoError(f"{chosen.path} is neither a model bundle (no bundle.json) nor a run folder (no run.json).")
+    if chosen.json:
+        print(json.dumps(facts, indent=2, ensure_ascii=False))
+        return 0
+    print(f"{chosen.path}: a {kind}")
+    lines = _bundle_lines(facts) if kind == "model bundle" else _run_lines(facts)
+    for name, value in lines.items():
+        print(f"  {name:<14} {value}")
+    return 0
+
+
+def _bundle_lines(facts: Mapping[str, Any]) -> dict[str, str]:
+    lines = {
+        "model_id": facts["model_id"],
+        "architecture": facts["architecture"],
+        "classes": ", ".join(facts["classes"]),
+        "crop": f"{facts['preprocess'].get('crop')} at {facts['preprocess'].get('size')} px (preprocess_id {facts['preprocess_id']})",
+        "created": facts["created"] or "unknown",
+        "git commit": facts["git_commit"] or "unknown",
+    }
+    if facts["decision"]:
+        lines["decision"] = in_words(facts["decision"])
+    if facts["int8"]:
+        lines["int8"] = agreement_in_words(facts["int8"])
+    for split, metrics in facts["metrics"].items():
+        lines[split] = f"accuracy {metrics['accuracy']:.4f}, loss {metrics['loss']:.4f} on {metrics['images']:,} images"
+    return lines
+
+
+def _run_lines(facts: Mapping[str, Any]) -> dict[str, str]:
+    fingerprint, counts = facts["fingerprint"], facts.get("counts")
+    lines = {
+        "state": "complete" if facts["complete"] else "not complete: run the same command again to continue",
+        "inputs": ", ".join(fingerprint["inputs"]),
+        "model_id": fingerprint["model_id"],
+        "preprocess_id": fingerprint["preprocess_id"],
+        "images": f"{facts['manifest']['rows']:,}" if facts["manifest"] else "not listed yet",
+    }
+    if counts:
+        lines["status"] = ", ".join(f"{number:,} {status}" for status, number in counts["status"].items())
+        lines["labels"] = ", ".join(f"{number:,} {label}" for label, number in counts["label"].items())
+        if counts.get("decision"):
+            lines["decisions"] = ", ".join(f"{number:,} {decision}" for decision, number in counts["decision"].items())
+    return lines

@@ -1,0 +1,154 @@
+"""`btc-ray review`: what a reader should see first of a scored archive, as a page, a table and numbers."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from btc_ray import settings, storage
+from btc_ray.archive.reader import ByteReader
+from btc_ray.errors import COMPLETE, UserError
+from btc_ray.images.prepare import Preprocess
+from btc_ray.model.bundle import Bundle, BundleError, read_bundle, read_weights
+from btc_ray.model.reference import thresholds_id
+from btc_ray.progress import Progress, say
+from btc_ray.scoring.folder import REVIEW, RunFolder
+from btc_ray.storage.outputs import check_output
+from btc_ray.storage.tables import write_table
+from btc_ray.workers.session import available_cpus
+
+PAGE, RECORD, TABLE = REVIEW
+BATCH = 16
+
+Explain: TypeAlias = Callable[[np.ndarray, Sequence[str]], np.ndarray]
+
+
+class ReviewError(UserError):
+    """A run that cannot be reviewed."""
+
+
+def review(chosen: settings.Review) -> int:
+    """Write review.html, review.json and worklist.parquet. Raises ReviewError, BundleError, WorklistError, OutputError."""
+    from btc_ray.reports.worklist.page import write_review
+    from btc_ray.reports.worklist.record import describe_run
+    from btc_ray.reports.worklist.worklist import read_worklist
+
+    options = chosen.storage()
+    folder, run = RunFolder(chosen.run, options), storage.redact(chosen.run)
+    if not storage.exists(folder.path("run.json"), options):
+        raise ReviewError(f"{run} is not a run folder (no run.json). Give --run the --output of `btc-ray score`.")
+    state = folder.read_state() or {}
+    if not state.get("complete"):
+        raise ReviewError(f"{run} is not complete: run its `btc-ray score` again, then review it.")
+    model, bundle = _bundle(chosen, state)
+    output = chosen.output or chosen.run
+    if chosen.output is not None:
+        check_output(chosen.output, options, ours=(PAGE, RECORD, TABLE, ".*"))
+    say("Reading the scores …")
+    worklist = read_worklist(folder.score_batches(), bundle.classes, most=chosen.rows, decision=bundle.decision)
+    table = worklist.chosen()
+    record = describe_run(worklist, bundle, state, shown=len(table))
+    for item in record["causes"]:
+        item["examples"] = [storage.redact(uri) for uri in item["examples"]]
+    for item in record["folders"]:
+        item["folder"] = storage.redact(item["folder"])
+    rows: list[dict[str, Any]] = []
+    if len(table):
+        listed = table.sort_by("row_id").to_pylist()  # as archives hold them: the way back in a compressed tar is its beginning
+        contents = ByteReader(options).read_many(folder.manifest_rows([row["row_id"] for row in listed]))
+        explain = _explainer(model, bundle, options, threads=chosen.cpus or available_cpus())
+        with Progress("Drawing", len(listed)) as progress:
+            for row in _with_pictures(listed, contents, Preprocess.from_dict(bundle.preprocess), explain):
+                rows.append(row)
+                progress.advance(1)
+        order = {row_id: place for place, row_id in enumerate(table["row_id"].to_pylist())}
+        rows.sort(key=lambda row: order[row["row_id"]])
+    table = table.set_column(
+        table.schema.get_field_index("uri"), "uri", [[storage.redact(uri) for uri in table["uri"].to_pylist()]]
+    )
+    storage.remove_tree(storage.join(output, PAGE), options)  # it told of the rows before
+    write_table(storage.join(output, TABLE), table, options)
+    text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    storage.write_bytes(storage.join(output, RECORD), text.encode("utf-8", "replace"), options)
+    storage.write_bytes(storage.join(output, PAGE), write_review(record, rows).encode("utf-8", "replace"), options)
+    print(record["headline"])
+    for warning in record["warnings"]:
+        print(f"  {warning}")
+    for name, file in (("page", PAGE), ("numbers", RECORD), ("worklist", TABLE)):
+        print(f"{name:<12} {storage.join(output, file)}")
+    return COMPLETE
+
+
+def _bundle(chosen: settings.Review, state: dict[str, Any]) -> tuple[str, Bundle]:
+    """Where the bundle is that made the run, and what it says."""
+    uri, made = chosen.model or str(state.get("model_uri") or state["settings"]["model"]), state["fingerprint"]
+    run, name = storage.redact(chosen.run), storage.redact(uri)
+    try:
+        bundle = read_bundle(uri, chosen.storage())
+    except BundleError as error:
+        if chosen.model is not None:
+            raise
+        raise ReviewError(f"the run was made by {name}, which cannot be read. Give --model. ({error})") from error
+    for what, mine in (("model_id", bundle.model_id), ("preprocess_id", bundle.preprocess_id)):
+        if made[what] != mine:
+            raise ReviewError(f"{run} was made by {what} {made[what]}, {name} has {mine}. Give --model the one that made it.")
+    if made.get("decision") != thresholds_id(bundle.decision):
+        say(f"{run} was decided by other thresholds than {name} has, or by none: the bundle's are left out of the review.")
+        bundle = replace(bundle, decision={})
+    return uri, bundle
+
+
+def _with_pictures(
+    rows: list[dict[str, Any]], contents: Iterator[bytes | Exception], preprocess: Preprocess, explain: Explain
+) -> Iterator[dict[str, Any]]:
+    """The rows with `picture` and `heat`, which may be None, and `problem`, why there is no picture."""
+    from btc_ray.reports.worklist.page import heat_picture, small_picture
+
+    for start in range(0, len(rows), BATCH):
+        batch = rows[start : start + BATCH]
+        found = zip(batch, islice(contents, len(batch)), strict=True)
+        seen = [_seen(content, row, preprocess) for row, content in found]
+        shown = [number for number, (whole, _) in enumerate(seen) if not isinstance(whole, str)]
+        crops = [seen[number][1] for number in shown]
+        heats = (
+            dict(zip(shown, explain(np.stack(crops), [batch[number]["label"] for number in shown]), strict=True)) if shown else {}
+        )
+        for number, (row, (whole, _)) in enumerate(zip(batch, seen, strict=True)):
+            row = row | {"uri": storage.redact(row["uri"])}
+            if isinstance(whole, str):
+                yield row | {"picture": None, "heat": None, "problem": whole}
+            else:
+                yield row | {"picture": small_picture(whole), "heat": heat_picture(heats[number]), "problem": None}
+
+
+def _seen(content: bytes | Exception, row: Mapping[str, Any], preprocess: Preprocess) -> tuple[np.ndarray | str, np.ndarray]:
+    """The whole image, or why there is none, and the crop that the model saw, which its row tells; where the model saw it from a JPEG
+    decoded at a part of its size, it differs by how that was shrunk."""
+    from btc_ray.images.decode import decode
+    from btc_ray.images.prepare import square
+
+    nothing = np.empty(0, np.uint8)
+    if isinstance(content, Exception):
+        return str(content), nothing
+    if hashlib.sha256(content).hexdigest() != row["content_sha256"]:
+        return "the file has changed since it was scored", nothing
+    grey = decode(content, max_pixels=preprocess.max_pixels)
+    x, y, w, h = (row[f"crop_{name}"] for name in "xywh")
+    return grey, square(grey[y : y + h, x : x + w], preprocess.size)
+
+
+def _explainer(uri: str, bundle: Bundle, options: Mapping[str, str], *, threads: int) -> Explain:
+    """Crops and their labels in, an activation map of each out."""
+    import torch
+
+    from btc_ray.model.activation import activation_maps
+    from btc_ray.model.engines.folded import folded_network
+
+    torch.set_num_threads(threads)
+    network = folded_network(read_weights(uri, bundle, options), mean=bundle.mean, std=bundle.std, device="cpu")
+    number = {name: number for number, name in enumerate(bundle.classes)}
+    return lambda pixels, labels: activation_maps(network, pixels, np.array([number[label] for label in labels]))

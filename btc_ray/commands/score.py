@@ -1,0 +1,104 @@
+"""`btc-ray score`: an archive into Parquet, and the end report; or, with --dry-run, what would be done."""
+
+import os
+import random
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from btc_ray import settings, storage
+from btc_ray.archive.entries import Entry, Skipped
+from btc_ray.errors import COMPLETE, TOO_MANY_BAD
+from btc_ray.progress import duration, say
+from btc_ray.workers.session import available_cpus, ray_session
+
+SAMPLE = 32  # images that a dry run times
+
+
+def score(chosen: settings.Score) -> int:
+    """Score, then write summary.html; 3 where more images than allowed are not ok."""
+    if chosen.dry_run:
+        return _dry_run(chosen)
+    # Ray sets RAY_ADDRESS for a submitted job, whose driver stands on a head that is not there to work.
+    chosen = replace(chosen, address=chosen.address or os.environ.get("RAY_ADDRESS") or None)
+    from btc_ray.scoring.run import bad_fraction
+    from btc_ray.scoring.run import score as run
+
+    state = run(chosen, cpus=chosen.cpus or available_cpus(), ray_session=ray_session(chosen))
+    page = storage.join(chosen.output, "summary.html")
+    if not storage.exists(page, chosen.storage()):
+        _summarise(chosen, state, page)
+    for status, number in sorted(state["counts"]["status"].items(), key=lambda item: -item[1]):
+        print(f"{status:<12} {number:>12,}")
+    for label, number in sorted(state["counts"]["label"].items()):
+        print(f"  {label:<12} {number:>10,}")
+    print(f"scores       {storage.join(chosen.output, 'scores')}")
+    print(f"summary      {page}")
+    say(f"What to look at first: btc-ray review --run {chosen.output}")
+    bad = bad_fraction(state)
+    if bad > chosen.max_bad_fraction:
+        say(
+            f"{bad:.1%} of the images are not ok, more than --max-bad-fraction {chosen.max_bad_fraction:.1%}. The summary says why."
+        )
+        return TOO_MANY_BAD
+    return COMPLETE
+
+
+def _dry_run(chosen: settings.Score) -> int:
+    """Say what would be scored, what would be skipped and why, and how long it would take; write nothing."""
+    from btc_ray.archive.manifest import summarise
+    from btc_ray.model.bundle import read_bundle
+    from btc_ray.model.engines.choose import choose
+    from btc_ray.scoring.estimate import images_per_second
+
+    bundle = read_bundle(chosen.model, chosen.storage())
+    sample: list[Entry] = []
+    chance, met = random.Random(0), 0
+
+    def look(found: Entry | Skipped) -> None:  # a fair sample of a listing of unknown length (Vitter's algorithm R)
+        nonlocal met
+        if isinstance(found, Entry) and found.problem_status is None:
+            met += 1
+            if len(sample) < SAMPLE:
+                sample.append(found)
+            elif (place := chance.randrange(met)) < SAMPLE:
+                sample[place] = found
+
+    summary = summarise(chosen.input, storage_options=chosen.storage(), seen=look)
+    print(f"{summary.rows:,} images, {summary.size / 1e9:,.2f} GB" + (" at least" if summary.unknown_sizes else ""))
+    for end, number in summary.formats.items():
+        print(f"  {end:<14} {number:>12,}")
+    for title, tallies in (("would get a row with their reason", summary.problems), ("would be skipped", summary.skipped)):
+        for reason, tally in tallies.items():
+            print(f"{tally.count:,} {title}: {reason}")
+            print("".join(f"    {uri!r}\n" for uri in tally.examples[:5]), end="")
+    if sample:
+        rate = images_per_second(
+            sample,
+            bundle=bundle,
+            model=chosen.model,
+            choice=choose(engine=chosen.engine, device=chosen.device, precision=chosen.precision, bundle=bundle),
+            storage_options=chosen.storage(),
+        )
+        workers = chosen.cpus or available_cpus()
+        print(
+            f"about {duration(summary.rows / (rate * workers))} on this machine: {rate:,.0f} images/s a worker, measured on "
+            f"{len(sample)} of them, times {workers} workers"
+        )
+    return COMPLETE
+
+
+def _summarise(chosen: settings.Score, state: Mapping[str, Any], page: str) -> None:
+    """Write RUN/summary.html, its thumbnails read again from where the images are."""
+    from btc_ray.archive.reader import ByteReader
+    from btc_ray.reports.summary.page import write_summary
+    from btc_ray.scoring.folder import RunFolder
+
+    say("Writing the summary …")
+    folder, reader = RunFolder(chosen.output, chosen.storage()), ByteReader(chosen.storage())
+    html = write_summary(
+        scores=folder.score_batches(),
+        run=state,
+        read_image=lambda row: reader.read(folder.manifest_row(row["row_id"])),
+    )
+    storage.write_bytes(page, html.encode("utf-8", "replace"), chosen.storage())

@@ -1,0 +1,32 @@
+"""The model bundle: a folder with weights and every fact needed to use them, read and written without executing code."""
+
+from btc_ray.model.bundle.description import IMAGENET_MEAN, IMAGENET_STD, Bundle, BundleError
+from btc_ray.model.bundle.files import (
+    NO_INT8,
+    fsspec_arguments,
+    read_arrays,
+    read_bundle,
+    read_int8,
+    read_reference,
+    read_weights,
+    weights_id,
+    write_bundle,
+)
+from btc_ray.model.bundle.provenance import library_versions
+
+__all__ = [
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "NO_INT8",
+    "Bundle",
+    "BundleError",
+    "fsspec_arguments",
+    "library_versions",
+    "read_arrays",
+    "read_bundle",
+    "read_int8",
+    "read_reference",
+    "read_weights",
+    "weights_id",
+    "write_bundle",
+]

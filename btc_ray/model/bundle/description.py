@@ -1,0 +1,38 @@
+"""What `bundle.json` says of a model, as a record."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from btc_ray.errors import UserError
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+FORMAT = 1
+
+
+class BundleError(UserError):
+    """A bundle that is missing, damaged or not ours; the message says which file and what to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bundle:
+    """What `bundle.json` says. `model_id` is the first 16 hex digits of the sha256 of `model.safetensors`."""
+
+    classes: tuple[str, ...]
+    model_id: str
+    preprocess: dict[str, Any]
+    preprocess_id: str
+    architecture: str = "resnet18"
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    temperature: float = 1.0  # logits are divided by it before the softmax
+    test_time_flips: bool = False  # logits are the mean over the image and its three flips: four times the work
+    training: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+    decision: dict[str, Any] = field(default_factory=dict)  # thresholds of accept, review, reject; empty: none were measured
+    int8: dict[str, Any] = field(default_factory=dict)  # how int8.safetensors agreed with fp32; empty: there is none
+    metrics: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    git_commit: str | None = None
+    created: str = ""
+    format: int = FORMAT

@@ -1,0 +1,108 @@
+"""Batches under way on a GPU, each in a lane of its own: while one lane's kernels run, the other's pixels travel.
+
+A lane is of one shape, so that its kernels are recorded once as a CUDA graph and then launched as one; a batch that does not
+fill it is computed among what an earlier one left. On a CPU, where a lane gains nothing, it does the same without streams and graph.
+
+Sources: PyTorch's notes on CUDA semantics, "CUDA Graphs" and "Use pinned memory buffers".
+"""
+
+from collections.abc import Callable
+from contextlib import suppress
+from queue import SimpleQueue
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from btc_ray.model.engines.folding import FEATURES
+
+LARGEST = 256  # images: enough to fill a GPU; the stem's result at 224 px is 0.82 GB (256 · 64 · 112 · 112 · 4 bytes)
+MOST = 2  # lanes of an engine: one computes, one is filled and emptied
+WARM_UP = 3  # calls before a recording, as PyTorch's notes have it: cuDNN measures its kernels at the first, workspaces are made
+
+Features = Callable[[Tensor], Tensor]  # uint8 (N, H, W) to float32 (N, 512), on one device
+
+
+class Lanes:
+    """`count` lanes of up to `batch` images of `shape`; safe to call from several threads, which wait for a free lane.
+
+    Where the GPU has no room the first lane is made for half the batch, a quarter and so on, and there are no more than fit. Raises
+    RuntimeError where even one image cannot be computed.
+    """
+
+    def __init__(self, compute: Features, *, device: str, batch: int, shape: tuple[int, int], count: int) -> None:
+        self.shape = shape
+        self._compute = compute  # its weights are what the graphs read
+        self._free: SimpleQueue[_Lane] = SimpleQueue()
+        first = _roomy_lane(compute, device, batch, shape)
+        self._free.put(first)
+        with suppress(RuntimeError):
+            for _ in range(count - 1):
+                self._free.put(_Lane(compute, device, first.batch, shape))
+
+    def features(self, pixels: np.ndarray) -> np.ndarray:
+        """uint8 (N, H, W) of the lanes' shape, any N, to float32 (N, 512)."""
+        found = np.empty((len(pixels), FEATURES), np.float32)
+        lane = self._free.get()
+        try:
+            for start in range(0, len(pixels), lane.batch):
+                lane.compute(pixels[start : start + lane.batch], found[start : start + lane.batch])
+        finally:
+            self._free.put(lane)
+        return found
+
+
+def _roomy_lane(compute: Features, device: str, batch: int, shape: tuple[int, int]) -> "_Lane":
+    try:
+        return _Lane(compute, device, batch, shape)
+    except RuntimeError:  # want of memory has many names: torch's own, cuDNN's that found no kernel, CUDA's for a graph
+        if batch == 1:
+            raise
+    # Outside of `except`, whose traceback keeps the tensors of the lane that had no room.
+    return _roomy_lane(compute, device, batch // 2, shape)
+
+
+class _Lane:
+    def __init__(self, compute: Features, device: str, batch: int, shape: tuple[int, int]) -> None:
+        on_gpu = device == "cuda"
+        self.batch = batch
+        # From and into pinned memory copies run beside kernels.
+        self._pixels = torch.zeros(batch, *shape, dtype=torch.uint8, pin_memory=on_gpu)
+        self._found = torch.zeros(batch, FEATURES, pin_memory=on_gpu)
+        # What a graph reads and writes has to stay where it is.
+        self._grey = torch.zeros(batch, *shape, dtype=torch.uint8, device=device)
+        self._features = torch.zeros(batch, FEATURES, device=device)
+        self._stream = torch.cuda.Stream() if on_gpu else None
+        self._over = torch.cuda.Event(blocking=True) if on_gpu else None  # to wait without a core, which could decode
+        self._launch = self._recorded(compute)
+
+    def compute(self, pixels: np.ndarray, found: np.ndarray) -> None:
+        """The features of up to `batch` images into `found`."""
+        count = len(pixels)
+        self._pixels.numpy()[:count] = pixels
+        with torch.inference_mode(), torch.cuda.stream(self._stream):
+            self._grey[:count].copy_(self._pixels[:count], non_blocking=True)
+            self._launch()
+            self._found[:count].copy_(self._features[:count], non_blocking=True)
+        if self._over is not None:
+            self._over.record(self._stream)
+            self._over.synchronize()
+        found[:] = self._found.numpy()[:count]
+
+    def _recorded(self, compute: Features) -> Callable[[], object]:
+        def launch() -> None:
+            self._features.copy_(compute(self._grey))
+
+        with torch.inference_mode():
+            if self._stream is None:
+                launch()  # what has no room should say so now
+                return launch
+            self._stream.wait_stream(torch.cuda.current_stream())  # where weights and zeros were written
+            with torch.cuda.stream(self._stream):  # around the recording as well, which does not leave its stream where it fails
+                for _ in range(WARM_UP):
+                    launch()
+                self._stream.synchronize()
+                graph = torch.cuda.CUDAGraph()
+                with torch.cuda.graph(graph, stream=self._stream):
+                    launch()
+        return graph.replay

@@ -1,0 +1,1 @@
+"""Synthetic heads for the demo, tests and benchmarks: no patient's image."""

@@ -1,0 +1,1 @@
+"""Numbers in, words and pages out: one folder a page, its template beside it."""

@@ -1,0 +1,1 @@
+"""What a model is worth on labelled images: the record and its page."""

@@ -1,0 +1,52 @@
+"""What every page has in common: the templates' environment, the palette, and pictures that stand inside the page."""
+
+import base64
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import jinja2
+
+from btc_ray.images.decode import decode
+from btc_ray.reports.shared.figures import Box, jpeg, thumbnail
+
+REPORTS = Path(__file__).parents[1]  # each page's template stands in its folder, what they include in `shared`
+
+ReadImage: TypeAlias = Callable[[Mapping[str, Any]], bytes]
+
+# Okabe and Ito's colours, told apart by the colour-blind; from the ninth class on they come round again, beside the class's name.
+PALETTE = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8c8c8c", "#f0e442")
+
+
+def render(template: str, *, filters: Mapping[str, Callable[..., str]], **values: Any) -> str:
+    """A template of this room as HTML text that can be encoded as UTF-8, whatever bytes a file name holds."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader([folder for folder in REPORTS.iterdir() if folder.is_dir()]),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"number": lambda value: f"{value:,}", **filters}
+    return environment.get_template(template).render(**values).encode("utf-8", "replace").decode("utf-8")
+
+
+def picture(row: Mapping[str, Any], read_image: ReadImage, *, box: Box | None = None) -> dict[str, Any]:
+    """`source`, `width` and `height` of a row's thumbnail, with its crop box; or the `problem` of having none."""
+    try:
+        pixels = decode(read_image(row))
+    except Exception as error:  # noqa: BLE001 — whatever a file system raises, a picture must not cost the page
+        return {"problem": str(error) or type(error).__name__}
+    small = thumbnail(pixels, box=box)
+    return {"source": as_source(jpeg(small), "jpeg"), "width": small.shape[1], "height": small.shape[0]}
+
+
+def as_source(data: bytes, kind: str) -> str:
+    """An image file as the `src` of an `img`."""
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
+
+
+def file_name(uri: str) -> str:
+    """The last part of a URI or of a path inside a container."""
+    return re.split(r"::|[/\\]", uri)[-1] or uri

@@ -1,0 +1,1 @@
+"""The end report of a run."""

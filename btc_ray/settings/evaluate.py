@@ -1,0 +1,29 @@
+"""The settings of `btc-ray evaluate`."""
+
+from dataclasses import dataclass
+
+from btc_ray.settings.job import Device, Engine, Precision, SettingsError
+from btc_ray.settings.labelled import Labelled
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate(Labelled):
+    """Measure model bundles on labelled images: score them as at night, then say what the numbers are worth."""
+
+    model: tuple[str, ...]
+    """Model bundles: one trained with --split folders, one with --split group, or both, side by side."""
+
+    engine: Engine = "auto"
+    """What computes: torch, or openvino (x86 CPUs; pip install 'btc-ray[cpu]'); auto takes openvino where it is installed and no
+    GPU is used. A run that is continued goes on with what it was begun with."""
+
+    device: Device = "auto"
+    """Where the model runs; auto takes a GPU where there is one."""
+
+    precision: Precision = "auto"
+    """Arithmetic of the model; auto takes bf16 or fp16 where the hardware has it, else fp32; int8 as in `btc-ray score`."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.model:
+            raise SettingsError("--model is empty: name a bundle made by `btc-ray retrain`.")

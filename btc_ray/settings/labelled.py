@@ -1,0 +1,57 @@
+"""What the jobs on labelled images share: the data, and what training takes."""
+
+from dataclasses import dataclass
+
+from btc_ray.settings.job import CropMethod, Job, SettingsError, Split
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labelled(Job):
+    """What every job on labelled images takes."""
+
+    data: str
+    """DATA/Training/<class>/* and DATA/Testing/<class>/*, or DATA/<class>/*, or a Parquet/CSV table with uri,label[,split][,group]."""
+
+    output: str
+    """Folder or URI for what the job makes."""
+
+    cache: str | None = None
+    """Folder or URI where crops, copies and features are kept for the next job on the same data. Default: OUTPUT/../.btc-ray-cache."""
+
+    def cache_uri(self) -> str:
+        """`cache`, or a folder beside the output."""
+        return self.cache or f"{self.output.rstrip('/').rpartition('/')[0] or '.'}/.btc-ray-cache"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training(Labelled):
+    """What the jobs that train take."""
+
+    weights: str = "imagenet"
+    """Initial weights: imagenet (torchvision's, fetched once), none (random), or the URI of a ResNet18 state dict."""
+
+    split: Split = "group"
+    """group: train, validation and test by group of copies (mirrored ones too), so that no image is on two sides, whatever the
+    folders say; folders: the published Training and Testing, to compare with others."""
+
+    validation: float = 0.1
+    """Share of the images, or with --split folders of the training images, that choose the best epoch; never test images."""
+
+    test: float = 0.2
+    """Share of the images held out to measure, with --split group."""
+
+    crop: CropMethod = "robust"
+    """How the head is found: robust, kaggle (the data set author's method), or none (whole frame)."""
+
+    drop_doubtful_crops: float | None = None
+    """Leave out images whose crop has at least this doubt (0 to 1); split.parquet lists them."""
+
+    seed: int = 0
+    """Seed of everything random."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not (0 < self.validation < 1 and 0 < self.test < 1 and self.validation + self.test < 1):
+            raise SettingsError("--validation and --test are shares between 0 and 1, and together less than 1.")
+        if self.drop_doubtful_crops is not None and not 0 <= self.drop_doubtful_crops <= 1:
+            raise SettingsError("--drop-doubtful-crops is a doubt from 0 to 1.")

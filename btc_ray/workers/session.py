@@ -1,0 +1,104 @@
+"""Joining, starting and leaving Ray."""
+
+import functools
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from importlib import import_module
+
+from btc_ray import settings
+from btc_ray.errors import UserError
+from btc_ray.progress import say
+
+
+class ClusterError(UserError):
+    """A Ray that cannot be reached."""
+
+
+def available_cpus() -> int:
+    """CPU cores this process may use: its affinity mask, where the system has one."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def chosen_address(address: str | None) -> str | None:
+    """The Ray to join: the flag, else $RAY_ADDRESS; None for a Ray of its own on this machine."""
+    address = address or os.environ.get("RAY_ADDRESS") or None
+    return None if address == "local" else address
+
+
+@contextmanager
+def joined(address: str | None, *, cpus: int | None = None, debug: bool = False) -> Iterator[None]:
+    """Join the Ray at `address`, or start one here, and leave it (or stop it) at the end. Raises ClusterError.
+
+    A Ray that is already initialised in this process, as in a test or a notebook, is used and left running.
+    """
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    where = chosen_address(address)
+    if not debug:
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its C++ side writes to our stderr past Python's logging
+    quiet = {"log_to_driver": debug, "logging_level": "info" if debug else "error"}
+    try:
+        if where is None:
+            say("Starting Ray on this machine …")
+            workers = max(cpus or available_cpus(), 2)  # Ray Data needs two
+            keep_idle_processes(workers)
+            _import_meanwhile("pandas")
+            ray.init(
+                address="local",  # without it Ray would join a cluster that it finds in the environment or on this machine
+                num_cpus=workers,
+                object_store_memory=object_store_bytes(),
+                include_dashboard=False,
+                **quiet,
+            )
+        else:
+            say(f"Joining Ray at {where} …")
+            ray.init(address=where, **quiet)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise ClusterError(
+            f"no Ray at {where or 'this machine'} ({error}). Give --address HOST:PORT of a running cluster, or --address local."
+        ) from error
+    try:
+        yield
+    finally:
+        # Not in a thread, though it takes two seconds: whatever of Ray's is still referred to by then ends this process, with a 1.
+        ray.shutdown()
+
+
+def keep_idle_processes(workers: int) -> None:
+    """Let the Ray that is about to start here keep the processes of tasks that are done, for the next such task.
+
+    It ends an idle process after a second where there are more than one a CPU. A pool holds every CPU, and so every task that
+    writes would begin with the start of a Python and the import of Ray Data, a second of processor time each. Besides the pool
+    there are as many that write, and Ray Data's own actors and ours. A value that the user has set stays.
+    """
+    os.environ.setdefault("RAY_num_workers_soft_limit", str(2 * workers + 8))
+
+
+def _import_meanwhile(name: str) -> None:
+    """Import what Ray Data will import, half a second of it, while `ray.init` waits for its processes.
+
+    Nothing of Ray itself: two threads that import parts of one package may each wait for the other's.
+    """
+    threading.Thread(target=import_module, args=(name,), name=f"import {name}", daemon=True).start()
+
+
+def object_store_bytes() -> int:
+    """Memory for Ray's object store on a machine of its own: a tenth of what is free, between 256 MB and 2 GB.
+
+    Images never stand in it on a CPU, so the default of 30 % of all memory would be taken from the page cache for nothing.
+    """
+    try:
+        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError):
+        free = 4 << 30
+    return int(min(max(free // 10, 256 << 20), 2 << 30))
+
+
+def ray_session(chosen: settings.Job) -> Callable[[], AbstractContextManager[None]]:
+    """What joins or starts Ray when a room needs it."""
+    return functools.partial(joined, chosen.address, cpus=chosen.cpus, debug=chosen.debug)
