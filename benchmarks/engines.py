@@ -22,6 +22,7 @@ from btc_ray.model.bundle import Bundle, library_versions, read_arrays, read_bun
 from btc_ray.model.engines.choose import choose, open_engine
 from btc_ray.model.engines.engine import EngineError
 from btc_ray.model.engines.folded import folded_network
+from btc_ray.storage import Place
 from btc_ray.workers.session import available_cpus
 
 Call = Callable[[np.ndarray], object]
@@ -31,7 +32,7 @@ BATCHES, SECONDS, SHOWN = (1, 4, 8, 16, 32), 1.0, 256
 
 def ours(uri: str, calls: int) -> Iterator[tuple[str, Call]]:
     """The engines of `score`, those that this machine and this bundle have."""
-    bundle = read_bundle(uri)
+    bundle = read_bundle(Place(uri))
     for engine, precisions in (("torch", ("fp32", "bf16")), ("openvino", ("fp32", "bf16", "int8"))):
         for precision in precisions:
             try:
@@ -39,12 +40,12 @@ def ours(uri: str, calls: int) -> Iterator[tuple[str, Call]]:
             except EngineError as error:
                 print(f"{engine} {precision}: {error}")
                 continue
-            yield f"{engine} {precision}", open_engine(uri, choice, threads=1, calls=calls).probabilities
+            yield f"{engine} {precision}", open_engine(Place(uri), choice, threads=1, calls=calls).probabilities
 
 
 def others(uri: str, bundle: Bundle, *, batch: int, size: int) -> Iterator[tuple[str, Call]]:
     """What else could compute: features alone, at one batch size."""
-    state = {name: torch.from_numpy(array) for name, array in read_arrays(uri, bundle).items()}
+    state = {name: torch.from_numpy(array) for name, array in read_arrays(Place(uri), bundle).items()}
     network = folded_network(state, mean=bundle.mean, std=bundle.std, device="cpu", dtype=torch.bfloat16)
     example = torch.zeros(batch, size, size, dtype=torch.uint8)
     network.features(example)  # the part of the stem that no grey level changes is kept from here on
@@ -131,7 +132,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, help="side of the images whose speed is measured, in pixels; default: the model's")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
-    bundle = read_bundle(chosen.model)
+    bundle = read_bundle(Place(chosen.model))
     versions = library_versions() | ({"onnxruntime": __import__("onnxruntime").__version__} if find_spec("onnxruntime") else {})
     print(f"{processor()}, {available_cpus()} cores; {', '.join(f'{name} {number}' for name, number in versions.items())}")
     preprocess = Preprocess.from_dict(bundle.preprocess)

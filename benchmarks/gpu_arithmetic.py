@@ -22,6 +22,7 @@ from btc_ray.images.prepare import Preprocess
 from btc_ray.model.bundle import read_arrays, read_bundle
 from btc_ray.model.engines.folded import FoldedResNet18
 from btc_ray.model.engines.folding import fold, softmax
+from btc_ray.storage import Place
 
 WAYS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -46,8 +47,8 @@ def main() -> int:
     parser.add_argument("--data", required=True)
     parser.add_argument("--model", required=True)
     chosen = parser.parse_args()
-    bundle = read_bundle(chosen.model)
-    folded = fold(read_arrays(chosen.model, bundle), mean=bundle.mean, std=bundle.std)
+    bundle = read_bundle(Place(chosen.model))
+    folded = fold(read_arrays(Place(chosen.model), bundle), mean=bundle.mean, std=bundle.std)
     files = sorted(path for path in (Path(chosen.data) / "Testing").rglob("*") if path.is_file())
     crops = torch.from_numpy(crops_of(files, Preprocess.from_dict(bundle.preprocess)))
 

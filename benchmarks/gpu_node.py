@@ -28,6 +28,7 @@ from btc_ray.model.engines.choose import choose, open_engine
 from btc_ray.model.engines.engine import Engine
 from btc_ray.model.reference import Answers
 from btc_ray.scoring.scorer import Predictor
+from btc_ray.storage import Place
 
 PUBLISHED = {  # images/s of ResNet-50 v1.5 in mixed precision at batch 256, NVIDIA DeepLearningExamples, container 21.03
     "T4": (1198.0, "inference"),
@@ -62,7 +63,7 @@ def of_one_core(contents: Sequence[bytes], bundle: Bundle, engine: Engine) -> tu
 
 def of_the_gpu(model: str, pixels: np.ndarray, calls: int) -> float:
     """Images/s of `calls` batches at a time on the GPU at hand."""
-    engine = open_engine(model, choose(engine="torch", device="cuda"), threads=1, calls=calls, batch=len(pixels))
+    engine = open_engine(Place(model), choose(engine="torch", device="cuda"), threads=1, calls=calls, batch=len(pixels))
     some = [pixels] * 4 * calls
     with ThreadPoolExecutor(calls) as pool:
         list(pool.map(engine.answers, some))  # a first time, which may allocate
@@ -83,9 +84,9 @@ def report(paths: Sequence[Path], model: str) -> None:
     import torch
     from torchvision.models import ResNet18_Weights, ResNet50_Weights
 
-    bundle = read_bundle(model)
+    bundle = read_bundle(Place(model))
     contents = [path.read_bytes() for path in (*paths, *paths * (BATCH // len(paths)))[:: max(len(paths) // BATCH, 1)][:BATCH]]
-    engine = open_engine(model, choose(device="cpu", precision="fp32"), threads=1)
+    engine = open_engine(Place(model), choose(device="cpu", precision="fp32"), threads=1)
     prepared, cropping, rows = of_one_core(contents, bundle, engine)
     size = Preprocess.from_dict(bundle.preprocess).size
     kinds = ResNet50_Weights.IMAGENET1K_V1.meta["_ops"], ResNet18_Weights.IMAGENET1K_V1.meta["_ops"]

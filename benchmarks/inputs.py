@@ -16,6 +16,7 @@ import numpy as np
 
 from btc_ray.images.surround import surround
 from btc_ray.phantoms.phantom import LABELS, make_phantom
+from btc_ray.storage import Place
 from btc_ray.workers.session import available_cpus
 
 DISTINCT = 600  # heads, each as often as it takes: painting one takes ten times as long as scoring it
@@ -93,7 +94,7 @@ def write_model(folder: Path, *, size: int = 224) -> Path:
     sure = softmax(seen @ state["fc.weight"].numpy().T + state["fc.bias"].numpy(), 1.0)
     decision = choose_thresholds(sure, reference.distance(seen), surround(crops.numpy()), labels)
     write_bundle(
-        str(folder),
+        Place(str(folder)),
         state=state,
         classes=LABELS,
         preprocess=preprocess,

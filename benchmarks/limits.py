@@ -25,6 +25,7 @@ from btc_ray.images.prepare import Preprocess, prepare
 from btc_ray.model.bundle import Bundle, read_bundle
 from btc_ray.model.engines.choose import choose, open_engine
 from btc_ray.model.engines.engine import Choice
+from btc_ray.storage import Place
 from btc_ray.workers.session import available_cpus
 
 SAMPLE, SECONDS, BATCH = 200, 2.0, 8
@@ -64,7 +65,7 @@ def name(choice: Choice) -> str:
 
 def measure(images: Sequence[Path], model: str, *, seconds: float = SECONDS) -> Limits:
     """Each part for so many seconds, one after the other."""
-    preprocess = Preprocess.from_dict(read_bundle(model).preprocess)
+    preprocess = Preprocess.from_dict(read_bundle(Place(model)).preprocess)
     contents = [path.read_bytes() for path in images[:: max(len(images) // SAMPLE, 1)][:SAMPLE]]
     cores = available_cpus()
     return Limits(
@@ -72,7 +73,8 @@ def measure(images: Sequence[Path], model: str, *, seconds: float = SECONDS) -> 
         serial=_cropping(contents, preprocess, seconds, 1),
         author=_cropping(contents, replace(preprocess, crop="kaggle"), seconds, 1),
         model={
-            name(choice): _model(contents, preprocess, model, choice, seconds, cores) for choice in engines(read_bundle(model))
+            name(choice): _model(contents, preprocess, model, choice, seconds, cores)
+            for choice in engines(read_bundle(Place(model)))
         },
     )
 
@@ -108,7 +110,7 @@ def rate(work: Callable[[int], object], seconds: float) -> float:
 
 
 def _model(contents: Sequence[bytes], preprocess: Preprocess, model: str, choice: Choice, seconds: float, threads: int) -> float:
-    engine = open_engine(model, choice, threads=1, calls=threads)
+    engine = open_engine(Place(model), choice, threads=1, calls=threads)
     prepared = (prepare(content, preprocess).pixels for content in contents)
     crops = np.stack([pixels for pixels in prepared if pixels is not None])
     size = min(BATCH, len(crops))

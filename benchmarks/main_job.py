@@ -19,6 +19,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from btc_ray.model.bundle import read_bundle
+from btc_ray.storage import Place
 
 
 def score(model: Path, source: Path, run: Path, *flags: str) -> tuple[pd.DataFrame, float]:
@@ -37,7 +38,7 @@ def main() -> int:
     chosen = parser.parse_args()
     testing = chosen.data / "Testing"
     images = sorted(path for path in testing.rglob("*") if path.is_file())
-    reported = read_bundle(str(chosen.model)).metrics["test"]["accuracy"]
+    reported = read_bundle(Place(str(chosen.model))).metrics["test"]["accuracy"]
     agrees = True
     with tempfile.TemporaryDirectory() as name:
         home = Path(name)

@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from btc_ray import storage
 from btc_ray.phantoms.phantom import write_phantoms
-from btc_ray.storage.tables import read_table
+from btc_ray.storage import Place
 from tests.conftest import make_bundle
 from tests.integration.faulty_store import faulty_store
 
@@ -91,7 +91,7 @@ def _run(
     beside.join()
     if done.returncode:
         raise SystemExit(f"{name}: exit code {done.returncode}\n{done.stderr.decode()[-3000:]}")
-    table = pa.concat_tables([read_table(uri) for uri in storage.list_files(f"{run}/scores", ".parquet")]).to_pandas()
+    table = pa.concat_tables([Place(uri).read_table() for uri in storage.list_files(f"{run}/scores", ".parquet")]).to_pandas()
     table = table.sort_values("row_id", ignore_index=True).assign(uri=lambda rows: rows["uri"].str.removeprefix(images))
     same = "" if expected is None else "equal table" if _equal(table, expected) else "ANOTHER TABLE"
     print(f"{name}: {len(table):,} rows in {seconds:.1f} s {same}", flush=True)

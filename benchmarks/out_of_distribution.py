@@ -22,6 +22,7 @@ from sklearn.metrics import roc_auc_score
 from benchmarks.strangers import strangers
 from btc_ray.model.bundle import read_bundle
 from btc_ray.model.reference import ACCEPT, REJECT, REVIEW, decide
+from btc_ray.storage import Place
 from btc_ray.training.thresholds import KEPT_SURROUND
 
 DECISIONS = (ACCEPT, REVIEW, REJECT)
@@ -34,7 +35,7 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=100, help="pictures of each kind made by code")
     parser.add_argument("--figure", type=Path, help="write the distances as a PNG")
     chosen = parser.parse_args()
-    bundle = read_bundle(str(chosen.model))
+    bundle = read_bundle(Place(str(chosen.model)))
     if not bundle.decision:
         parser.error("this bundle has no thresholds; train it again")
     with tempfile.TemporaryDirectory() as name:

@@ -36,6 +36,7 @@ from benchmarks.ways.catalogue import Way, ways
 from btc_ray.images.prepare import Preprocess
 from btc_ray.model.bundle import library_versions, read_bundle, read_int8, read_reference, read_weights, write_bundle
 from btc_ray.progress import duration, say
+from btc_ray.storage import Place
 from btc_ray.workers.session import available_cpus
 
 COLD = 100  # images of the runs that are nearly all start
@@ -99,7 +100,7 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", metavar="WORD", help="ways that have one of these words in their name")
     parser.add_argument("--timeout", type=float, default=1800, help="seconds after which a way is killed")
     chosen = parser.parse_args()
-    every = ways(read_bundle(chosen.model) if chosen.model else None)
+    every = ways(read_bundle(Place(chosen.model)) if chosen.model else None)
     taken = [way for way in every if not chosen.only or any(word in way.key for word in chosen.only)]
     if not taken:
         parser.error(f"--only: there are {', '.join(way.key for way in every)}")
@@ -143,10 +144,10 @@ def _given_model(uri: str | None, folder: Path) -> Path:
     """A copy of the bundle, without the flips that would make our model do four times the work of the peers'."""
     if uri is None:
         return write_model(folder)
-    bundle = read_bundle(uri)
+    bundle = read_bundle(Place(uri))
     write_bundle(
-        str(folder),
-        state=read_weights(uri, bundle),
+        Place(str(folder)),
+        state=read_weights(Place(uri), bundle),
         classes=bundle.classes,
         preprocess=Preprocess.from_dict(bundle.preprocess),
         training={},
@@ -154,15 +155,15 @@ def _given_model(uri: str | None, folder: Path) -> Path:
         metrics={},
         temperature=bundle.temperature,
         decision=bundle.decision,
-        reference=read_reference(uri, bundle),
-        int8=(read_int8(uri, bundle), bundle.int8) if bundle.int8 else None,
+        reference=read_reference(Place(uri), bundle),
+        int8=(read_int8(Place(uri), bundle), bundle.int8) if bundle.int8 else None,
     )
     return folder
 
 
 def _header(paths: Sequence[Path], model: Path, rounds: int) -> str:
     """Hardware, versions, date, and what is scored."""
-    bundle = read_bundle(str(model))
+    bundle = read_bundle(Place(str(model)))
     versions = library_versions()
     for package in ("pandas", "daft"):
         try:

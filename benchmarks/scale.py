@@ -23,6 +23,7 @@ import numpy as np
 import psutil
 
 from btc_ray.model.reference import Answers
+from btc_ray.storage import Place
 from btc_ray.workers.session import available_cpus, keep_idle_processes
 
 PER_SHARD = 10_000
@@ -166,7 +167,9 @@ def write_model(folder: Path) -> None:
     from btc_ray.model.weights import initial_network
 
     state = initial_network("none", len(CLASSES), seed=0).state_dict()
-    write_bundle(str(folder), state=state, classes=CLASSES, preprocess=Preprocess(size=32), training={}, data={}, metrics={})
+    write_bundle(
+        Place(str(folder)), state=state, classes=CLASSES, preprocess=Preprocess(size=32), training={}, data={}, metrics={}
+    )
 
 
 if __name__ == "__main__":

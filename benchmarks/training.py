@@ -20,8 +20,9 @@ from btc_ray.model.bundle import IMAGENET_MEAN, IMAGENET_STD
 from btc_ray.model.network import build_network
 from btc_ray.phantoms.phantom import LABELS, make_phantom
 from btc_ray.settings.recipe import RECIPES
+from btc_ray.storage import Place
 from btc_ray.training.loop import Examples
-from btc_ray.training.trainer import fit
+from btc_ray.training.trainer import choose_scaling, fit
 from btc_ray.workers.session import available_cpus, joined
 
 EPOCHS = 3
@@ -63,8 +64,8 @@ def main() -> None:
                     classes=len(LABELS),
                     seed=0,
                     name=f"benchmark-{turn}",
-                    folder=folder,
-                    storage_options={},
+                    folder=Place(folder),
+                    scaling=choose_scaling(None),
                     precision="fp32",
                 )
             ours += [row["seconds"] for row in fitted.history if row["split"] == "train"]

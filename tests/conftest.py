@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from btc_ray import storage
+from btc_ray.storage import Place
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 CLASSES = ("glioma", "meningioma", "notumor", "pituitary")
@@ -61,7 +62,9 @@ def make_bundle(folder: Path, *, seed: int, size: int = 64) -> Path:
     state = initial_network("none", len(CLASSES), seed=seed).state_dict()
     # Random heads give all images the same label; a head ten times as loud tells them apart.
     state["fc.weight"] *= 10
-    write_bundle(str(folder), state=state, classes=CLASSES, preprocess=Preprocess(size=size), training={}, data={}, metrics={})
+    write_bundle(
+        Place(str(folder)), state=state, classes=CLASSES, preprocess=Preprocess(size=size), training={}, data={}, metrics={}
+    )
     return folder
 
 

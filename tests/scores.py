@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from btc_ray import storage
-from btc_ray.storage.tables import write_table
+from btc_ray.storage import Place
 
 CLASSES = ("glioma", "notumor")
 
@@ -46,7 +46,7 @@ def write_run(
     table = scores([values for part in parts for values in part])
     begin = 0
     for number, part in enumerate(parts):
-        write_table(f"{uri}/scores/part-{number:05d}.parquet", table.slice(begin, len(part)), options)
+        Place(f"{uri}/scores/part-{number:05d}.parquet", options or {}).write_table(table.slice(begin, len(part)))
         begin += len(part)
     told = {"inputs": ["/archive"], "model_id": "0123456789abcdef", "preprocess_id": "fedcba9876543210"}
     told |= {"engine": "torch", "precision": "fp32", "test_time_flips": False} | fingerprint

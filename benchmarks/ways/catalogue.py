@@ -11,6 +11,7 @@ from benchmarks.limits import engines, name
 from btc_ray.model.bundle import Bundle, read_bundle
 from btc_ray.model.engines.choose import choose
 from btc_ray.progress import say
+from btc_ray.storage import Place
 
 Command = Callable[[Path, Path, Path], list[str]]  # of the folder of images, the bundle and the output
 
@@ -80,5 +81,5 @@ def _no_model(images: Path, model: Path, output: Path) -> list[str]:
 
 
 def _crop(images: Path, model: Path, output: Path) -> list[str]:
-    size = str(read_bundle(str(model)).preprocess["size"])
+    size = str(read_bundle(Place(str(model))).preprocess["size"])
     return [sys.executable, "-m", "btc_ray.cli", "crop", "--input", str(images), "--output", str(output), "--size", size]

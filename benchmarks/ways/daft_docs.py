@@ -13,6 +13,7 @@ from daft import DataType, col
 
 from benchmarks.ways.given import BATCH, arguments, eager_network
 from btc_ray.model.bundle import read_bundle
+from btc_ray.storage import Place
 
 
 @daft.cls
@@ -30,7 +31,7 @@ class ImageClassifier:
 
 
 def score(images: str, model: str, output: str) -> None:
-    bundle = read_bundle(model)
+    bundle = read_bundle(Place(model))
     size = bundle.preprocess["size"]
     mean, std = np.array(bundle.mean, np.float32), np.array(bundle.std, np.float32)
 

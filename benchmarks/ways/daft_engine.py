@@ -9,6 +9,7 @@ from btc_ray.images.prepare import Preprocess, prepare
 from btc_ray.model.bundle import read_bundle
 from btc_ray.model.engines.choose import open_engine
 from btc_ray.scoring.local import default_batch_size
+from btc_ray.storage import Place
 from btc_ray.workers.session import available_cpus
 
 
@@ -16,9 +17,9 @@ from btc_ray.workers.session import available_cpus
 @daft.cls(use_process=True, max_concurrency=available_cpus())
 class Scorer:
     def __init__(self, model: str) -> None:
-        bundle = read_bundle(model)
+        bundle = read_bundle(Place(model))
         self.preprocess, self.classes = Preprocess.from_dict(bundle.preprocess), bundle.classes
-        self.engine = open_engine(model, threads=1)
+        self.engine = open_engine(Place(model), threads=1)
 
     @daft.method.batch(return_dtype=DataType.string(), batch_size=default_batch_size("cpu"))
     def label(self, contents: daft.Series) -> list[str | None]:

@@ -10,13 +10,14 @@ from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.ways.given import BATCH, arguments, eager_network, transform
 from btc_ray.model.bundle import read_bundle
+from btc_ray.storage import Place
 from btc_ray.workers.session import available_cpus
 
 
 class Images(Dataset[tuple[str, Tensor]]):
     def __init__(self, folder: str, model: str) -> None:
         self.paths = sorted(str(path) for path in Path(folder).iterdir())
-        self.preprocess = transform(read_bundle(model))
+        self.preprocess = transform(read_bundle(Place(model)))
 
     def __len__(self) -> int:
         return len(self.paths)

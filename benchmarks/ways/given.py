@@ -12,6 +12,7 @@ from torchvision import transforms
 
 from btc_ray.model.bundle import Bundle, read_bundle, read_weights
 from btc_ray.model.network import build_network
+from btc_ray.storage import Place
 
 BATCH = 32  # of 8, 16, 32 and 64 none was faster for any of the peers
 
@@ -27,9 +28,9 @@ def arguments(text: str | None) -> tuple[argparse.Namespace, list[str]]:
 
 def eager_network(uri: str) -> tuple[nn.Module, Bundle]:
     """torchvision's ResNet18 in fp32 with the bundle's weights, in evaluation mode."""
-    bundle = read_bundle(uri)
+    bundle = read_bundle(Place(uri))
     network = build_network(len(bundle.classes))
-    network.load_state_dict(read_weights(uri, bundle))
+    network.load_state_dict(read_weights(Place(uri), bundle))
     return network.eval(), bundle
 
 

@@ -16,6 +16,7 @@ import torch
 
 from benchmarks.ways.given import BATCH, arguments, eager_network, transform
 from btc_ray.model.bundle import read_bundle
+from btc_ray.storage import Place
 from btc_ray.workers.session import available_cpus
 
 
@@ -33,7 +34,7 @@ class ImageClassifier:
 def score(images: str, model: str, output: str, *, overcommit: bool = False) -> None:
     cores = available_cpus()
     ray.init(address="local", num_cpus=max(cores + overcommit, 2))  # local: not one that others run on this machine
-    preprocess = transform(read_bundle(model))
+    preprocess = transform(read_bundle(Place(model)))
 
     def preprocess_image(row: dict[str, Any]) -> dict[str, Any]:
         row["image"] = preprocess(row["image"])

@@ -9,32 +9,30 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from btc_ray import storage
-from btc_ray.storage.tables import write_table
+from btc_ray.storage import Place
 
 MOST_ROWS = 4096
 _WRITERS = 16  # an object store takes tens of milliseconds a file, however small
 
 
 def write_blocks(
-    manifest: Sequence[str],
-    destination: str,
+    manifest: Sequence[Place],
+    destination: Place,
     *,
     rows_each: int,
     done: np.ndarray | None = None,
-    storage_options: storage.Options = None,
 ) -> int:
     """Write the rows of the `manifest` parts that are not in `done` (int64 row_ids) into the folder `destination`; how many files.
 
     Ray Data reads a small file as one block, so that no shuffle has to make blocks of the right size, and nothing of the manifest
     stands in the object store before a worker asks for it.
     """
-    storage.remove_tree(destination, storage_options)
+    destination.remove()
     count = 0
-    tables = enumerate(_in_blocks(_left(manifest, done, storage_options), rows_each))
+    tables = enumerate(_in_blocks(_left(manifest, done), rows_each))
 
     def write(block: tuple[int, pa.Table]) -> None:
-        write_table(storage.join(destination, f"{block[0]:08d}.parquet"), block[1], storage_options)
+        (destination / f"{block[0]:08d}.parquet").write_table(block[1])
 
     with ThreadPoolExecutor(_WRITERS) as pool:
         while some := list(islice(tables, 4 * _WRITERS)):  # a bounded number of them in memory
@@ -49,9 +47,9 @@ def block_rows(rows: int, *, batch: int, workers: int) -> int:
     return math.ceil(per_block / batch) * batch
 
 
-def _left(manifest: Sequence[str], done: np.ndarray | None, storage_options: storage.Options) -> Iterator[pa.Table]:
-    for uri in manifest:
-        filesystem, path = storage.arrow_filesystem(uri, storage_options)
+def _left(manifest: Sequence[Place], done: np.ndarray | None) -> Iterator[pa.Table]:
+    for part in manifest:
+        filesystem, path = part.arrow()
         with pq.ParquetFile(path, filesystem=filesystem) as file:
             for batch in file.iter_batches():
                 table = pa.Table.from_batches([batch])

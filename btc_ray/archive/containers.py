@@ -10,29 +10,27 @@ from btc_ray.archive.ranges import open_ranges
 from btc_ray.storage.retries import explain
 
 
-def read_index(uri: str, *, size: int | None = None, storage_options: storage.Options = None) -> Index:
+def read_index(uri: str, *, size: int | None = None, options: storage.Options = None) -> Index:
     """The files in an archive. Never raises for a bad archive: `Index.broken` says what is wrong with it."""
     kind = names.archive_kind(names.last_name(uri))
     assert kind is not None, uri
     try:
         if kind == "zip":
-            return zips.read_index(open_ranges(uri, storage_options, size=size))
-        return tars.read_index(uri, kind, storage_options)
+            return zips.read_index(open_ranges(uri, options, size=size))
+        return tars.read_index(uri, kind, options)
     except zips.BrokenZipError as error:
         return Index(broken=str(error))
     except Exception as error:  # noqa: BLE001 — each file system raises its own kinds; all become a row
         return Index(broken=f"the archive cannot be opened: {explain(error)}", broken_status="failed")
 
 
-def open_archive(
-    uri: str, size: int | None, *, storage_options: storage.Options = None, size_limit: int
-) -> Iterable[Entry | Skipped]:
+def open_archive(uri: str, size: int | None, *, options: storage.Options = None, size_limit: int) -> Iterable[Entry | Skipped]:
     """All members of one archive; reading the index happens here, the records are made as they are asked for."""
-    index = read_index(uri, size=size, storage_options=storage_options)
+    index = read_index(uri, size=size, options=options)
     return archive_items(uri, index, size=size, size_limit=size_limit)
 
 
-def open_members(uri: str, chosen: list[str], *, storage_options: storage.Options = None, size_limit: int) -> list[Entry]:
+def open_members(uri: str, chosen: list[str], *, options: storage.Options = None, size_limit: int) -> list[Entry]:
     """Rows for the members of one archive that a person named, in the order given."""
-    index = read_index(uri, storage_options=storage_options)
+    index = read_index(uri, options=options)
     return list(chosen_entries(uri, index, chosen, size_limit=size_limit))

@@ -27,7 +27,7 @@ THREADS = 16  # they wait for disks and networks, not for processors
 def list_inputs(
     inputs: Sequence[str],
     *,
-    storage_options: storage.Options = None,
+    options: storage.Options = None,
     threads: int = THREADS,
     size_limit: int = SIZE_LIMIT,
 ) -> Iterator[Entry | Skipped]:
@@ -40,7 +40,7 @@ def list_inputs(
         raise TypeError("inputs is a sequence of URIs, not one string")
     if not inputs:
         raise ArchiveError("no input was given; name a folder, a file, a glob, a list or an archive")
-    scope = Scope(storage_options=storage_options, size_limit=size_limit)
+    scope = Scope(options=options, size_limit=size_limit)
     uris = [_placed(uri) for uri in inputs]
     with ThreadPoolExecutor(max_workers=threads, thread_name_prefix="inputs") as pool:
         resolved = list(pool.map(lambda uri: _resolve(uri, scope), uris))
@@ -54,14 +54,14 @@ def _placed(uri: str) -> str:
 
 def _resolve(uri: str, scope: Scope) -> Item:
     """What an input is. A file whose very name is `a[1].jpg` or `x.zip::y` comes before the pattern or the member."""
-    shown = redact(names.printable(uri)[0], scope.storage_options)
+    shown = redact(names.printable(uri)[0], scope.options)
     name = names.last_name(uri)
     try:
         found = named_file(uri, scope)
     except storage.StorageError:
         raise
     except Exception as error:
-        raise ArchiveError(f"input {shown} cannot be opened: {redact(explain(error), scope.storage_options)}") from error
+        raise ArchiveError(f"input {shown} cannot be opened: {redact(explain(error), scope.options)}") from error
     if isinstance(found, Entry) and found.problem is None and names.list_kind(name):
         return Later(lambda: list_items(uri, scope))
     if found is not None:
@@ -70,9 +70,7 @@ def _resolve(uri: str, scope: Scope) -> Item:
     if member:
         container, inner = member
         if named_file(container, scope) is not None:
-            return Later(
-                lambda: open_members(container, [inner], storage_options=scope.storage_options, size_limit=scope.size_limit)
-            )
+            return Later(lambda: open_members(container, [inner], options=scope.options, size_limit=scope.size_limit))
     elif is_glob(uri):
         folder, pattern = split_glob(uri)
         if named_file(folder, scope) is None:

@@ -35,7 +35,7 @@ def list_items(uri: str, scope: Scope) -> Iterator[Item]:
     kind = names.list_kind(names.last_name(uri))
     read = {"text": _text_lines, "csv": _csv_lines, "parquet": _parquet_lines}[kind or ""]
     folder = _folder_of(uri)
-    lines = _checked(uri, read(uri, scope.storage_options))
+    lines = _checked(uri, read(uri, scope.options))
     while chunk := list(itertools.islice(lines, _CHUNK)):
         yield Later(partial(_chunk_items, uri, folder, chunk, scope))
 
@@ -55,24 +55,24 @@ def _checked(uri: str, lines: Iterator[_Line]) -> Iterator[_Line]:
         raise ArchiveError(f"the list {redact(uri)} cannot be read: {explain(error)}") from error
 
 
-def _text_lines(uri: str, storage_options: storage.Options) -> Iterator[_Line]:
-    with open_stream(uri, storage_options) as raw, io.TextIOWrapper(raw, "utf-8-sig") as text:
+def _text_lines(uri: str, options: storage.Options) -> Iterator[_Line]:
+    with open_stream(uri, options) as raw, io.TextIOWrapper(raw, "utf-8-sig") as text:
         for number, line in enumerate(text, start=1):
             entry = line.strip()
             if entry and not entry.startswith("#"):
                 yield f"line {number}", entry
 
 
-def _csv_lines(uri: str, storage_options: storage.Options) -> Iterator[_Line]:
-    with open_stream(uri, storage_options) as raw, io.TextIOWrapper(raw, "utf-8-sig", newline="") as text:
+def _csv_lines(uri: str, options: storage.Options) -> Iterator[_Line]:
+    with open_stream(uri, options) as raw, io.TextIOWrapper(raw, "utf-8-sig", newline="") as text:
         table = csv.DictReader(text)
         _need_uri(uri, table.fieldnames or [])
         for record in table:
             yield f"line {table.line_num}", (record["uri"] or "").strip()
 
 
-def _parquet_lines(uri: str, storage_options: storage.Options) -> Iterator[_Line]:
-    with open_stream(uri, storage_options) as raw, pq.ParquetFile(raw) as table:
+def _parquet_lines(uri: str, options: storage.Options) -> Iterator[_Line]:
+    with open_stream(uri, options) as raw, pq.ParquetFile(raw) as table:
         _need_uri(uri, table.schema_arrow.names)
         number = 0
         for batch in table.iter_batches(columns=["uri"], batch_size=_CHUNK):
@@ -117,7 +117,7 @@ def _chunk_items(list_uri: str, folder: str, chunk: list[_Line], scope: Scope) -
         try:
             item_or_member = _entry_item(_placed(folder, entry), scope)
         except storage.StorageError as error:
-            item_or_member = Entry(uri=entry, problem_status="failed", problem=redact(str(error), scope.storage_options))
+            item_or_member = Entry(uri=entry, problem_status="failed", problem=redact(str(error), scope.options))
         if isinstance(item_or_member, tuple):
             container, member = item_or_member
             wanted.setdefault(container, []).append((len(items), member))
@@ -126,7 +126,7 @@ def _chunk_items(list_uri: str, folder: str, chunk: list[_Line], scope: Scope) -
             items.append(item_or_member)
     for container, places in wanted.items():
         chosen = [member for _, member in places]
-        rows = open_members(container, chosen, storage_options=scope.storage_options, size_limit=scope.size_limit)
+        rows = open_members(container, chosen, options=scope.options, size_limit=scope.size_limit)
         for (number, _), row in zip(places, rows, strict=True):
             items[number] = row
     return [item for item in items if item is not None]

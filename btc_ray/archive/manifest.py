@@ -12,7 +12,6 @@ import shutil
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -22,6 +21,7 @@ from btc_ray import storage
 from btc_ray.archive import names
 from btc_ray.archive.entries import SIZE_LIMIT, ArchiveError, Entry, Skipped
 from btc_ray.archive.listing import THREADS, list_inputs
+from btc_ray.storage import Place
 from btc_ray.storage.retries import retrying
 
 _FIELDS: list[Any] = [
@@ -129,14 +129,14 @@ def _tallies(reasons: dict[str, list[Any]]) -> dict[str, Tally]:
 def summarise(
     inputs: Sequence[str],
     *,
-    storage_options: storage.Options = None,
+    options: storage.Options = None,
     threads: int = THREADS,
     size_limit: int = SIZE_LIMIT,
     seen: Callable[[Entry | Skipped], None] = lambda found: None,
 ) -> ManifestSummary:
     """The same summary as `write_manifest`, without writing; `seen` is called with everything met. Raises as `list_inputs` does."""
     counter = _Counter()
-    for found in list_inputs(inputs, storage_options=storage_options, threads=threads, size_limit=size_limit):
+    for found in list_inputs(inputs, options=options, threads=threads, size_limit=size_limit):
         counter.add(found)
         seen(found)
     return counter.summary(parts=0)
@@ -144,28 +144,27 @@ def summarise(
 
 def write_manifest(
     inputs: Sequence[str],
-    destination_uri: str,
+    destination: Place,
     *,
-    skipped_uri: str | None = None,
-    storage_options: storage.Options = None,
+    skipped: Place | None = None,
     rows_per_part: int = ROWS_PER_PART,
     threads: int = THREADS,
     size_limit: int = SIZE_LIMIT,
 ) -> ManifestSummary:
-    """List `inputs` into `destination_uri/part-00000.parquet …` (SCHEMA; row_id 0..n-1) and the skipped into the file
-    `skipped_uri`.
+    """List `inputs` into `destination`/part-00000.parquet … (SCHEMA; row_id 0..n-1) and the skipped into the file
+    `skipped`; the inputs are opened with the destination's options.
 
-    What stands at `destination_uri` is replaced: a caller that already committed a manifest does not call this again.
+    What stands at `destination` is replaced: a caller that already committed a manifest does not call this again.
     Raises ArchiveError as `list_inputs` does, and OSError where nothing can be written; then a local destination is as it was
     before.
     """
     if rows_per_part < 1:
         raise ValueError(f"rows_per_part must be at least 1, not {rows_per_part}")
-    found = list_inputs(inputs, storage_options=storage_options, threads=threads, size_limit=size_limit)
+    found = list_inputs(inputs, options=destination.options, threads=threads, size_limit=size_limit)
     counter = _Counter()
     parts = 0
     rows: list[Entry] = []
-    with _folder(destination_uri, storage_options) as folder, _skipped_file(skipped_uri, storage_options) as skip:
+    with _folder(destination) as folder, _skipped_file(skipped) as skip:
         for item in found:
             counter.add(item)
             if isinstance(item, Skipped):
@@ -173,20 +172,20 @@ def write_manifest(
                 continue
             rows.append(item)
             if len(rows) == rows_per_part:
-                _write_part(folder, parts, rows, counter.rows - len(rows), storage_options)
+                _write_part(folder, parts, rows, counter.rows - len(rows))
                 parts, rows = parts + 1, []
         if rows:
-            _write_part(folder, parts, rows, counter.rows - len(rows), storage_options)
+            _write_part(folder, parts, rows, counter.rows - len(rows))
             parts += 1
     return counter.summary(parts)
 
 
-def _write_part(folder: str, number: int, rows: list[Entry], first_row_id: int, storage_options: storage.Options) -> None:
+def _write_part(folder: Place, number: int, rows: list[Entry], first_row_id: int) -> None:
     columns = [pa.array(range(first_row_id, first_row_id + len(rows)), pa.int64())]
     columns += [pa.array([getattr(row, entry.name) for row in rows], entry.type) for entry in list(SCHEMA)[1:]]
     buffer = io.BytesIO()
     pq.write_table(pa.Table.from_arrays(columns, schema=SCHEMA), buffer, row_group_size=_ROWS_PER_GROUP, compression="zstd")
-    storage.write_bytes(storage.join(folder, f"part-{number:05d}.parquet"), buffer.getvalue(), storage_options)
+    (folder / f"part-{number:05d}.parquet").write(buffer.getvalue())
 
 
 def _is_part(name: str) -> bool:
@@ -194,18 +193,18 @@ def _is_part(name: str) -> bool:
 
 
 @contextlib.contextmanager
-def _folder(uri: str, storage_options: storage.Options) -> Iterator[str]:
+def _folder(place: Place) -> Iterator[Place]:
     """Where parts are written: remote the destination itself, emptied first; local a folder beside it that takes its place
     at the end.
     """
-    if not storage.is_local(uri):
+    if not place.is_local:
         # Parts of an earlier, longer and unfinished listing would otherwise stay among the new ones.
-        for part in storage.list_files(uri, ".parquet", storage_options):
-            if _is_part(names.last_name(part)):
-                storage.remove_tree(part, storage_options)
-        yield uri
+        for part in place.files(".parquet"):
+            if _is_part(part.name):
+                part.remove()
+        yield place
         return
-    target = Path(storage.local_path(uri))
+    target = place.path()
     if target.exists() and (not target.is_dir() or not all(_is_part(child.name) for child in target.iterdir())):
         raise ArchiveError(f"{target} holds something else than a manifest and is not replaced; choose another folder")
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -213,7 +212,7 @@ def _folder(uri: str, storage_options: storage.Options) -> Iterator[str]:
     temporary, old = (target.with_name(f".{target.name}.{mark}.{end}") for end in ("tmp", "old"))
     temporary.mkdir()
     try:
-        yield str(temporary)
+        yield Place(str(temporary))
         if target.exists():
             target.rename(old)
         temporary.rename(target)
@@ -224,19 +223,18 @@ def _folder(uri: str, storage_options: storage.Options) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def _skipped_file(uri: str | None, storage_options: storage.Options) -> Iterator[Any]:
+def _skipped_file(place: Place | None) -> Iterator[Any]:
     """A function that takes each Skipped; the Parquet file is there when the block ends well (no skips: an empty table)."""
-    if uri is None:
+    if place is None:
         yield lambda skipped: None
         return
-    local = storage.is_local(uri)
-    target = Path(storage.local_path(uri)) if local else None
+    target = place.path() if place.is_local else None
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}.tmp") if target else None
     if temporary:
         temporary.parent.mkdir(parents=True, exist_ok=True)
         sink: Any = temporary.open("wb")
     else:
-        fs, path = storage.filesystem(uri, storage_options)
+        fs, path = place.filesystem()
         sink = retrying(lambda: fs.open(path, "wb"))
     waiting: list[Skipped] = []
     writer = pq.ParquetWriter(sink, SKIPPED_SCHEMA, compression="zstd")

@@ -85,17 +85,17 @@ def open_regular(path: str) -> int:
     raise OSError(errno.EINVAL, "not a regular file")
 
 
-def open_ranges(uri: str, storage_options: storage.Options = None, *, size: int | None = None) -> Ranges:
+def open_ranges(uri: str, options: storage.Options = None, *, size: int | None = None) -> Ranges:
     """Raises OSError (or the file system's own error) where `uri` cannot be opened. A known `size` saves one request."""
     if storage.is_local(uri):
         return LocalRanges(storage.local_path(uri))
-    fs, path = storage.filesystem(uri, storage_options)
+    fs, path = storage.filesystem(uri, options)
     return RemoteRanges(fs, path, size)
 
 
-def open_stream(uri: str, storage_options: storage.Options = None) -> BinaryIO:
+def open_stream(uri: str, options: storage.Options = None) -> BinaryIO:
     """A file object read mostly forward."""
     if storage.is_local(uri):
         return io.BufferedReader(io.FileIO(open_regular(storage.local_path(uri)), "rb"), 1 << 16)
-    fs, path = storage.filesystem(uri, storage_options)
+    fs, path = storage.filesystem(uri, options)
     return retrying(lambda: fs.open(path, "rb", block_size=STREAM_BLOCK, cache_type="readahead"))

@@ -38,8 +38,8 @@ class _Stream:
     to the start of the archive.
     """
 
-    def __init__(self, uri: str, packing: str, storage_options: storage.Options) -> None:
-        self._open = lambda: tars.TarBytes(uri, packing, storage_options)
+    def __init__(self, uri: str, packing: str, options: storage.Options) -> None:
+        self._open = lambda: tars.TarBytes(uri, packing, options)
         self._lock = threading.Lock()
         self._stream: tars.TarBytes | None = None
         self._position = 0
@@ -87,9 +87,9 @@ class ByteReader:
     """
 
     def __init__(
-        self, storage_options: storage.Options = None, *, size_limit: int = SIZE_LIMIT, open_archives: int = OPEN_ARCHIVES
+        self, options: storage.Options = None, *, size_limit: int = SIZE_LIMIT, open_archives: int = OPEN_ARCHIVES
     ) -> None:
-        self._storage_options = dict(storage_options or {})
+        self._options = dict(options or {})
         self._size_limit = size_limit
         self._open_archives = open_archives
         self._lock = threading.Lock()
@@ -98,7 +98,7 @@ class ByteReader:
         expect_answers()  # there is a manifest, so a store was there when it was listed
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (self._storage_options, self._size_limit, self._open_archives)
+        return _rebuild, (self._options, self._size_limit, self._open_archives)
 
     def read(self, row: Mapping[str, Any] | None = None, /, **fields: Any) -> bytes:
         """The bytes of one manifest row, given as a mapping or as keywords (`uri`, `size`, `container`, `offset`,
@@ -163,7 +163,7 @@ class ByteReader:
         """File name and reason; folders of some machine tell a reader nothing, and the row has the whole URI."""
         container = values.get("container")
         shown = names.last_name(container) + uri[len(container) :] if container else names.last_name(uri)
-        return redact(f"{names.printable(shown)[0]}: {reason}", self._storage_options)
+        return redact(f"{names.printable(shown)[0]}: {reason}", self._options)
 
     def _loose(self, uri: str, size: int | None) -> bytes:
         if storage.is_local(uri):
@@ -171,7 +171,7 @@ class ByteReader:
             with os.fdopen(descriptor, "rb") as file:
                 self._bounded(os.fstat(descriptor).st_size)
                 return file.read()
-        fs, path = storage.filesystem(uri, self._storage_options)
+        fs, path = storage.filesystem(uri, self._options)
         if size is None:
             size = retrying(lambda: fs.info(path)).get("size")
             self._bounded(size or 0)
@@ -236,9 +236,7 @@ class ByteReader:
                 return archive
         # Opened outside the lock: one slow archive must not hold up the others. Two threads may open it twice; one is kept.
         in_order_only = packing not in ("zip", "tar")
-        archive = (
-            _Stream(container, packing, self._storage_options) if in_order_only else open_ranges(container, self._storage_options)
-        )
+        archive = _Stream(container, packing, self._options) if in_order_only else open_ranges(container, self._options)
         with self._lock:
             archive = self._archives.setdefault(key, archive)
             while len(self._archives) > self._open_archives:
@@ -246,8 +244,8 @@ class ByteReader:
         return archive
 
 
-def _rebuild(storage_options: dict[str, str], size_limit: int, open_archives: int) -> ByteReader:
-    return ByteReader(storage_options, size_limit=size_limit, open_archives=open_archives)
+def _rebuild(options: dict[str, str], size_limit: int, open_archives: int) -> ByteReader:
+    return ByteReader(options, size_limit=size_limit, open_archives=open_archives)
 
 
 def _is_serial(row: Mapping[str, Any]) -> bool:

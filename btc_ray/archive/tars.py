@@ -30,8 +30,8 @@ DAMAGE = (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, ValueError, gz
 class TarBytes:
     """A tar's own bytes, from the start forward. Closing it closes the file below too, which Python's decompressors leave open."""
 
-    def __init__(self, uri: str, packing: str, storage_options: storage.Options = None) -> None:
-        self._file = open_stream(uri, storage_options)
+    def __init__(self, uri: str, packing: str, options: storage.Options = None) -> None:
+        self._file = open_stream(uri, options)
         self._tar: IO[bytes] = self._file
         if packing == "tar.gz":
             self._tar = cast(IO[bytes], gzip.GzipFile(fileobj=self._file, mode="rb"))
@@ -92,13 +92,13 @@ class _Forward:
             left -= len(data)
 
 
-def read_index(uri: str, packing: str, storage_options: storage.Options = None) -> Index:
+def read_index(uri: str, packing: str, options: storage.Options = None) -> Index:
     """All files of a tar. A plain local one costs a read per member; a remote or compressed one is read through once.
 
     A tar that breaks off keeps the members before the break. Raises OSError where the file cannot be opened or read.
     """
     members: list[Member] = []
-    with contextlib.closing(TarBytes(uri, packing, storage_options)) as stream:
+    with contextlib.closing(TarBytes(uri, packing, options)) as stream:
         through = _Forward(stream)
         broken = _collect(through, packing, members)
     if broken and members and not _is_whole(members[-1], through, uri, packing):

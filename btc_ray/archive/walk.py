@@ -30,7 +30,7 @@ _NAMELESS = "keys with an empty folder name (//) cannot be listed; rename them"
 class Scope:
     """What stays the same during one listing."""
 
-    storage_options: storage.Options = None
+    options: storage.Options = None
     size_limit: int = SIZE_LIMIT
 
 
@@ -62,7 +62,7 @@ def walk(
             above = above | {(about.st_dev, about.st_ino)}
             children = _local_children(uri, above)
         else:
-            children = _remote_children(uri, scope.storage_options)
+            children = _remote_children(uri, scope.options)
     except Exception as error:  # noqa: BLE001 — each file system raises its own kinds; all become a row
         shown, _ = names.printable(uri)
         return [Entry(uri=shown, problem_status="failed", problem=f"the folder cannot be listed: {explain(error)}")]
@@ -111,7 +111,7 @@ def file_item(uri: str, size: int | None, scope: Scope) -> Item:
     """An image's row, an archive still to be opened, or, for a file named by a person, a row whatever its extension."""
     name = names.last_name(uri)
     if names.archive_kind(name):
-        return Later(lambda: open_archive(uri, size, storage_options=scope.storage_options, size_limit=scope.size_limit))
+        return Later(lambda: open_archive(uri, size, options=scope.options, size_limit=scope.size_limit))
     if names.is_dicom(name):
         return Entry(uri=uri, size=size, problem_status="unsupported", problem=names.DICOM_PROBLEM)
     if size is not None and size > scope.size_limit:
@@ -146,7 +146,7 @@ def named_file(uri: str, scope: Scope) -> Item | None:
 
 
 def _named_remote(uri: str, scope: Scope) -> Item | None:
-    fs, path = storage.filesystem(uri, scope.storage_options)
+    fs, path = storage.filesystem(uri, scope.options)
     fs.invalidate_cache(path)
     try:
         info = retrying(lambda: fs.info(path))
@@ -188,8 +188,8 @@ def special_kind(mode: int) -> str:
     return "a socket" if stat.S_ISSOCK(mode) else "a device"
 
 
-def _remote_children(uri: str, storage_options: storage.Options) -> Iterator[_Child]:
-    fs, path = storage.filesystem(uri, storage_options)
+def _remote_children(uri: str, options: storage.Options) -> Iterator[_Child]:
+    fs, path = storage.filesystem(uri, options)
     fs.invalidate_cache(path)
     listing = retrying(lambda: fs.ls(path, detail=True))
     fs.invalidate_cache(path)  # fsspec would keep every folder of a bucket in memory

@@ -8,8 +8,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.dataset as pads
 
-from btc_ray import NOT_FOR_DIAGNOSIS, settings, storage
+from btc_ray import NOT_FOR_DIAGNOSIS, settings
 from btc_ray.reports.comparison.comparison import CompareError, Comparison, CrossTable, changes, compare
+from btc_ray.storage import Place, redact
 
 ORDINALS = ("first", "second")
 
@@ -17,14 +18,14 @@ ORDINALS = ("first", "second")
 def compare_runs(chosen: settings.Info) -> int:
     """Print what changed between the two runs of `chosen.compare`. Raises CompareError where one is no complete run."""
     assert chosen.compare is not None
-    options = chosen.storage()
-    runs = [_read_run(uri, options) for uri in chosen.compare]
+    places = [Place(uri, chosen.storage()) for uri in chosen.compare]
+    runs = [_read_run(place) for place in places]
     try:
-        found = compare(*(_scores(uri, options) for uri in chosen.compare))
+        found = compare(*map(_scores, places))
     except pa.ArrowInvalid as error:
-        raise CompareError(f"the scores of {' or '.join(map(storage.redact, chosen.compare))} are damaged: {error}") from error
+        raise CompareError(f"the scores of {' or '.join(map(str, places))} are damaged: {error}") from error
     found = _redacted(found)
-    facts = [_facts(uri, run) for uri, run in zip(chosen.compare, runs, strict=True)]
+    facts = [_facts(place, run) for place, run in zip(places, runs, strict=True)]
     if chosen.json:
         record = {"kind": "comparison", "notice": NOT_FOR_DIAGNOSIS, **dict(zip(ORDINALS, facts, strict=True)), **asdict(found)}
         print(json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False))
@@ -35,39 +36,38 @@ def compare_runs(chosen: settings.Info) -> int:
 
 def _redacted(found: Comparison) -> Comparison:
     """Without the credentials that some URIs of images carry."""
-    surest = tuple(replace(row, uri=(storage.redact(row.uri[0]), storage.redact(row.uri[1]))) for row in found.surest)
-    return replace(found, surest=surest, folders={storage.redact(folder): rows for folder, rows in found.folders.items()})
+    surest = tuple(replace(row, uri=(redact(row.uri[0]), redact(row.uri[1]))) for row in found.surest)
+    return replace(found, surest=surest, folders={redact(folder): rows for folder, rows in found.folders.items()})
 
 
-def _read_run(uri: str, options: Mapping[str, str]) -> dict[str, Any]:
+def _read_run(place: Place) -> dict[str, Any]:
     """`run.json` of a complete run."""
-    name = storage.redact(uri)
-    if not storage.exists(storage.join(uri, "run.json"), options):
-        raise CompareError(f"{name} is not a run folder (no run.json): --compare takes two folders made by `btc-ray score`.")
+    if not (place / "run.json").exists():
+        raise CompareError(f"{place} is not a run folder (no run.json): --compare takes two folders made by `btc-ray score`.")
     try:
-        run = json.loads(storage.read_bytes(storage.join(uri, "run.json"), options))
+        run = json.loads((place / "run.json").read())
     except ValueError as error:
-        raise CompareError(f"run.json of {name} is damaged ({error}).") from error
+        raise CompareError(f"run.json of {place} is damaged ({error}).") from error
     if not isinstance(run, dict) or run.get("kind") != "score":
-        raise CompareError(f"{name} is not the run folder of a scoring job.")
+        raise CompareError(f"{place} is not the run folder of a scoring job.")
     if not run["complete"]:
-        raise CompareError(f"{name} is not complete: run the command it was begun with again, then compare.")
+        raise CompareError(f"{place} is not complete: run the command it was begun with again, then compare.")
     return run
 
 
-def _scores(uri: str, options: Mapping[str, str]) -> pads.Dataset:
-    parts = storage.list_files(storage.join(uri, "scores"), ".parquet", options)
+def _scores(place: Place) -> pads.Dataset:
+    parts = (place / "scores").files(".parquet")
     if not parts:
-        raise CompareError(f"{storage.redact(uri)} has no scores to compare.")
-    opened = [storage.arrow_filesystem(part, options) for part in parts]
+        raise CompareError(f"{place} has no scores to compare.")
+    opened = [part.arrow() for part in parts]
     return pads.dataset([path for _, path in opened], filesystem=opened[0][0], format="parquet")
 
 
-def _facts(uri: str, run: Mapping[str, Any]) -> dict[str, Any]:
+def _facts(place: Place, run: Mapping[str, Any]) -> dict[str, Any]:
     """What computed a run. Runs of before there was a choice have neither engine nor flips."""
     fingerprint = {"engine": "torch", "test_time_flips": False} | run["fingerprint"]
     names = ("model_id", "preprocess_id", "engine", "precision", "test_time_flips")
-    return {"run": storage.redact(uri), **{name: fingerprint[name] for name in names}, "finished": run.get("finished")}
+    return {"run": str(place), **{name: fingerprint[name] for name in names}, "finished": run.get("finished")}
 
 
 # --- the text ------------------------------------------------------------------------------------------------------------------------

@@ -1,8 +1,9 @@
 """`btc-ray crop`: an archive's crops as a table, and a sheet of the most doubtful ones."""
 
-from btc_ray import settings, storage
+from btc_ray import settings
 from btc_ray.errors import COMPLETE
 from btc_ray.progress import say
+from btc_ray.storage import Place
 from btc_ray.storage.outputs import check_output
 from btc_ray.workers.session import ray_session
 
@@ -13,23 +14,21 @@ def crop(chosen: settings.Crop) -> int:
     from btc_ray.dataset.crops import crop_in_parallel
     from btc_ray.images.prepare import Preprocess
 
-    options = chosen.storage()
-    manifest, crops = storage.join(chosen.output, "manifest"), storage.join(chosen.output, "crops")
-    check_output(chosen.output, options)
+    output = Place(chosen.output, chosen.storage())
+    manifest, crops = output / "manifest", output / "crops"
+    check_output(output)
     preprocess = Preprocess(crop=chosen.crop, size=chosen.size)
-    summary = write_manifest(
-        chosen.input, manifest, skipped_uri=storage.join(chosen.output, "skipped.parquet"), storage_options=options
-    )
+    summary = write_manifest(chosen.input, manifest, skipped=output / "skipped.parquet")
     say(f"{summary.rows:,} images to crop, {sum(tally.count for tally in summary.skipped.values()):,} other files skipped.")
     with ray_session(chosen)():
-        crop_in_parallel(manifest, crops, preprocess=preprocess, storage_options=options)
+        crop_in_parallel(manifest, crops, preprocess=preprocess)
     _draw_doubtful(chosen, crops)
     print(f"crops        {crops}")
-    print(f"doubtful     {storage.join(chosen.output, 'doubtful.png')}")
+    print(f"doubtful     {output / 'doubtful.png'}")
     return COMPLETE
 
 
-def _draw_doubtful(chosen: settings.Crop, crops: str) -> None:
+def _draw_doubtful(chosen: settings.Crop, crops: Place) -> None:
     """doubtful.png: the crops with the highest `doubt`, as they come out."""
     import cv2
     import pyarrow.compute as pc
@@ -38,7 +37,7 @@ def _draw_doubtful(chosen: settings.Crop, crops: str) -> None:
     from btc_ray.images.batch import pixels_of
     from btc_ray.reports.shared.figures import contact_sheet
 
-    filesystem, path = storage.arrow_filesystem(crops, chosen.storage())
+    filesystem, path = crops.arrow()
     table = pads.dataset(path, filesystem=filesystem, format="parquet")
     doubts = table.to_table(columns=["row_id", "doubt"], filter=pads.field("status") == "ok")
     worst = doubts.take(
@@ -50,4 +49,4 @@ def _draw_doubtful(chosen: settings.Crop, crops: str) -> None:
     shown = shown.sort_by([("doubt", "descending"), ("uri", "ascending")])
     captions = [f"{row['doubt']:.2f} {row['uri'].rpartition('/')[2]}" for row in shown.select(["uri", "doubt"]).to_pylist()]
     sheet = contact_sheet(list(pixels_of(shown)), captions) if captions else contact_sheet([], [])
-    storage.write_bytes(storage.join(chosen.output, "doubtful.png"), cv2.imencode(".png", sheet)[1].tobytes(), chosen.storage())
+    crops.beside("doubtful.png").write(cv2.imencode(".png", sheet)[1].tobytes())

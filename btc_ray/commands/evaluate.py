@@ -13,14 +13,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from btc_ray import NOT_FOR_DIAGNOSIS, settings, storage
+from btc_ray import NOT_FOR_DIAGNOSIS, settings
 from btc_ray.archive.reader import ByteReader
 from btc_ray.dataset.table import fingerprint, read_labelled
 from btc_ray.errors import COMPLETE, TOO_MANY_BAD, UserError
 from btc_ray.model.bundle import Bundle, library_versions, read_bundle
 from btc_ray.progress import say
+from btc_ray.storage import Place, redact
 from btc_ray.storage.outputs import check_output
-from btc_ray.storage.tables import read_table, write_table
 from btc_ray.workers.session import available_cpus, ray_session
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class _Model:
     """A bundle to measure."""
 
     name: str
-    uri: str
+    place: Place
     bundle: Bundle
     split: pa.Table | None  # split.parquet, where the bundle has one
     run: str  # the name of its run folder in the output
@@ -56,24 +56,23 @@ def evaluate(chosen: settings.Evaluate) -> int:
     from btc_ray.reports.evaluation.sets import choose_sets, recall
     from btc_ray.reports.shared.metrics import DEFINITIONS
 
-    options = chosen.storage()
-    check_output(chosen.output, options, ours=OURS)
+    output = Place(chosen.output, chosen.storage())
+    check_output(output, ours=OURS)
     models = _models(chosen)
-    table = read_labelled(chosen.data, options)
+    table = read_labelled(output.at(chosen.data))
     for model in models:
         if not set(model.bundle.classes) & set(table["label"].to_pylist()):
             raise EvaluationError(
-                f"{chosen.data} has no image of a class that {model.uri} knows ({', '.join(model.bundle.classes)}). Name its folders so."
+                f"{redact(chosen.data)} has no image of a class that {model.place} knows "
+                f"({', '.join(model.bundle.classes)}). Name its folders so."
             )
     records, errors, folders, worst = [], [], {}, 0.0
-    given = [storage.redact(model.uri) for model in models]
+    given = [str(model.place) for model in models]
     with ray_session(chosen)():
         truth = _truth(chosen, table)
         for model in models:
             memory = None if model.split is None else recall(truth, model.split)
-            sets, missing = choose_sets(
-                truth, memory, model.bundle.data.get("split"), data=storage.redact(chosen.data), models=given
-            )
+            sets, missing = choose_sets(truth, memory, model.bundle.data.get("split"), data=redact(chosen.data), models=given)
             wanted = np.any([one.rows for one in sets], axis=0) if sets else np.zeros(len(table), bool)
             scores = no_scores(model.bundle)
             if wanted.any():
@@ -81,7 +80,7 @@ def evaluate(chosen: settings.Evaluate) -> int:
                 scores, worst = pa.Table.from_batches(folders[model.name].score_batches()), max(worst, bad)
             say(f"Measuring {model.name} …")
             record, wrong = assess(truth, sets, missing, scores, model.bundle, name=model.name, memory=memory)
-            where = {"bundle": storage.redact(model.uri), "run": model.run if wanted.any() else None}
+            where = {"bundle": str(model.place), "run": model.run if wanted.any() else None}
             records.append(record | where)
             errors.append(wrong)
     record = {
@@ -93,32 +92,33 @@ def evaluate(chosen: settings.Evaluate) -> int:
         "models": records,
         "definitions": DEFINITIONS,
         "versions": library_versions(),
-        "settings": settings.to_dict(chosen) | {"data": storage.redact(chosen.data), "model": given},
+        "settings": settings.to_dict(chosen) | {"data": redact(chosen.data), "model": given},
     }
     record["facts"] = _facts(record)
-    _write(chosen.output, record, pa.concat_tables(errors), folders, options)
-    _print(record, chosen.output)
+    _write(output, record, pa.concat_tables(errors), folders)
+    _print(record, output)
     return TOO_MANY_BAD if worst > settings.Score.max_bad_fraction else COMPLETE
 
 
 def _models(chosen: settings.Evaluate) -> list[_Model]:
     """The bundles, each by the shortest end of its path that tells it from the others."""
-    options = chosen.storage()
-    uris = [uri.rstrip("/") for uri in chosen.model]
-    parts = [storage.redact(storage.absolute(uri)).split("/") for uri in uris]
+    places = [Place(uri.rstrip("/"), chosen.storage()) for uri in chosen.model]
+    parts = [str(place.absolute()).split("/") for place in places]
     deep = next((depth for depth in range(1, 5) if len({tuple(part[-depth:]) for part in parts}) == len(parts)), 1)
     names = ["/".join(part[-deep:]) for part in parts]
     models = []
-    for number, (uri, name) in enumerate(zip(uris, names, strict=True), start=1):
-        bundle = read_bundle(uri, options)
-        split_uri = storage.join(uri, "split.parquet")
+    for number, (place, name) in enumerate(zip(places, names, strict=True), start=1):
+        bundle = read_bundle(place)
+        sides = place / "split.parquet"
         split = None
-        if storage.exists(split_uri, options):
-            split = read_table(split_uri, options)
+        if sides.exists():
+            split = sides.read_table()
             if lacking := {"uri", "content_sha256", "split", "group"} - set(split.column_names):
-                raise EvaluationError(f"{split_uri} has no column {' and '.join(sorted(lacking))}; train the bundle again.")
+                raise EvaluationError(f"{sides} has no column {' and '.join(sorted(lacking))}; train the bundle again.")
         name = f"{name} ({number})" if names.count(name) > 1 else name
-        models.append(_Model(name=name, uri=uri, bundle=bundle, split=split, run="run" if len(uris) == 1 else f"run-{number}"))
+        models.append(
+            _Model(name=name, place=place, bundle=bundle, split=split, run="run" if len(places) == 1 else f"run-{number}")
+        )
     return models
 
 
@@ -129,9 +129,9 @@ def _truth(chosen: settings.Evaluate, table: pa.Table) -> "Truth":
     from btc_ray.dataset.labelled import COMPARED, copy_groups
     from btc_ray.reports.evaluation.sets import Truth
 
-    cache, options = chosen.cache_uri(), chosen.storage()
-    copies = copy_groups(table, cache=cache, storage_options=options)
-    crops = labelled_crops(table, preprocess=COMPARED, cache=cache, storage_options=options).rows
+    cache = Place(chosen.cache_uri(), chosen.storage())
+    copies = copy_groups(table, cache=cache)
+    crops = labelled_crops(table, preprocess=COMPARED, cache=cache).rows
     contents = np.full(len(table), None, object)
     contents[np.searchsorted(table["row_id"].to_numpy(), crops["row_id"].to_numpy())] = crops["content_sha256"].to_pylist()
     labels = table["label"].to_pylist()
@@ -154,13 +154,14 @@ def _score(chosen: settings.Evaluate, model: _Model, rows: pa.Table) -> tuple["R
     # The list is named by what it holds: other images, or changed ones, are other inputs, which a begun run refuses.
     text = repr(rows.select(["uri", "size", "modified"]).to_pylist())
     name = f"{hashlib.sha256(text.encode('utf-8', 'surrogateescape')).hexdigest()[:16]}.parquet"
-    inputs = storage.join(storage.absolute(chosen.output), INPUTS, name)
-    write_table(inputs, pa.table({"uri": pc.unique(rows["uri"])}), chosen.storage())
+    output = Place(chosen.output, chosen.storage()).absolute()
+    inputs = output / INPUTS / name
+    inputs.write_table(pa.table({"uri": pc.unique(rows["uri"])}))
     say(f"Scoring {len(rows):,} images with {model.name} …")
     job = settings.Score(
-        model=model.uri,
-        input=(inputs,),
-        output=storage.join(chosen.output, model.run),
+        model=model.place.uri,
+        input=(inputs.uri,),
+        output=(Place(chosen.output) / model.run).uri,
         address=chosen.address or os.environ.get("RAY_ADDRESS") or None,
         cpus=chosen.cpus,
         engine=chosen.engine,
@@ -170,14 +171,14 @@ def _score(chosen: settings.Evaluate, model: _Model, rows: pa.Table) -> tuple["R
         debug=chosen.debug,
     )
     state = run(job, cpus=chosen.cpus or available_cpus(), ray_session=ray_session(chosen))
-    return RunFolder(job.output, chosen.storage()), bad_fraction(state)
+    return RunFolder(output.at(job.output)), bad_fraction(state)
 
 
 def _data(chosen: settings.Evaluate, table: pa.Table, truth: "Truth") -> dict[str, Any]:
     """What is in the labelled data."""
     groups, sizes = np.unique(truth.group, return_counts=True)
     return {
-        "source": storage.redact(chosen.data),
+        "source": redact(chosen.data),
         "fingerprint": fingerprint(table),
         "images": len(table),
         "readable": int(truth.readable().sum()),
@@ -204,29 +205,27 @@ def _facts(record: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _write(
-    output: str, record: Mapping[str, Any], errors: pa.Table, folders: Mapping[str, "RunFolder"], options: Mapping[str, str]
-) -> None:
+def _write(output: Place, record: Mapping[str, Any], errors: pa.Table, folders: Mapping[str, "RunFolder"]) -> None:
     """The files of an evaluation; the page, which tells of all others, comes last."""
     from btc_ray.reports.evaluation.page import evaluation_figures, write_evaluation
 
     say("Writing the page …")
-    storage.remove_tree(storage.join(output, PAGE), options)  # it told of the numbers before
-    storage.remove_tree(storage.join(output, "figures"), options)
-    write_table(storage.join(output, ERRORS), errors, options)
+    (output / PAGE).remove()  # it told of the numbers before
+    (output / "figures").remove()
+    (output / ERRORS).write_table(errors)
     for name, picture in evaluation_figures(record).items():
-        storage.write_bytes(storage.join(output, "figures", name), picture, options)
+        (output / "figures" / name).write(picture)
     text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    storage.write_bytes(storage.join(output, RECORD), text.encode("utf-8", "replace"), options)
-    reader = ByteReader(options)
+    (output / RECORD).write(text.encode("utf-8", "replace"))
+    reader = ByteReader(output.options)
     readers = {
         name: lambda row, folder=folder: reader.read(folder.manifest_row(row["row_id"])) for name, folder in folders.items()
     }
     page = write_evaluation(record, errors.to_pylist(), readers)
-    storage.write_bytes(storage.join(output, PAGE), page.encode(), options)
+    (output / PAGE).write(page.encode())
 
 
-def _print(record: Mapping[str, Any], output: str) -> None:
+def _print(record: Mapping[str, Any], output: Place) -> None:
     """The numbers and where the rest is, on stdout."""
     for model in record["models"]:
         print(f"{model['name']} (model_id {model['model_id']})")
@@ -239,5 +238,5 @@ def _print(record: Mapping[str, Any], output: str) -> None:
             print(f"  {gap['title']}: not to be had: {gap['reason']}")
     print(record["verdict"]["headline"])
     print(record["verdict"]["text"])
-    print(f"page         {storage.join(output, PAGE)}")
-    print(f"numbers      {storage.join(output, RECORD)}")
+    print(f"page         {output / PAGE}")
+    print(f"numbers      {output / RECORD}")

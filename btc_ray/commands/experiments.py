@@ -6,11 +6,11 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from btc_ray import NOT_FOR_DIAGNOSIS, settings, storage
+from btc_ray import NOT_FOR_DIAGNOSIS, settings
 from btc_ray.errors import COMPLETE
 from btc_ray.progress import duration, say
+from btc_ray.storage import Place, redact
 from btc_ray.storage.outputs import check_output
-from btc_ray.storage.tables import write_table
 from btc_ray.workers.session import ray_session
 
 if TYPE_CHECKING:
@@ -27,10 +27,14 @@ def experiments(chosen: settings.Experiments) -> int:
     holds something else.
     """
     grid = _grid(chosen)
-    check_output(chosen.output, chosen.storage(), ours=(ROWS, SUMMARY, PAGE, FIGURES, ".*"))
+    output = Place(chosen.output, chosen.storage())
+    check_output(output, ours=(ROWS, SUMMARY, PAGE, FIGURES, ".*"))
+    from btc_ray.training.prepare import prepare_experiments
+
+    prepared = prepare_experiments(chosen)  # whatever can be wrong is found before the first image is read
     from btc_ray.training.experiments import compare
 
-    compared = compare(chosen, grid, ray_session=ray_session(chosen))
+    compared = compare(chosen, prepared, grid, ray_session=ray_session(chosen))
     record = _record(chosen, grid, compared)
     _write(chosen, record, compared)
     from btc_ray.reports.experiments.record import table_lines
@@ -38,9 +42,9 @@ def experiments(chosen: settings.Experiments) -> int:
     print("\n".join(table_lines(record)))
     print(record["verdict"]["headline"])
     print("\n".join(record["verdict"]["paragraphs"]))
-    print(f"page         {storage.join(chosen.output, PAGE)}")
-    print(f"rows         {storage.join(chosen.output, ROWS)}")
-    print(f"summary      {storage.join(chosen.output, SUMMARY)}")
+    print(f"page         {output / PAGE}")
+    print(f"rows         {output / ROWS}")
+    print(f"summary      {output / SUMMARY}")
     return COMPLETE
 
 
@@ -50,10 +54,10 @@ def _grid(chosen: settings.Experiments) -> "list[Experiment]":
     if chosen.grid is None:
         return expand(REPORT_GRID, "the report's grid", most=chosen.max_experiments)
     try:
-        content = storage.read_bytes(chosen.grid, chosen.storage())
+        content = Place(chosen.grid, chosen.storage()).read()
     except OSError as error:
-        raise GridError(f"--grid {storage.redact(chosen.grid)} cannot be read: {error.strerror or error}.") from error
-    return read_grid(content, f"--grid {storage.redact(chosen.grid)}", most=chosen.max_experiments)
+        raise GridError(f"--grid {redact(chosen.grid)} cannot be read: {error.strerror or error}.") from error
+    return read_grid(content, f"--grid {redact(chosen.grid)}", most=chosen.max_experiments)
 
 
 def _record(chosen: settings.Experiments, grid: "list[Experiment]", compared: "Compared") -> dict[str, Any]:
@@ -77,19 +81,19 @@ def _record(chosen: settings.Experiments, grid: "list[Experiment]", compared: "C
         **record,
         "fingerprint": compared.fingerprint,
         "facts": {
-            "Data": storage.redact(chosen.data),
+            "Data": redact(chosen.data),
             "Data fingerprint": compared.fingerprint,
-            "Initial weights": storage.redact(chosen.weights),
+            "Initial weights": redact(chosen.weights),
             "Split": f"--split {chosen.split}, --seed {chosen.seed}: "
             + ", ".join(f"{sum(counts[name].values()):,} {name}" for name in ("train", "validation", "test")),
             "Left out": left_out or "none",
-            "Grid": "the report's, and our default" if chosen.grid is None else storage.redact(chosen.grid),
+            "Grid": "the report's, and our default" if chosen.grid is None else redact(chosen.grid),
             "Runs": f"{compared.runs:,} runs"
             + (f", {compared.kept:,} of them kept from before" if compared.kept else "")
             + (f"; {new:,} took {duration(compared.seconds)}" if new else ""),
         },
         "versions": library_versions(),
-        "settings": settings.to_dict(chosen) | {"data": storage.redact(chosen.data), "weights": storage.redact(chosen.weights)},
+        "settings": settings.to_dict(chosen) | {"data": redact(chosen.data), "weights": redact(chosen.weights)},
     }
 
 
@@ -98,12 +102,12 @@ def _write(chosen: settings.Experiments, record: Mapping[str, Any], compared: "C
     from btc_ray.reports.experiments.record import experiment_figures, write_experiments
 
     say("Drawing the figures …")
-    options = chosen.storage()
-    storage.remove_tree(storage.join(chosen.output, PAGE), options)  # it told of the numbers before
-    write_table(storage.join(chosen.output, ROWS), compared.history, options)
+    output = Place(chosen.output, chosen.storage())
+    (output / PAGE).remove()  # it told of the numbers before
+    (output / ROWS).write_table(compared.history)
     pictures = experiment_figures(compared.history, record)
     for name, picture in pictures.items():
-        storage.write_bytes(storage.join(chosen.output, FIGURES, f"{name}.png"), picture, options)
+        (output / FIGURES / f"{name}.png").write(picture)
     text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    storage.write_bytes(storage.join(chosen.output, SUMMARY), text.encode("utf-8", "replace"), options)
-    storage.write_bytes(storage.join(chosen.output, PAGE), write_experiments(record, pictures).encode(), options)
+    (output / SUMMARY).write(text.encode("utf-8", "replace"))
+    (output / PAGE).write(write_experiments(record, pictures).encode())

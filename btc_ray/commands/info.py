@@ -5,11 +5,12 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from btc_ray import settings, storage
+from btc_ray import settings
 from btc_ray.errors import UserError
 from btc_ray.model.bundle import read_bundle
 from btc_ray.model.int8.form import agreement_in_words
 from btc_ray.model.reference import in_words
+from btc_ray.storage import Place
 
 
 class InfoError(UserError):
@@ -22,17 +23,17 @@ def info(chosen: settings.Info) -> int:
         from btc_ray.commands.compare import compare_runs  # pyarrow.dataset takes half a second
 
         return compare_runs(chosen)
-    options = chosen.storage()
-    if storage.exists(storage.join(chosen.path, "bundle.json"), options):
-        kind, facts = "model bundle", asdict(read_bundle(chosen.path, options))
-    elif storage.exists(storage.join(chosen.path, "run.json"), options):
-        kind, facts = "scoring run", json.loads(storage.read_bytes(storage.join(chosen.path, "run.json"), options))
+    place = Place(chosen.path, chosen.storage())
+    if (place / "bundle.json").exists():
+        kind, facts = "model bundle", asdict(read_bundle(place))
+    elif (place / "run.json").exists():
+        kind, facts = "scoring run", json.loads((place / "run.json").read())
     else:
-        raise InfoError(f"{chosen.path} is neither a model bundle (no bundle.json) nor a run folder (no run.json).")
+        raise InfoError(f"{place} is neither a model bundle (no bundle.json) nor a run folder (no run.json).")
     if chosen.json:
         print(json.dumps(facts, indent=2, ensure_ascii=False))
         return 0
-    print(f"{chosen.path}: a {kind}")
+    print(f"{place}: a {kind}")
     lines = _bundle_lines(facts) if kind == "model bundle" else _run_lines(facts)
     for name, value in lines.items():
         print(f"  {name:<14} {value}")

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from btc_ray import settings, storage
+from btc_ray import settings
 from btc_ray.archive.reader import ByteReader
 from btc_ray.errors import COMPLETE, UserError
 from btc_ray.images.prepare import Preprocess
@@ -17,8 +17,8 @@ from btc_ray.model.bundle import Bundle, BundleError, read_bundle, read_weights
 from btc_ray.model.reference import thresholds_id
 from btc_ray.progress import Progress, say
 from btc_ray.scoring.folder import REVIEW, RunFolder
+from btc_ray.storage import Place, redact
 from btc_ray.storage.outputs import check_output
-from btc_ray.storage.tables import write_table
 from btc_ray.workers.session import available_cpus
 
 PAGE, RECORD, TABLE = REVIEW
@@ -37,69 +37,67 @@ def review(chosen: settings.Review) -> int:
     from btc_ray.reports.worklist.record import describe_run
     from btc_ray.reports.worklist.worklist import read_worklist
 
-    options = chosen.storage()
-    folder, run = RunFolder(chosen.run, options), storage.redact(chosen.run)
-    if not storage.exists(folder.path("run.json"), options):
+    run = Place(chosen.run, chosen.storage())
+    folder = RunFolder(run)
+    if not (run / "run.json").exists():
         raise ReviewError(f"{run} is not a run folder (no run.json). Give --run the --output of `btc-ray score`.")
     state = folder.read_state() or {}
     if not state.get("complete"):
         raise ReviewError(f"{run} is not complete: run its `btc-ray score` again, then review it.")
     model, bundle = _bundle(chosen, state)
-    output = chosen.output or chosen.run
+    output = run.at(chosen.output or chosen.run)
     if chosen.output is not None:
-        check_output(chosen.output, options, ours=(PAGE, RECORD, TABLE, ".*"))
+        check_output(output, ours=(PAGE, RECORD, TABLE, ".*"))
     say("Reading the scores …")
     worklist = read_worklist(folder.score_batches(), bundle.classes, most=chosen.rows, decision=bundle.decision)
     table = worklist.chosen()
     record = describe_run(worklist, bundle, state, shown=len(table))
     for item in record["causes"]:
-        item["examples"] = [storage.redact(uri) for uri in item["examples"]]
+        item["examples"] = [redact(uri) for uri in item["examples"]]
     for item in record["folders"]:
-        item["folder"] = storage.redact(item["folder"])
+        item["folder"] = redact(item["folder"])
     rows: list[dict[str, Any]] = []
     if len(table):
         listed = table.sort_by("row_id").to_pylist()  # as archives hold them: the way back in a compressed tar is its beginning
-        contents = ByteReader(options).read_many(folder.manifest_rows([row["row_id"] for row in listed]))
-        explain = _explainer(model, bundle, options, threads=chosen.cpus or available_cpus())
+        contents = ByteReader(run.options).read_many(folder.manifest_rows([row["row_id"] for row in listed]))
+        explain = _explainer(model, bundle, threads=chosen.cpus or available_cpus())
         with Progress("Drawing", len(listed)) as progress:
             for row in _with_pictures(listed, contents, Preprocess.from_dict(bundle.preprocess), explain):
                 rows.append(row)
                 progress.advance(1)
         order = {row_id: place for place, row_id in enumerate(table["row_id"].to_pylist())}
         rows.sort(key=lambda row: order[row["row_id"]])
-    table = table.set_column(
-        table.schema.get_field_index("uri"), "uri", [[storage.redact(uri) for uri in table["uri"].to_pylist()]]
-    )
-    storage.remove_tree(storage.join(output, PAGE), options)  # it told of the rows before
-    write_table(storage.join(output, TABLE), table, options)
+    table = table.set_column(table.schema.get_field_index("uri"), "uri", [[redact(uri) for uri in table["uri"].to_pylist()]])
+    (output / PAGE).remove()  # it told of the rows before
+    (output / TABLE).write_table(table)
     text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    storage.write_bytes(storage.join(output, RECORD), text.encode("utf-8", "replace"), options)
-    storage.write_bytes(storage.join(output, PAGE), write_review(record, rows).encode("utf-8", "replace"), options)
+    (output / RECORD).write(text.encode("utf-8", "replace"))
+    (output / PAGE).write(write_review(record, rows).encode("utf-8", "replace"))
     print(record["headline"])
     for warning in record["warnings"]:
         print(f"  {warning}")
     for name, file in (("page", PAGE), ("numbers", RECORD), ("worklist", TABLE)):
-        print(f"{name:<12} {storage.join(output, file)}")
+        print(f"{name:<12} {output / file}")
     return COMPLETE
 
 
-def _bundle(chosen: settings.Review, state: dict[str, Any]) -> tuple[str, Bundle]:
+def _bundle(chosen: settings.Review, state: dict[str, Any]) -> tuple[Place, Bundle]:
     """Where the bundle is that made the run, and what it says."""
     uri, made = chosen.model or str(state.get("model_uri") or state["settings"]["model"]), state["fingerprint"]
-    run, name = storage.redact(chosen.run), storage.redact(uri)
+    run, place = redact(chosen.run), Place(uri, chosen.storage())
     try:
-        bundle = read_bundle(uri, chosen.storage())
+        bundle = read_bundle(place)
     except BundleError as error:
         if chosen.model is not None:
             raise
-        raise ReviewError(f"the run was made by {name}, which cannot be read. Give --model. ({error})") from error
+        raise ReviewError(f"the run was made by {place}, which cannot be read. Give --model. ({error})") from error
     for what, mine in (("model_id", bundle.model_id), ("preprocess_id", bundle.preprocess_id)):
         if made[what] != mine:
-            raise ReviewError(f"{run} was made by {what} {made[what]}, {name} has {mine}. Give --model the one that made it.")
+            raise ReviewError(f"{run} was made by {what} {made[what]}, {place} has {mine}. Give --model the one that made it.")
     if made.get("decision") != thresholds_id(bundle.decision):
-        say(f"{run} was decided by other thresholds than {name} has, or by none: the bundle's are left out of the review.")
+        say(f"{run} was decided by other thresholds than {place} has, or by none: the bundle's are left out of the review.")
         bundle = replace(bundle, decision={})
-    return uri, bundle
+    return place, bundle
 
 
 def _with_pictures(
@@ -118,7 +116,7 @@ def _with_pictures(
             dict(zip(shown, explain(np.stack(crops), [batch[number]["label"] for number in shown]), strict=True)) if shown else {}
         )
         for number, (row, (whole, _)) in enumerate(zip(batch, seen, strict=True)):
-            row = row | {"uri": storage.redact(row["uri"])}
+            row = row | {"uri": redact(row["uri"])}
             if isinstance(whole, str):
                 yield row | {"picture": None, "heat": None, "problem": whole}
             else:
@@ -141,7 +139,7 @@ def _seen(content: bytes | Exception, row: Mapping[str, Any], preprocess: Prepro
     return grey, square(grey[y : y + h, x : x + w], preprocess.size)
 
 
-def _explainer(uri: str, bundle: Bundle, options: Mapping[str, str], *, threads: int) -> Explain:
+def _explainer(model: Place, bundle: Bundle, *, threads: int) -> Explain:
     """Crops and their labels in, an activation map of each out."""
     import torch
 
@@ -149,6 +147,6 @@ def _explainer(uri: str, bundle: Bundle, options: Mapping[str, str], *, threads:
     from btc_ray.model.engines.folded import folded_network
 
     torch.set_num_threads(threads)
-    network = folded_network(read_weights(uri, bundle, options), mean=bundle.mean, std=bundle.std, device="cpu")
+    network = folded_network(read_weights(model, bundle), mean=bundle.mean, std=bundle.std, device="cpu")
     number = {name: number for number, name in enumerate(bundle.classes)}
     return lambda pixels, labels: activation_maps(network, pixels, np.array([number[label] for label in labels]))

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from btc_ray import settings, storage
+from btc_ray import settings
 from btc_ray.archive.entries import Entry, Skipped
 from btc_ray.errors import COMPLETE, TOO_MANY_BAD
 from btc_ray.progress import duration, say
+from btc_ray.storage import Place
 from btc_ray.workers.session import available_cpus, ray_session
 
 SAMPLE = 32  # images that a dry run times
@@ -25,16 +26,17 @@ def score(chosen: settings.Score) -> int:
     from btc_ray.scoring.run import score as run
 
     state = run(chosen, cpus=chosen.cpus or available_cpus(), ray_session=ray_session(chosen))
-    page = storage.join(chosen.output, "summary.html")
-    if not storage.exists(page, chosen.storage()):
-        _summarise(chosen, state, page)
+    output = Place(chosen.output, chosen.storage())
+    page = output / "summary.html"
+    if not page.exists():
+        _summarise(output, state, page)
     for status, number in sorted(state["counts"]["status"].items(), key=lambda item: -item[1]):
         print(f"{status:<12} {number:>12,}")
     for label, number in sorted(state["counts"]["label"].items()):
         print(f"  {label:<12} {number:>10,}")
-    print(f"scores       {storage.join(chosen.output, 'scores')}")
+    print(f"scores       {output / 'scores'}")
     print(f"summary      {page}")
-    say(f"What to look at first: btc-ray review --run {chosen.output}")
+    say(f"What to look at first: btc-ray review --run {output}")
     bad = bad_fraction(state)
     if bad > chosen.max_bad_fraction:
         say(
@@ -51,7 +53,8 @@ def _dry_run(chosen: settings.Score) -> int:
     from btc_ray.model.engines.choose import choose
     from btc_ray.scoring.estimate import images_per_second
 
-    bundle = read_bundle(chosen.model, chosen.storage())
+    model = Place(chosen.model, chosen.storage())
+    bundle = read_bundle(model)
     sample: list[Entry] = []
     chance, met = random.Random(0), 0
 
@@ -64,7 +67,7 @@ def _dry_run(chosen: settings.Score) -> int:
             elif (place := chance.randrange(met)) < SAMPLE:
                 sample[place] = found
 
-    summary = summarise(chosen.input, storage_options=chosen.storage(), seen=look)
+    summary = summarise(chosen.input, options=model.options, seen=look)
     print(f"{summary.rows:,} images, {summary.size / 1e9:,.2f} GB" + (" at least" if summary.unknown_sizes else ""))
     for end, number in summary.formats.items():
         print(f"  {end:<14} {number:>12,}")
@@ -76,9 +79,8 @@ def _dry_run(chosen: settings.Score) -> int:
         rate = images_per_second(
             sample,
             bundle=bundle,
-            model=chosen.model,
+            model=model,
             choice=choose(engine=chosen.engine, device=chosen.device, precision=chosen.precision, bundle=bundle),
-            storage_options=chosen.storage(),
         )
         workers = chosen.cpus or available_cpus()
         print(
@@ -88,17 +90,17 @@ def _dry_run(chosen: settings.Score) -> int:
     return COMPLETE
 
 
-def _summarise(chosen: settings.Score, state: Mapping[str, Any], page: str) -> None:
+def _summarise(output: Place, state: Mapping[str, Any], page: Place) -> None:
     """Write RUN/summary.html, its thumbnails read again from where the images are."""
     from btc_ray.archive.reader import ByteReader
     from btc_ray.reports.summary.page import write_summary
     from btc_ray.scoring.folder import RunFolder
 
     say("Writing the summary …")
-    folder, reader = RunFolder(chosen.output, chosen.storage()), ByteReader(chosen.storage())
+    folder, reader = RunFolder(output), ByteReader(output.options)
     html = write_summary(
         scores=folder.score_batches(),
         run=state,
         read_image=lambda row: reader.read(folder.manifest_row(row["row_id"])),
     )
-    storage.write_bytes(page, html.encode("utf-8", "replace"), chosen.storage())
+    page.write(html.encode("utf-8", "replace"))

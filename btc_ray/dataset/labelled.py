@@ -10,14 +10,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from btc_ray import storage
 from btc_ray.dataset.copies import Copies, contradicting, find_copies, join_groups
 from btc_ray.dataset.crops import Crops, labelled_crops
 from btc_ray.dataset.split import LEFT_OUT, SPLITS, split_as_published, split_by_group
 from btc_ray.dataset.table import class_names, fingerprint
 from btc_ray.images.prepare import Preprocess
 from btc_ray.progress import say
-from btc_ray.storage.tables import read_table, write_table
+from btc_ray.storage import Place
 
 METHOD = 1  # raise it when `find_copies` finds others: what is cached then stays aside
 COMPARED = Preprocess(crop="robust", size=224)  # copies are looked for in these crops, whatever the model is trained on
@@ -89,8 +88,7 @@ def load_labelled(
     seed: int,
     doubt: float | None = None,
     held: Mapping[str, str] | None = None,
-    cache: str,
-    storage_options: Mapping[str, str],
+    cache: Place,
 ) -> LabelledImages:
     """Crop, find copies and split. Needs a Ray that is joined. Raises SplitError.
 
@@ -101,8 +99,8 @@ def load_labelled(
         held: content_sha256 → split of the images that a model to be compared with knew.
     """
     classes = class_names(table)
-    copies = copy_groups(table, cache=cache, storage_options=storage_options)
-    crops = labelled_crops(table, preprocess=preprocess, cache=cache, storage_options=storage_options)
+    copies = copy_groups(table, cache=cache)
+    crops = labelled_crops(table, preprocess=preprocess, cache=cache)
     copies = copies[np.searchsorted(table["row_id"].to_numpy(), crops.rows["row_id"].to_numpy())]
     labels = np.searchsorted(classes, crops.rows["label"].to_pylist())
     given_groups = crops.rows["group"].to_pylist()
@@ -139,26 +137,24 @@ def load_labelled(
     )
 
 
-def copy_groups(table: pa.Table, *, cache: str, storage_options: Mapping[str, str]) -> np.ndarray:
+def copy_groups(table: pa.Table, *, cache: Place) -> np.ndarray:
     """The group of copies of each row of a labelled table: int64 (N,), from `cache` where they were found before.
 
     What cannot be read is a group of its own. Needs a Ray that is joined.
     """
-    uri = f"{_copies_name(table, cache)}.parquet"
-    if storage.exists(uri, storage_options):
-        return read_table(uri, storage_options)["group"].to_numpy()
-    return labelled_copies(table, cache=cache, storage_options=storage_options).groups
+    found, _ = _copies_places(table, cache)
+    if found.exists():
+        return found.read_table()["group"].to_numpy()
+    return labelled_copies(table, cache=cache).groups
 
 
-def labelled_copies(table: pa.Table, *, crops: Crops | None = None, cache: str, storage_options: Mapping[str, str]) -> Copies:
+def labelled_copies(table: pa.Table, *, crops: Crops | None = None, cache: Place) -> Copies:
     """`copy_groups` with the pairs that made the groups; `first` and `second` are positions in the table. `crops` are those of
     COMPARED, where they are at hand."""
-    name = _copies_name(table, cache)
-    uri, pairs_uri = f"{name}.parquet", f"{name}-pairs.parquet"
-    if storage.exists(uri, storage_options) and storage.exists(pairs_uri, storage_options):
-        groups = read_table(uri, storage_options)["group"].to_numpy()
-        return Copies(groups=groups, pairs=read_table(pairs_uri, storage_options))
-    crops = crops or labelled_crops(table, preprocess=COMPARED, cache=cache, storage_options=storage_options)
+    groups_place, pairs_place = _copies_places(table, cache)
+    if groups_place.exists() and pairs_place.exists():
+        return Copies(groups=groups_place.read_table()["group"].to_numpy(), pairs=pairs_place.read_table())
+    crops = crops or labelled_crops(table, preprocess=COMPARED, cache=cache)
     say(f"Looking for copies among {len(crops.rows):,} images …")
     found = find_copies(crops.pixels, crops.rows["content_sha256"].to_pylist())
     group_of = dict(zip(crops.rows["row_id"].to_pylist(), found.groups.tolist(), strict=True))
@@ -168,13 +164,15 @@ def labelled_copies(table: pa.Table, *, crops: Crops | None = None, cache: str, 
     for place, end in enumerate(("first", "second")):
         pairs = pairs.set_column(place, pairs.schema.field(end), pa.array(position[pairs[end].to_numpy()]))
     if not crops.skipped.get("failed"):  # what could not be read today may be readable tomorrow
-        write_table(pairs_uri, pairs, storage_options)
-        write_table(uri, pa.table({"row_id": table["row_id"], "group": groups}), storage_options)
+        pairs_place.write_table(pairs)
+        groups_place.write_table(pa.table({"row_id": table["row_id"], "group": groups}))
     return Copies(groups=groups, pairs=pairs)
 
 
-def _copies_name(table: pa.Table, cache: str) -> str:
-    return storage.join(cache, f"copies-{fingerprint(table)}-{COMPARED.preprocess_id}-{METHOD}")
+def _copies_places(table: pa.Table, cache: Place) -> tuple[Place, Place]:
+    """Where the groups of copies are kept, and the pairs that made them."""
+    name = f"copies-{fingerprint(table)}-{COMPARED.preprocess_id}-{METHOD}"
+    return cache / f"{name}.parquet", cache / f"{name}-pairs.parquet"
 
 
 def kept_splits(table: pa.Table) -> dict[str, str]:

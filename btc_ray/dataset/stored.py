@@ -11,14 +11,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from btc_ray import storage
+from btc_ray.storage import Place
 
 _BATCH = 512  # rows: 25 MB of crops
 
 
-def mapped(
-    folder: str, column: str, row_ids: np.ndarray, shape: tuple[int, ...], *, storage_options: storage.Options = None
-) -> np.ndarray:
+def mapped(folder: Place, column: str, row_ids: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Of every row of `row_ids` what stands in `column`: uint8 (N, *shape), read-only, mapped from a file that has no name and goes
     with the array.
 
@@ -29,11 +27,11 @@ def mapped(
     """
     if not len(row_ids):
         return np.zeros((0, *shape), np.uint8)
-    beside = storage.local_path(folder) if storage.is_local(folder) else None
+    beside = folder.path() if folder.is_local else None
     size = math.prod(shape)
     with tempfile.TemporaryFile(dir=beside) as file:
         # Written, not mapped for writing: a full disk is then an error and not a bus error.
-        for places, pictures in _found(folder, column, row_ids, storage_options):
+        for places, pictures in _found(folder, column, row_ids):
             for place, picture in zip(places.tolist(), pictures, strict=True):
                 file.seek(place * size)
                 file.write(picture.as_py())
@@ -41,24 +39,20 @@ def mapped(
         return np.asarray(np.memmap(file, np.uint8, "r", shape=(len(row_ids), *shape)))
 
 
-def some(
-    folder: str, column: str, row_ids: np.ndarray, shape: tuple[int, ...], *, storage_options: storage.Options = None
-) -> np.ndarray:
+def some(folder: Place, column: str, row_ids: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """As `mapped`, in memory: for a few of many rows."""
     found = np.zeros((len(row_ids), *shape), np.uint8)
-    for places, pictures in _found(folder, column, row_ids, storage_options):
+    for places, pictures in _found(folder, column, row_ids):
         for place, picture in zip(places.tolist(), pictures, strict=True):
             found[place] = np.frombuffer(picture.as_buffer(), np.uint8).reshape(shape)
     return found
 
 
-def _found(
-    folder: str, column: str, row_ids: np.ndarray, storage_options: storage.Options
-) -> Iterator[tuple[np.ndarray, Sequence[pa.Scalar]]]:
+def _found(folder: Place, column: str, row_ids: np.ndarray) -> Iterator[tuple[np.ndarray, Sequence[pa.Scalar]]]:
     """Batch by batch positions in `row_ids` and the values of these rows. Raises RuntimeError where rows are missing."""
     missing = len(row_ids)
-    for uri in storage.list_files(folder, ".parquet", storage_options):
-        filesystem, path = storage.arrow_filesystem(uri, storage_options)
+    for part in folder.files(".parquet"):
+        filesystem, path = part.arrow()
         with pq.ParquetFile(path, filesystem=filesystem) as file:
             for batch in file.iter_batches(_BATCH, columns=["row_id", column]):
                 wanted = np.isin(batch["row_id"].to_numpy(), row_ids)

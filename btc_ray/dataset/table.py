@@ -3,7 +3,6 @@
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Mapping
 
 import pyarrow as pa
 import pyarrow.csv as pacsv
@@ -14,6 +13,7 @@ from btc_ray.archive.entries import Entry, NoImagesError
 from btc_ray.archive.listing import list_inputs
 from btc_ray.errors import UserError
 from btc_ray.progress import say
+from btc_ray.storage import Place
 
 SCHEMA = pa.schema(
     [
@@ -40,14 +40,14 @@ class LabelledDataError(UserError):
     """A labelled data set that cannot be understood; the message says what was found and what is expected."""
 
 
-def read_labelled(uri: str, storage_options: Mapping[str, str] | None = None, *, least_classes: int = 2) -> pa.Table:
-    """Every labelled image of `uri` as a table of SCHEMA, in the order of the listing. Raises LabelledDataError, also where there
+def read_labelled(data: Place, *, least_classes: int = 2) -> pa.Table:
+    """Every labelled image of `data` as a table of SCHEMA, in the order of the listing. Raises LabelledDataError, also where there
     are fewer than `least_classes` classes: one that is to be told apart from others needs two."""
-    rows = _from_table(uri, storage_options) if uri.endswith((".parquet", ".csv")) else _from_folders(uri, storage_options)
+    rows = _from_table(data) if data.uri.endswith((".parquet", ".csv")) else _from_folders(data)
     table = pa.Table.from_pylist([{"row_id": number, **row} for number, row in enumerate(rows)], schema=SCHEMA)
     classes = class_names(table)
     if len(classes) < least_classes:
-        raise LabelledDataError(f"{uri} has images of one class only ({classes[0]}); telling apart needs two.")
+        raise LabelledDataError(f"{data} has images of one class only ({classes[0]}); telling apart needs two.")
     return table
 
 
@@ -64,35 +64,35 @@ def fingerprint(table: pa.Table) -> str:
     return digest.hexdigest()[:16]
 
 
-def _from_folders(uri: str, storage_options: Mapping[str, str] | None) -> list[dict[str, object]]:
+def _from_folders(data: Place) -> list[dict[str, object]]:
     try:
-        return _in_class_folders(uri, storage_options)
+        return _in_class_folders(data)
     except NoImagesError as error:
         raise LabelledDataError(
-            f"no image was found in {uri} (found: {error.found}). Expected {uri}/Training/<class>/* and {uri}/Testing/<class>/*, or "
-            f"{uri}/<class>/*, or a Parquet or CSV table with the columns uri,label[,split][,group]."
+            f"no image was found in {data} (found: {error.found}). Expected {data}/Training/<class>/* and {data}/Testing/<class>/*, or "
+            f"{data}/<class>/*, or a Parquet or CSV table with the columns uri,label[,split][,group]."
         ) from error
 
 
-def _in_class_folders(uri: str, storage_options: Mapping[str, str] | None) -> list[dict[str, object]]:
-    root = storage.absolute(uri).rstrip("/")
+def _in_class_folders(data: Place) -> list[dict[str, object]]:
+    root = storage.absolute(data.uri).rstrip("/")
     rows = []
     skipped: Counter[str] = Counter()
-    for entry in list_inputs([uri], storage_options=storage_options):
+    for entry in list_inputs([data.uri], options=data.options):
         if not isinstance(entry, Entry):
             skipped[entry.reason] += 1
             continue
         if entry.container is not None or entry.uri.lower().endswith((".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz")):
             name = (entry.container or entry.uri).rpartition("/")[2]
             raise LabelledDataError(
-                f"{uri} holds the archive {name}. Labelled images are read from folders: unpack it, or move it away."
+                f"{data} holds the archive {name}. Labelled images are read from folders: unpack it, or move it away."
             )
         *folders, _name = entry.uri.removeprefix(root).lstrip("/").split("/")
         split = _SPLITS.get(folders[0].lower()) if folders else None
         folders = folders[1:] if split else folders
         if not folders:
             raise LabelledDataError(
-                f"{entry.uri} stands in no class folder. Expected {uri}/Training/<class>/* or {uri}/<class>/*."
+                f"{entry.uri} stands in no class folder. Expected {data}/Training/<class>/* or {data}/<class>/*."
             )
         rows.append({**_located(entry), "label": folders[0], "split": split})
     for reason, count in skipped.most_common():
@@ -100,31 +100,31 @@ def _in_class_folders(uri: str, storage_options: Mapping[str, str] | None) -> li
     return rows
 
 
-def _from_table(uri: str, storage_options: Mapping[str, str] | None) -> list[dict[str, object]]:
+def _from_table(data: Place) -> list[dict[str, object]]:
     try:
-        data = pa.BufferReader(storage.read_bytes(uri, storage_options))
+        content = pa.BufferReader(data.read())
     except FileNotFoundError as error:
-        raise LabelledDataError(f"{uri} does not exist.") from error
+        raise LabelledDataError(f"{data} does not exist.") from error
     try:
-        table = pq.read_table(data) if uri.endswith(".parquet") else pacsv.read_csv(data)
+        table = pq.read_table(content) if data.uri.endswith(".parquet") else pacsv.read_csv(content)
     except pa.ArrowInvalid as error:
-        raise LabelledDataError(f"{uri} cannot be read as a table: {error}") from error
+        raise LabelledDataError(f"{data} cannot be read as a table: {error}") from error
     if missing := {"uri", "label"} - set(table.column_names):
         raise LabelledDataError(
-            f"{uri} has no column {' and '.join(sorted(missing))}; a labelled table has uri,label[,split][,group]."
+            f"{data} has no column {' and '.join(sorted(missing))}; a labelled table has uri,label[,split][,group]."
         )
     if not len(table):
-        raise LabelledDataError(f"{uri} has no rows; a labelled table has one for each image.")
-    folder = uri.rpartition("/")[0] or "."
+        raise LabelledDataError(f"{data} has no rows; a labelled table has one for each image.")
+    folder = data.uri.rpartition("/")[0] or "."
     rows: list[dict[str, object]] = []
     for number, row in enumerate(table.to_pylist(), start=1):
         row = {name: None if value == "" else value for name, value in row.items()}  # an empty cell of a CSV
         for name in ("uri", "label"):
             if row[name] is None:
-                raise LabelledDataError(f"{uri}: row {number} has no {name}.")
+                raise LabelledDataError(f"{data}: row {number} has no {name}.")
         split = row.get("split")
         if split is not None and str(split).lower() not in _SPLITS:
-            raise LabelledDataError(f"{uri}: row {number} has the split {split!r}; known are train and test.")
+            raise LabelledDataError(f"{data}: row {number} has the split {split!r}; known are train and test.")
         image = row["uri"] if "://" in row["uri"] or row["uri"].startswith("/") else storage.join(folder, row["uri"])
         group = row.get("group")
         rows.append(

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from btc_ray.images.describe import BINS, FRAME, describe
 from btc_ray.images.prepare import Preprocess, prepare
 
 OUTCOME = (
@@ -26,6 +27,16 @@ OUTCOME = (
     pa.field("crop_status", pa.string()),
 )
 
+DESCRIPTION = (  # null where the file gives no picture
+    pa.field("format", pa.string()),
+    pa.field("mode", pa.string()),
+    pa.field("brightness", pa.float32()),
+    pa.field("contrast", pa.float32()),
+    pa.field("histogram", pa.binary(4 * BINS)),  # float32
+    pa.field("frame", pa.binary(FRAME * FRAME)),  # uint8
+)
+"""What a file is before anything is done to it, as `images.describe` has it."""
+
 
 def prepared_schema(size: int) -> pa.Schema:
     """What became of each image (`OUTCOME`), how doubtful its crop is (0 to 1), the sha256 of its bytes, and its pixels: uint8
@@ -40,21 +51,24 @@ def prepared_schema(size: int) -> pa.Schema:
     )
 
 
-def prepare_batch(rows: Sequence[Mapping[str, Any]], contents: Iterable[bytes | Exception], preprocess: Preprocess) -> pa.Table:
+def prepare_batch(
+    rows: Sequence[Mapping[str, Any]], contents: Iterable[bytes | Exception], preprocess: Preprocess, *, described: bool = False
+) -> pa.Table:
     """Prepare the images of `rows` (each with `row_id` and `uri`); returns a table of `prepared_schema` in the same order.
 
-    `contents` has the bytes of each row, or the error that reading it ended in, whose `status` (default `failed`) and text
-    become the row's.
+    `contents` has the bytes of each row, or the error that reading it ended in, whose `status` (default `failed`) and text become
+    the row's. `described`: with the columns of DESCRIPTION at the end, from the same decoding.
     """
     records = [
         {
             "row_id": row["row_id"],
             "uri": row["uri"],
-            **(_not_read(content) if isinstance(content, Exception) else _read(content, preprocess)),
+            **(_not_read(content) if isinstance(content, Exception) else _read(content, preprocess, described=described)),
         }
         for row, content in zip(rows, contents, strict=True)
     ]
-    return pa.Table.from_pylist(records, schema=prepared_schema(preprocess.size))
+    schema = prepared_schema(preprocess.size)
+    return pa.Table.from_pylist(records, schema=pa.schema([*schema, *DESCRIPTION]) if described else schema)
 
 
 def pixels_of(table: pa.Table) -> np.ndarray:
@@ -69,7 +83,7 @@ def _not_read(error: Exception) -> dict[str, Any]:
     return {"status": getattr(error, "status", "failed"), "error": str(error)}
 
 
-def _read(content: bytes, preprocess: Preprocess) -> dict[str, Any]:
+def _read(content: bytes, preprocess: Preprocess, *, described: bool) -> dict[str, Any]:
     image = prepare(content, preprocess)
     record: dict[str, Any] = {
         "status": image.status,
@@ -83,4 +97,8 @@ def _read(content: bytes, preprocess: Preprocess) -> dict[str, Any]:
     }
     if image.box is not None:
         record |= {"crop_x": image.box.x, "crop_y": image.box.y, "crop_w": image.box.w, "crop_h": image.box.h}
+    if described and image.picture is not None:
+        found = describe(content, image.picture)
+        record |= {name: getattr(found, name) for name in ("format", "mode", "brightness", "contrast")}
+        record |= {"histogram": found.histogram.tobytes(), "frame": found.frame.tobytes()}
     return record

@@ -7,7 +7,6 @@ import cv2
 import numpy as np
 from PIL import BmpImagePlugin, ImageFile, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 
-from btc_ray.images.decode import MAX_PIXELS, decode
 from btc_ray.images.headers import identify
 
 FRAME = 64  # px, the side of the small whole frame
@@ -43,9 +42,8 @@ class Description:
     frame: np.ndarray
 
 
-def describe(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Description:
-    """Describe a whole image file. Raises Unreadable or Unsupported, as `decode` does for the same bytes."""
-    grey = decode(data, max_pixels=max_pixels)
+def describe(data: bytes, grey: np.ndarray) -> Description:
+    """Describe a whole image file that was decoded to `grey`, uint8 (H, W), at a part of its size perhaps."""
     kind = identify(data)
     mean, deviation = cv2.meanStdDev(grey)
     counts = cv2.calcHist([grey], [0], None, [BINS], [0, 256]).ravel()

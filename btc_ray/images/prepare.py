@@ -91,6 +91,7 @@ class Prepared:
         error: why it is not ok, for a person.
         width, height: original size in pixels, upright; None where it was not decoded.
         box, crop_status, doubt: as in `crop.Crop`; None where it was not cropped.
+        picture: uint8, the whole picture as it was decoded, at a part of its size perhaps; None where it was not.
     """
 
     pixels: np.ndarray | None = None
@@ -101,6 +102,7 @@ class Prepared:
     box: Box | None = None
     crop_status: str | None = None
     doubt: float | None = None
+    picture: np.ndarray | None = None
 
 
 def prepare(data: bytes, preprocess: Preprocess) -> Prepared:
@@ -141,6 +143,7 @@ def prepare(data: bytes, preprocess: Preprocess) -> Prepared:
         box=_in_file(box, picture),
         crop_status=crop.status,
         doubt=crop.doubt,
+        picture=picture.grey,
     )
 
 

@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.error import URLError
 
-import fsspec
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from torch import Tensor
 
 from btc_ray.errors import UserError
-from btc_ray.model.bundle import fsspec_arguments
 from btc_ray.model.network import build_network
+from btc_ray.storage import Options, Place
+from btc_ray.storage.retries import explain
 
 if TYPE_CHECKING:
     from torchvision.models.resnet import ResNet
@@ -36,7 +36,7 @@ def imagenet_file() -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints" / ResNet18_Weights.IMAGENET1K_V1.url.rpartition("/")[2]
 
 
-def initial_network(weights: str, num_classes: int, *, seed: int, storage_options: Mapping[str, str] | None = None) -> "ResNet":
+def initial_network(weights: str, num_classes: int, *, seed: int, options: Options = None) -> "ResNet":
     """A ResNet18 to start training from.
 
     `weights` is `imagenet`, `none` (random, from `seed`) or the URI of a ResNet18 state dict (`.safetensors`, or a
@@ -48,7 +48,7 @@ def initial_network(weights: str, num_classes: int, *, seed: int, storage_option
         network = build_network(num_classes)
     if weights == "none":
         return network
-    state = _imagenet_state() if weights == "imagenet" else read_state(weights, storage_options)
+    state = _imagenet_state() if weights == "imagenet" else read_state(Place(weights, options or {}))
     _check_fits(state, network, weights)
     fresh = network.state_dict()
     if state.get("fc.weight", fresh["fc.weight"]).shape != fresh["fc.weight"].shape:
@@ -57,14 +57,20 @@ def initial_network(weights: str, num_classes: int, *, seed: int, storage_option
     return network
 
 
-def read_state(uri: str, storage_options: Mapping[str, str] | None = None) -> dict[str, Tensor]:
+def not_found(file: Place) -> WeightsError:
+    """What is said of --weights that names no file."""
+    return WeightsError(f"weights not found: {file}. Give --weights imagenet, none, or the URI of a state dict.")
+
+
+def read_state(file: Place) -> dict[str, Tensor]:
     """The tensors of a state dict file, on the CPU. Raises WeightsError where it is missing or is not plain tensors."""
     try:
-        with fsspec.open(uri, "rb", **fsspec_arguments(uri, storage_options)) as file:
-            data = file.read()
+        data = file.read()
     except FileNotFoundError as error:
-        raise WeightsError(f"weights not found: {uri}. Give --weights imagenet, none, or the URI of a state dict.") from error
-    return parse_state(data, uri)
+        raise not_found(file) from error
+    except OSError as error:
+        raise WeightsError(f"--weights {file} cannot be read: {explain(error)}.") from error
+    return parse_state(data, str(file))
 
 
 def parse_state(data: bytes, name: str) -> dict[str, Tensor]:

@@ -4,7 +4,7 @@ A killed driver continues from the checkpoint; a lost worker or node is replaced
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -17,8 +17,6 @@ from ray.data import Dataset
 from ray.data.checkpoint import CheckpointConfig
 from ray.data.checkpoint.checkpoint_filter import CheckpointManager, IdColumnCheckpointManager
 
-from btc_ray import storage
-from btc_ray.archive.blocks import block_rows, write_blocks
 from btc_ray.errors import DeviceError
 from btc_ray.images.prepare import Preprocess
 from btc_ray.model.bundle import Bundle
@@ -28,9 +26,12 @@ from btc_ray.progress import Progress, say
 from btc_ray.scoring.folder import RunFolder
 from btc_ray.scoring.local import default_batch_size
 from btc_ray.scoring.scorer import Predictor, Preparer, Scorer
-from btc_ray.workers.blocks import batches, read_blocks
-from btc_ray.workers.counting import Tally, new_counter, watched
-from btc_ray.workers.pool import IO_ARGS, Pool, data_context
+from btc_ray.storage import Place
+from btc_ray.storage.retries import expect_answers
+from btc_ray.workers.blocks import batches
+from btc_ray.workers.counting import Tally
+from btc_ray.workers.pool import Pool, data_context
+from btc_ray.workers.rows import map_to_parquet
 
 CALLS_A_GPU = 2  # batches under way
 BATCHES_A_CALL = 8  # only the first and the last have none beside them; 2,048 images of 224 px are 103 MB
@@ -41,25 +42,24 @@ class EngineSettings:
     """How an actor opens its model."""
 
     bundle: Bundle
-    model: str
+    model: Place
     choice: Choice
-    storage_options: Mapping[str, str]
 
 
 def committed_ids(folder: RunFolder) -> np.ndarray:
     """The row_ids in Ray Data's checkpoint, sorted int64; what a killed driver left half-committed is removed. Needs a joined Ray."""
-    if not folder.parts(folder.staged_ray):
+    if not folder.staged_ray.files(".parquet"):
         return np.empty(0, np.int64)  # a new run need not wait for a task that finds nothing
     with data_context() as context:
         loader = IdColumnCheckpointManager(checkpoint_config=_checkpoint(folder), data_context=context)
-        filesystem, staged = folder.arrow(folder.staged_ray)
+        filesystem, staged = folder.staged_ray.arrow()
         found, _ = loader.load_checkpoint(staged, filesystem)
         return np.empty(0, np.int64) if found is None else np.asarray(ray.get(found), np.int64)
 
 
 def score_on_ray(
     folder: RunFolder,
-    manifest: Sequence[str],
+    manifest: Sequence[Place],
     *,
     engine: EngineSettings,
     pool: Pool,
@@ -70,17 +70,19 @@ def score_on_ray(
 ) -> None:
     """Score the `rows` rows of the `manifest` parts that are not in `done` (sorted int64 row_ids) into `folder.staged_ray`."""
     batch = batch_size or default_batch_size("cuda" if pool.gpus else "cpu")
-    rows_each = block_rows(rows, batch=batch, workers=pool.cpus)
-    if not write_blocks(manifest, folder.blocks, rows_each=rows_each, done=done, storage_options=folder.storage_options):
-        return
-    counter = new_counter()
-    with data_context() as context, watched(counter, progress):
-        context.checkpoint_config = _checkpoint(folder)
-        dataset = read_blocks(folder.blocks, folder.storage_options)
-        filesystem, staged = folder.arrow(folder.staged_ray)
-        _scored(dataset, engine, pool, batch, counter).write_parquet(
-            staged, filesystem=filesystem, try_create_dir=True, concurrency=pool.score_writers, ray_remote_args=IO_ARGS
-        )
+    map_to_parquet(
+        manifest,
+        lambda dataset, counter: _scored(dataset, engine, pool, batch, counter),
+        folder.staged_ray,
+        blocks=folder.blocks,
+        pool=pool,
+        progress=progress,
+        rows=rows,
+        batch=batch,
+        done=done,
+        checkpoint=_checkpoint(folder),
+        writers=pool.score_writers,
+    )
 
 
 def choose_on_worker(pool: Pool, **asked: Any) -> Choice:
@@ -122,7 +124,7 @@ def _scored(dataset: Dataset, engine: EngineSettings, pool: Pool, batch: int, co
 
 class _ScoringActor:
     def __init__(self, settings: EngineSettings, batch: int, counter: ActorHandle) -> None:
-        self._scorer = Scorer(settings.bundle, _open(settings), settings.storage_options)
+        self._scorer = Scorer(settings.bundle, _open(settings), settings.model.options)
         self._batch, self._tally = batch, Tally(counter)
 
     def __call__(self, block: pa.Table) -> pa.Table:
@@ -133,7 +135,7 @@ class _ScoringActor:
 
 class _PreparingActor:
     def __init__(self, settings: EngineSettings, batch: int) -> None:
-        self._prepare = Preparer(Preprocess.from_dict(settings.bundle.preprocess), settings.storage_options)
+        self._prepare = Preparer(Preprocess.from_dict(settings.bundle.preprocess), settings.model.options)
         self._batch = batch
 
     def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
@@ -165,15 +167,14 @@ class _PredictingActor:
 
 
 def _open(settings: EngineSettings, *, calls: int = 1, batch: int | None = None) -> Engine:
-    return open_engine(
-        settings.model, settings.choice, threads=1, calls=calls, batch=batch, storage_options=settings.storage_options
-    )
+    expect_answers()  # the driver has read it: a store that is down now is waited for
+    return open_engine(settings.model, settings.choice, threads=1, calls=calls, batch=batch)
 
 
 def _checkpoint(folder: RunFolder) -> CheckpointConfig:
     """Ray Data's own checkpointing, into the run folder, kept until the run is published."""
-    filesystem, path = folder.arrow(folder.checkpoint)
-    if storage.is_local(folder.uri):
+    filesystem, path = folder.checkpoint.arrow()
+    if folder.place.is_local:
         filesystem.create_dir(path, recursive=True)
     return CheckpointConfig(
         id_column="row_id",

@@ -1,7 +1,7 @@
 """How long a run will take: a few of its images scored here, timed."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 
 import pyarrow as pa
@@ -12,19 +12,19 @@ from btc_ray.model.bundle import Bundle
 from btc_ray.model.engines.choose import open_engine
 from btc_ray.model.engines.engine import Choice
 from btc_ray.scoring.scorer import Scorer
+from btc_ray.storage import Place
 
 
 def images_per_second(
     entries: Sequence[Entry],
     *,
     bundle: Bundle,
-    model: str,
+    model: Place,
     choice: Choice,
-    storage_options: Mapping[str, str],
 ) -> float:
     """Images per second of one worker on this machine, reading included, measured on `entries` (at least one) after a warm-up."""
-    engine = open_engine(model, choice, threads=1, batch=len(entries), storage_options=storage_options)
-    scorer = Scorer(bundle, engine, storage_options)
+    engine = open_engine(model, choice, threads=1, batch=len(entries))
+    scorer = Scorer(bundle, engine, model.options)
     rows = pa.Table.from_pylist([{"row_id": number, **asdict(entry)} for number, entry in enumerate(entries)], schema=SCHEMA)
     scorer(rows.slice(0, min(4, len(rows))))
     began = time.perf_counter()

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from btc_ray import storage
 from btc_ray.errors import BtcRayError
 from btc_ray.scoring.folder import RunFolder
+from btc_ray.storage import Place
 
 ROWS_PER_FILE = 250_000  # about 25 to 50 MB: 100 to 200 bytes a row, most of it the incompressible sha256
 
@@ -47,39 +47,41 @@ class Counts:
         return {"status": self.status, "label": self.label, "crop_status": self.crop_status, "decision": self.decision}
 
 
-def staged_ids(folder: RunFolder, parts: Sequence[str]) -> np.ndarray:
+def staged_ids(parts: Sequence[Place]) -> np.ndarray:
     """The row_ids that stand in staged parts: sorted int64, each once. Files a killed process left half-written do not count."""
-    found = [np.asarray(table["row_id"]) for table in (_read(folder, uri, ["row_id"]) for uri in parts) if table is not None]
+    found = [np.asarray(table["row_id"]) for table in (_read(part, ["row_id"]) for part in parts) if table is not None]
     return np.unique(np.concatenate(found)) if found else np.empty(0, np.int64)
 
 
-def write_finished(folder: RunFolder, schema: pa.Schema, sources: Sequence[str], *, generation: int) -> tuple[list[str], Counts]:
-    """Write `finished/` from `sources` (Parquet URIs; where a row stands in several, the earlier source wins).
+def write_finished(
+    folder: RunFolder, schema: pa.Schema, sources: Sequence[Place], *, generation: int
+) -> tuple[list[str], Counts]:
+    """Write `finished/` from `sources` (Parquet files; where a row stands in several, the earlier source wins).
 
     Memory holds one file's worth of rows. Returns the names of the files and the counts. Raises IncompleteError, naming rows,
     where the manifest has rows that no source has.
     """
-    storage.remove_tree(folder.finished, folder.storage_options)
-    ranges = _row_ranges(folder, sources)
+    folder.finished.remove()
+    ranges = _row_ranges(sources)
     names, counts = [], Counts()
     for number, manifest in enumerate(_manifest_windows(folder)):
         first, last = manifest["row_id"][0].as_py(), manifest["row_id"][-1].as_py()
-        table = _rows_between(folder, [uri for uri, low, high in ranges if low <= last and high >= first], schema, first, last)
+        table = _rows_between([part for part, low, high in ranges if low <= last and high >= first], schema, first, last)
         _reconcile(manifest, table)
         name = f"part-{number:05d}.parquet" if generation == 0 else f"part-{number:05d}-retry{generation}.parquet"
-        folder.write_part(storage.join(folder.finished, name), table.replace_schema_metadata(schema.metadata))
+        (folder.finished / name).write_table(table.replace_schema_metadata(schema.metadata))
         names.append(name)
         counts.add(table)
     return names, counts
 
 
-def _row_ranges(folder: RunFolder, sources: Sequence[str]) -> list[tuple[str, int, int]]:
+def _row_ranges(sources: Sequence[Place]) -> list[tuple[Place, int, int]]:
     ranges = []
-    for uri in sources:
-        table = _read(folder, uri, ["row_id"])
+    for part in sources:
+        table = _read(part, ["row_id"])
         if table is not None and len(table):
             bounds = pc.min_max(table["row_id"])
-            ranges.append((uri, bounds["min"].as_py(), bounds["max"].as_py()))
+            ranges.append((part, bounds["min"].as_py(), bounds["max"].as_py()))
     return ranges
 
 
@@ -87,8 +89,8 @@ def _manifest_windows(folder: RunFolder) -> Iterator[pa.Table]:
     """The manifest's row_id and uri, at most ROWS_PER_FILE rows at a time, in order."""
     waiting: list[pa.RecordBatch] = []
     rows = 0
-    for uri in folder.parts(folder.manifest):
-        filesystem, path = folder.arrow(uri)
+    for part in folder.manifest.files(".parquet"):
+        filesystem, path = part.arrow()
         with pq.ParquetFile(path, filesystem=filesystem) as file:
             for batch in file.iter_batches(columns=["row_id", "uri"], batch_size=50_000):
                 waiting.append(batch)
@@ -100,11 +102,11 @@ def _manifest_windows(folder: RunFolder) -> Iterator[pa.Table]:
         yield pa.Table.from_batches(waiting)
 
 
-def _rows_between(folder: RunFolder, sources: Sequence[str], schema: pa.Schema, first: int, last: int) -> pa.Table:
+def _rows_between(sources: Sequence[Place], schema: pa.Schema, first: int, last: int) -> pa.Table:
     """Rows first..last of `sources`, sorted by row_id, each once."""
     tables = []
-    for uri in sources:
-        table = _read(folder, uri, schema.names)
+    for part in sources:
+        table = _read(part, schema.names)
         if table is not None:
             between = pc.and_(pc.greater_equal(table["row_id"], first), pc.less_equal(table["row_id"], last))
             tables.append(_with_later_columns(table.filter(between), schema).cast(schema.remove_metadata()))
@@ -134,8 +136,8 @@ def _reconcile(manifest: pa.Table, table: pa.Table) -> None:
         raise IncompleteError("the staged results name other images than the manifest. Use another --output and report this.")
 
 
-def _read(folder: RunFolder, uri: str, columns: list[str]) -> pa.Table | None:
-    filesystem, path = folder.arrow(uri)
+def _read(part: Place, columns: list[str]) -> pa.Table | None:
+    filesystem, path = part.arrow()
     try:
         with pq.ParquetFile(path, filesystem=filesystem) as file:  # read_table would import pyarrow.dataset: half a second
             return file.read(columns=columns)

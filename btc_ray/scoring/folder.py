@@ -7,7 +7,6 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -16,7 +15,7 @@ import pyarrow.parquet as pq
 from btc_ray import storage
 from btc_ray.archive.manifest import ROWS_PER_PART
 from btc_ray.errors import RefusedError
-from btc_ray.storage.tables import write_table
+from btc_ray.storage import Place
 
 STATE = "run.json"
 REVIEW = ("review.html", "review.json", "worklist.parquet")  # what `btc-ray review` adds
@@ -26,61 +25,58 @@ WORK = "_work"  # everything that is gone once the run is complete
 class RunFolder:
     """One run folder, local or remote."""
 
-    def __init__(self, uri: str, storage_options: Mapping[str, str] | None = None) -> None:
-        self.uri, self.storage_options = uri, dict(storage_options or {})
-        self.manifest = self.path("manifest")
-        self.skipped = self.path("skipped.parquet")
-        self.scores = self.path("scores")
-        self.work = self.path(WORK)
-        self.staged_here = self.path(WORK, "staged-here")  # parts of the in-process path
-        self.staged_ray = self.path(WORK, "staged-ray")  # parts that Ray Data wrote
-        self.checkpoint = self.path(WORK, "checkpoint")  # Ray Data's own record of what it wrote
-        self.blocks = self.path(WORK, "blocks")  # what is left to do, as Ray Data reads it
-        self.todo = self.path(WORK, "todo")  # the rows to score again of --retry-failed
-        self.finished = self.path(WORK, "finished")  # whole and in order, about to be published
-
-    def path(self, *parts: str) -> str:
-        return storage.join(self.uri, *parts)
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self.manifest = place / "manifest"
+        self.skipped = place / "skipped.parquet"
+        self.scores = place / "scores"
+        self.work = place / WORK
+        self.staged_here = self.work / "staged-here"  # parts of the in-process path
+        self.staged_ray = self.work / "staged-ray"  # parts that Ray Data wrote
+        self.checkpoint = self.work / "checkpoint"  # Ray Data's own record of what it wrote
+        self.blocks = self.work / "blocks"  # what is left to do, as Ray Data reads it
+        self.todo = self.work / "todo"  # the rows to score again of --retry-failed
+        self.finished = self.work / "finished"  # whole and in order, about to be published
 
     def read_state(self) -> dict[str, Any] | None:
         """`run.json`, or None in a new or empty folder. Raises RefusedError where the folder holds something else."""
-        if storage.exists(self.path(STATE), self.storage_options):
+        if (self.place / STATE).exists():
             try:
-                state = json.loads(storage.read_bytes(self.path(STATE), self.storage_options))
+                state = json.loads((self.place / STATE).read())
             except (UnicodeDecodeError, json.JSONDecodeError) as error:
-                raise RefusedError(f"{self.path(STATE)} is damaged ({error}). Use another --output.") from error
+                raise RefusedError(f"{self.place / STATE} is damaged ({error}). Use another --output.") from error
             if not isinstance(state, dict) or state.get("kind") != "score":
-                raise RefusedError(f"{self.uri} is not the run folder of a scoring job. Use another --output.")
+                raise RefusedError(f"{self.place} is not the run folder of a scoring job. Use another --output.")
             return state
-        filesystem, path = storage.filesystem(self.uri, self.storage_options)
+        filesystem, path = self.place.filesystem()
         found = filesystem.ls(path, detail=False) if filesystem.isdir(path) else []
         names = [str(entry).rstrip("/").rpartition("/")[2] for entry in found]
         # A kill while the first run.json is written leaves its temporary file, and nothing else of ours.
         foreign = [name for name in names if name != WORK and not (name.startswith(f".{STATE}.") and name.endswith(".tmp"))]
         if foreign:
-            raise RefusedError(f"{self.uri} is not empty and not a run folder (it holds {foreign[0]}). Use another --output.")
+            raise RefusedError(f"{self.place} is not empty and not a run folder (it holds {foreign[0]}). Use another --output.")
         return None
 
     def write_state(self, state: Mapping[str, Any]) -> None:
         """Replace `run.json` in one step."""
-        storage.write_bytes(self.path(STATE), (json.dumps(state, indent=2) + "\n").encode(), self.storage_options)
+        (self.place / STATE).write((json.dumps(state, indent=2) + "\n").encode())
 
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Only one process of this machine writes a local run folder at a time. Raises RefusedError. Object stores have no such lock."""
-        if not storage.is_local(self.uri):
+        if not self.place.is_local:
             yield
             return
         import fcntl
 
-        work = Path(storage.local_path(self.work))
+        work = self.work.path()
         work.mkdir(parents=True, exist_ok=True)
         with (work / "lock").open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise RefusedError(
-                    f"another btc-ray is writing {self.uri} right now. Wait for it, or use another --output."
+                    f"another btc-ray is writing {self.place} right now. Wait for it, or use another --output."
                 ) from error
             try:
                 yield
@@ -89,18 +85,14 @@ class RunFolder:
                 with suppress(OSError):  # not empty: there is something to continue from
                     work.rmdir()
 
-    def arrow(self, uri: str) -> tuple[Any, str]:
-        """The file system and path of `uri` as pyarrow takes them."""
-        return storage.arrow_filesystem(uri, self.storage_options)
-
-    def parts(self, *folders: str) -> list[str]:
-        """URIs of the Parquet files in `folders`, in order of folder and name."""
-        return [uri for folder in folders for uri in storage.list_files(folder, ".parquet", self.storage_options)]
+    def score_parts(self) -> list[Place]:
+        """The published files of scores, in order."""
+        return self.scores.files(".parquet")
 
     def score_batches(self) -> Iterator[pa.RecordBatch]:
         """The published scores, at most 65,536 rows at a time."""
-        for uri in self.parts(self.scores):
-            filesystem, path = self.arrow(uri)
+        for part in self.score_parts():
+            filesystem, path = part.arrow()
             with pq.ParquetFile(path, filesystem=filesystem) as file:
                 yield from file.iter_batches()
 
@@ -113,8 +105,7 @@ class RunFolder:
         found: dict[int, dict[str, Any]] = {}
         wanted = sorted(set(row_ids))
         for number, ids in groupby(wanted, key=lambda row_id: row_id // ROWS_PER_PART):
-            part = storage.join(self.manifest, f"part-{number:05d}.parquet")
-            filesystem, path = self.arrow(part)
+            filesystem, path = (self.manifest / f"part-{number:05d}.parquet").arrow()
             places = [row_id % ROWS_PER_PART for row_id in ids]
             with pq.ParquetFile(path, filesystem=filesystem) as file:
                 first = 0
@@ -126,32 +117,19 @@ class RunFolder:
                     first += rows
         return [found[row_id] for row_id in row_ids]
 
-    def write_part(self, uri: str, table: pa.Table) -> None:
-        """Write one Parquet file so that it is never seen half-written."""
-        write_table(uri, table, self.storage_options)
-
     def publish(self, names: Sequence[str]) -> None:
         """Move the finished parts into `scores/` and remove what was there before. Running it again after a kill is harmless."""
         for name in names:
-            source, target = storage.join(self.finished, name), storage.join(self.scores, name)
-            if storage.exists(source, self.storage_options):
-                self._move(source, target)
-        for uri in self.parts(self.scores):
-            if uri.rpartition("/")[2] not in names:
-                storage.remove_tree(uri, self.storage_options)
-
-    def _move(self, source: str, target: str) -> None:
-        if storage.is_local(source):
-            Path(storage.local_path(target)).parent.mkdir(parents=True, exist_ok=True)
-            Path(storage.local_path(source)).replace(storage.local_path(target))
-            return
-        filesystem, path = storage.filesystem(source, self.storage_options)
-        filesystem.mv(path, storage.filesystem(target, self.storage_options)[1])
+            if (self.finished / name).exists():
+                (self.finished / name).move(self.scores / name)
+        for part in self.score_parts():
+            if part.name not in names:
+                part.remove()
 
     def clear_work(self) -> None:
         """Remove what a run stages; the lock stays while it is held."""
-        for uri in (self.staged_here, self.staged_ray, self.checkpoint, self.blocks, self.todo, self.finished):
-            storage.remove_tree(uri, self.storage_options)
+        for place in (self.staged_here, self.staged_ray, self.checkpoint, self.blocks, self.todo, self.finished):
+            place.remove()
 
 
 def same_inputs(inputs: Sequence[str]) -> list[str]:

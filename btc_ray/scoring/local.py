@@ -9,13 +9,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from btc_ray import storage
 from btc_ray.model.bundle import Bundle
 from btc_ray.model.engines.choose import open_engine
 from btc_ray.model.engines.engine import Choice
 from btc_ray.progress import Progress
 from btc_ray.scoring.folder import RunFolder
 from btc_ray.scoring.scorer import Scorer
+from btc_ray.storage import Place
 
 THREADS_A_CORE = 2  # while one waits for a file, for the interpreter or for the other's batch, the core works for the other. Not
 # before a GPU, whose batches of 256 would be twice as many in memory.
@@ -24,10 +24,10 @@ STAGE_EVERY_S = 20.0  # what a kill can cost
 
 def score_here(
     folder: RunFolder,
-    manifest: Sequence[str],
+    manifest: Sequence[Place],
     *,
     bundle: Bundle,
-    model: str,
+    model: Place,
     choice: Choice,
     batch_size: int | None,
     cpus: int,
@@ -37,9 +37,9 @@ def score_here(
     """Score the rows of the `manifest` parts that are not in `done` (sorted int64 row_ids) into `folder.staged_here`."""
     threads = cpus * (THREADS_A_CORE if choice.device == "cpu" else 1)
     batch_size = batch_size or default_batch_size(choice.device)
-    engine = open_engine(model, choice, threads=1, calls=cpus, batch=batch_size, storage_options=folder.storage_options)
-    scorer = Scorer(bundle, engine, folder.storage_options)
-    batches = _batches(folder, manifest, batch_size, done)
+    engine = open_engine(model, choice, threads=1, calls=cpus, batch=batch_size)
+    scorer = Scorer(bundle, engine, folder.place.options)
+    batches = _batches(manifest, batch_size, done)
     waiting: list[pa.Table] = []
     staged_at = time.monotonic()
     try:
@@ -71,9 +71,9 @@ def _in_order(scorer: Scorer, batches: Iterator[pa.Table], *, threads: int) -> I
             yield under_way.popleft().result()
 
 
-def _batches(folder: RunFolder, manifest: Sequence[str], size: int, done: np.ndarray) -> Iterator[pa.Table]:
-    for uri in manifest:
-        filesystem, path = folder.arrow(uri)
+def _batches(manifest: Sequence[Place], size: int, done: np.ndarray) -> Iterator[pa.Table]:
+    for part in manifest:
+        filesystem, path = part.arrow()
         with pq.ParquetFile(path, filesystem=filesystem) as file:
             for batch in file.iter_batches(batch_size=max(size, 4096)):
                 table = pa.Table.from_batches([batch])
@@ -86,4 +86,4 @@ def _batches(folder: RunFolder, manifest: Sequence[str], size: int, done: np.nda
 def _stage(folder: RunFolder, tables: Sequence[pa.Table]) -> None:
     table = pa.concat_tables(tables)
     first: Mapping[str, int] = table.select(["row_id"]).slice(0, 1).to_pylist()[0]
-    folder.write_part(storage.join(folder.staged_here, f"part-{first['row_id']:012d}.parquet"), table)
+    (folder.staged_here / f"part-{first['row_id']:012d}.parquet").write_table(table)

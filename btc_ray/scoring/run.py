@@ -24,6 +24,7 @@ from btc_ray.scoring.finish import staged_ids, write_finished
 from btc_ray.scoring.folder import REVIEW, RunFolder, same_inputs
 from btc_ray.scoring.table import scores_schema
 from btc_ray.settings import Score, to_dict
+from btc_ray.storage import Place
 
 if TYPE_CHECKING:
     from btc_ray.workers.pool import Pool
@@ -38,8 +39,9 @@ def score(settings: Score, *, cpus: int, ray_session: RaySession) -> State:
     `ray_session` joins Ray while it is entered; `cpus` are the threads of the in-process path. Raises RefusedError where the run
     folder belongs to something else, BundleError and ArchiveError for unusable arguments, IncompleteError where rows were lost.
     """
-    bundle = read_bundle(settings.model, settings.storage())
-    folder = RunFolder(settings.output, settings.storage())
+    model = Place(settings.model, settings.storage())
+    bundle = read_bundle(model)
+    folder = RunFolder(model.at(settings.output))
     with folder.locked():
         state = folder.read_state()
         if state is not None and state["manifest"] is None:
@@ -140,9 +142,9 @@ def _freeze_manifest(folder: RunFolder, settings: Score, bundle: Bundle) -> Stat
         "versions": library_versions(),
     }
     folder.write_state(state)
-    storage.remove_tree(folder.manifest, folder.storage_options)
+    folder.manifest.remove()
     say("Listing the inputs …")
-    summary = write_manifest(settings.input, folder.manifest, skipped_uri=folder.skipped, storage_options=folder.storage_options)
+    summary = write_manifest(settings.input, folder.manifest, skipped=folder.skipped)
     listed = asdict(summary)
     state["skipped"] = listed.pop("skipped")
     state["manifest"] = {**listed, "listed": datetime.now(UTC).isoformat(timespec="seconds")}
@@ -156,18 +158,18 @@ def _begin_retry(folder: RunFolder, state: State) -> State:
     """Write the rows that are not ok as the next thing to do; the published rows stay until better ones are finished."""
     if not state["complete"]:
         if state["generation"] == 0:
-            raise RefusedError(f"{folder.uri} is not complete yet: run it again without --retry-failed first.")
+            raise RefusedError(f"{folder.place} is not complete yet: run it again without --retry-failed first.")
         return state  # a retry that was killed goes on
     import pyarrow.dataset as pads
 
-    filesystem, path = folder.arrow(folder.scores)
+    filesystem, path = folder.scores.arrow()
     scores = pads.dataset(path, filesystem=filesystem, format="parquet")
     bad = scores.to_table(columns=["row_id"], filter=pads.field("status") != "ok")["row_id"]
     folder.clear_work()
-    filesystem, path = folder.arrow(folder.manifest)
+    filesystem, path = folder.manifest.arrow()
     manifest = pads.dataset(path, filesystem=filesystem, format="parquet")
     rows = manifest.to_table(filter=pc.field("row_id").isin(bad.combine_chunks())).sort_by("row_id")
-    folder.write_part(storage.join(folder.todo, "part-00000.parquet"), _second_chance(rows))
+    (folder.todo / "part-00000.parquet").write_table(_second_chance(rows))
     state = {**state, "complete": False, "generation": state["generation"] + 1, "retrying": len(rows)}
     folder.write_state(state)
     return state
@@ -195,7 +197,7 @@ def _execute(
     todo = folder.manifest if state["generation"] == 0 else folder.todo
     rows = state["manifest"]["rows"] if state["generation"] == 0 else state["retrying"]
     staged = (folder.staged_here, folder.staged_ray)
-    done = staged_ids(folder, folder.parts(*staged))
+    done = staged_ids(_parts(*staged))
     on_ray = settings.address is not None or rows >= settings.local_rows
     session: dict[str, Any] = {
         "path": "ray" if on_ray else "in-process",
@@ -219,7 +221,7 @@ def _execute(
                 _score_here(folder, todo, settings, bundle, choice, cpus, done, progress)
             session |= asdict(choice) | {"resources": {"CPU": cpus}}
     session |= {"seconds": round(time.monotonic() - began, 3), "images": rows - len(done)}
-    sources = [*folder.parts(*staged), *(folder.parts(folder.scores) if state["generation"] else [])]
+    sources = [*_parts(*staged), *(folder.score_parts() if state["generation"] else [])]
     names, counts = write_finished(folder, scores_schema(bundle), sources, generation=state["generation"])
     state = {
         **state,
@@ -258,7 +260,7 @@ def _computed_with(folder: RunFolder, state: State, choice: Choice, bundle: Bund
 
 def _score_here(
     folder: RunFolder,
-    todo: str,
+    todo: Place,
     settings: Score,
     bundle: Bundle,
     choice: Choice,
@@ -270,9 +272,9 @@ def _score_here(
 
     score_here(
         folder,
-        folder.parts(todo),
+        _parts(todo),
         bundle=bundle,
-        model=settings.model,
+        model=folder.place.at(settings.model),
         choice=choice,
         batch_size=settings.batch_size,
         cpus=cpus,
@@ -297,7 +299,7 @@ def _pool(settings: Score, state: State, bundle: Bundle) -> "tuple[Pool, Choice]
 
 def _score_on_ray(
     folder: RunFolder,
-    todo: str,
+    todo: Place,
     settings: Score,
     bundle: Bundle,
     pool: "Pool",
@@ -308,11 +310,11 @@ def _score_on_ray(
     from btc_ray.scoring.distributed import EngineSettings, committed_ids, score_on_ray
 
     # Ray Data's own record of what it wrote, rather than the files: a kill between the two leaves a file that it takes back.
-    done = np.union1d(staged_ids(folder, folder.parts(folder.staged_here)), committed_ids(folder))
+    done = np.union1d(staged_ids(_parts(folder.staged_here)), committed_ids(folder))
     score_on_ray(
         folder,
-        folder.parts(todo),
-        engine=EngineSettings(bundle=bundle, model=settings.model, choice=choice, storage_options=folder.storage_options),
+        _parts(todo),
+        engine=EngineSettings(bundle=bundle, model=folder.place.at(settings.model), choice=choice),
         pool=pool,
         rows=rows - len(done),
         done=done,
@@ -321,10 +323,15 @@ def _score_on_ray(
     )
 
 
+def _parts(*folders: Place) -> list[Place]:
+    """The Parquet files in `folders`, in order of folder and name."""
+    return [part for folder in folders for part in folder.files(".parquet")]
+
+
 def _publish(folder: RunFolder, state: State) -> State:
     """Move the finished files into place and set the commit mark. Begun again after a kill, it ends the same."""
     for name in ("summary.html", *REVIEW):  # they told of the rows before
-        storage.remove_tree(folder.path(name), folder.storage_options)
+        (folder.place / name).remove()
     folder.publish(state["finishing"])
     state = {key: value for key, value in state.items() if key != "retrying"}
     state |= {"complete": True, "finishing": None, "finished": datetime.now(UTC).isoformat(timespec="seconds")}

@@ -3,8 +3,6 @@
 It never raises because of an image: whatever is wrong with one is its row's `status` and `error`.
 """
 
-from collections.abc import Mapping
-
 import cv2
 import numpy as np
 import pyarrow as pa
@@ -17,15 +15,16 @@ from btc_ray.model.bundle import Bundle
 from btc_ray.model.engines.engine import Engine
 from btc_ray.model.reference import decide
 from btc_ray.scoring.table import scores_schema
+from btc_ray.storage import Options
 
 
 class Preparer:
     """Manifest rows → images read, decoded, cropped: a table of `prepared_schema`. Plain CPU work, no model."""
 
-    def __init__(self, preprocess: Preprocess, storage_options: Mapping[str, str] | None = None) -> None:
+    def __init__(self, preprocess: Preprocess, options: Options = None) -> None:
         cv2.setNumThreads(1)  # parallelism is over images; OpenCV's own threads would fight over the same cores
         self._preprocess = preprocess
-        self._reader = ByteReader(storage_options)
+        self._reader = ByteReader(options)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         rows = batch.to_pylist()
@@ -91,8 +90,8 @@ class Predictor:
 class Scorer:
     """Preparer and Predictor in one call: nothing travels between them."""
 
-    def __init__(self, bundle: Bundle, engine: Engine, storage_options: Mapping[str, str] | None = None) -> None:
-        self._prepare = Preparer(Preprocess.from_dict(bundle.preprocess), storage_options)
+    def __init__(self, bundle: Bundle, engine: Engine, options: Options = None) -> None:
+        self._prepare = Preparer(Preprocess.from_dict(bundle.preprocess), options)
         self._predict = Predictor(bundle, engine)
 
     def __call__(self, batch: pa.Table) -> pa.Table:

@@ -11,15 +11,18 @@ from btc_ray.storage.files import (
     join,
     list_files,
     local_path,
+    move,
     read_bytes,
     remove_tree,
     scheme,
     write_bytes,
 )
+from btc_ray.storage.place import Place
 from btc_ray.storage.redact import redact
 
 __all__ = [
     "Options",
+    "Place",
     "StorageError",
     "absolute",
     "arrow_filesystem",
@@ -29,6 +32,7 @@ __all__ = [
     "join",
     "list_files",
     "local_path",
+    "move",
     "read_bytes",
     "redact",
     "remove_tree",

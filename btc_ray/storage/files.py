@@ -61,8 +61,8 @@ def absolute(uri: str) -> str:
     return local_path(uri) if is_local(uri) else uri.rstrip("/") if "://" in uri.rstrip("/") else uri
 
 
-def filesystem(uri: str, storage_options: Options = None) -> tuple[Any, str]:
-    """The fsspec file system of `uri` and the path inside it. `storage_options` are used for URIs that are not local only.
+def filesystem(uri: str, options: Options = None) -> tuple[Any, str]:
+    """The fsspec file system of `uri` and the path inside it. `options` are used for URIs that are not local only.
 
     Values `true`/`false` become booleans and values starting with `{` are read as JSON (`client_kwargs={"region_name":
     "eu-west-1"}`). Raises StorageError for an unknown scheme, a missing package or options the file system does not take.
@@ -72,8 +72,8 @@ def filesystem(uri: str, storage_options: Options = None) -> tuple[Any, str]:
     name = scheme(uri)
     try:
         kind = _kind(name)
-        options = {key: _option(key, value) for key, value in (storage_options or {}).items()}
-        return kind(**{**kind._get_kwargs_from_urls(uri), **options}), str(kind._strip_protocol(uri))
+        chosen = {key: _option(key, value) for key, value in (options or {}).items()}
+        return kind(**{**kind._get_kwargs_from_urls(uri), **chosen}), str(kind._strip_protocol(uri))
     except ImportError as error:
         extra = _EXTRAS.get(name)
         remedy = f"install it with: pip install 'btc-ray[{extra}]'" if extra else f"install it ({error})"
@@ -81,20 +81,20 @@ def filesystem(uri: str, storage_options: Options = None) -> tuple[Any, str]:
     except StorageError:
         raise
     except Exception as error:
-        reason = redact(f"{type(error).__name__}: {error}", storage_options)
-        keys = ", ".join(sorted(storage_options or {})) or "none"
+        reason = redact(f"{type(error).__name__}: {error}", options)
+        keys = ", ".join(sorted(options or {})) or "none"
         raise StorageError(
             f"cannot open {redact(uri)} ({reason}); check the URI and --storage-options (given: {keys})"
         ) from error
 
 
-def arrow_filesystem(uri: str, storage_options: Options = None) -> tuple[Any, str]:
+def arrow_filesystem(uri: str, options: Options = None) -> tuple[Any, str]:
     """The `pyarrow.fs.FileSystem` of `uri` and the path inside it, as pyarrow and Ray Data take them. Raises as `filesystem` does."""
     import pyarrow.fs
 
     if is_local(uri):
         return pyarrow.fs.LocalFileSystem(), local_path(uri)
-    fs, path = filesystem(uri, storage_options)
+    fs, path = filesystem(uri, options)
     return pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(fs)), path
 
 
@@ -126,27 +126,27 @@ def join(uri: str, *parts: str) -> str:
     return uri
 
 
-def exists(uri: str, storage_options: Options = None) -> bool:
+def exists(uri: str, options: Options = None) -> bool:
     """Whether a file or folder is there (asked of the store itself, not of a cached listing)."""
     if is_local(uri):
         return os.path.lexists(local_path(uri))
-    fs, path = filesystem(uri, storage_options)
+    fs, path = filesystem(uri, options)
     fs.invalidate_cache(path)
     return bool(retrying(lambda: fs.exists(path)))
 
 
-def read_bytes(uri: str, storage_options: Options = None) -> bytes:
+def read_bytes(uri: str, options: Options = None) -> bytes:
     """The whole file. Raises OSError (FileNotFoundError where there is none)."""
     if is_local(uri):
         return Path(local_path(uri)).read_bytes()
-    fs, path = filesystem(uri, storage_options)
+    fs, path = filesystem(uri, options)
     return bytes(retrying(lambda: fs.cat_file(path)))
 
 
-def write_bytes(uri: str, data: bytes, storage_options: Options = None) -> None:
+def write_bytes(uri: str, data: bytes, options: Options = None) -> None:
     """Write a whole file, making its folder. Local: temporary file beside it, fsync, rename; elsewhere one put."""
     if not is_local(uri):
-        fs, path = filesystem(uri, storage_options)
+        fs, path = filesystem(uri, options)
         retrying(lambda: fs.pipe_file(path, data))
         return
     target = Path(local_path(uri))
@@ -165,7 +165,7 @@ def write_bytes(uri: str, data: bytes, storage_options: Options = None) -> None:
         raise
 
 
-def list_files(uri: str, suffix: str = "", storage_options: Options = None) -> list[str]:
+def list_files(uri: str, suffix: str = "", options: Options = None) -> list[str]:
     """URIs of the files directly in the folder `uri` whose names end in `suffix`, sorted by name. No folder: an empty list."""
     if is_local(uri):
         folder = Path(local_path(uri))
@@ -174,7 +174,7 @@ def list_files(uri: str, suffix: str = "", storage_options: Options = None) -> l
         return sorted(
             join(str(folder), entry.name) for entry in folder.iterdir() if entry.name.endswith(suffix) and entry.is_file()
         )
-    fs, path = filesystem(uri, storage_options)
+    fs, path = filesystem(uri, options)
     fs.invalidate_cache(path)
     try:
         found = retrying(lambda: fs.ls(path, detail=True))
@@ -184,7 +184,7 @@ def list_files(uri: str, suffix: str = "", storage_options: Options = None) -> l
     return [join(uri, name) for name in sorted(names) if name and name.endswith(suffix)]
 
 
-def remove_tree(uri: str, storage_options: Options = None) -> None:
+def remove_tree(uri: str, options: Options = None) -> None:
     """Delete a folder and everything in it, or one file; nothing there is fine."""
     if is_local(uri):
         path = Path(local_path(uri))
@@ -193,8 +193,18 @@ def remove_tree(uri: str, storage_options: Options = None) -> None:
         else:
             path.unlink(missing_ok=True)
         return
-    fs, inner = filesystem(uri, storage_options)
+    fs, inner = filesystem(uri, options)
     fs.invalidate_cache(inner)
     with contextlib.suppress(FileNotFoundError):
         retrying(lambda: fs.rm(inner, recursive=True))
     fs.invalidate_cache(inner)
+
+
+def move(source: str, target: str, options: Options = None) -> None:
+    """Rename a file within one file system, making the folder of its new name; what stood there is replaced."""
+    if is_local(source):
+        Path(local_path(target)).parent.mkdir(parents=True, exist_ok=True)
+        Path(local_path(source)).replace(local_path(target))
+        return
+    fs, path = filesystem(source, options)
+    retrying(lambda: fs.mv(path, filesystem(target, options)[1]))

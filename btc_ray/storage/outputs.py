@@ -1,20 +1,19 @@
 """Output folders: what a job writes goes into a new or empty one, or over its own files."""
 
-from collections.abc import Mapping
 from fnmatch import fnmatch
 
-from btc_ray import storage
 from btc_ray.errors import RefusedError
+from btc_ray.storage.place import Place
 
 
 class OutputError(RefusedError):
     """An output folder that holds something already."""
 
 
-def check_output(output: str, storage_options: Mapping[str, str], *, ours: tuple[str, ...] = ()) -> None:
+def check_output(output: Place, *, ours: tuple[str, ...] = ()) -> None:
     """A new or empty folder, or one with nothing but the files `ours` (patterns) of a job that goes on or is made anew in its place:
     nothing of a user's is replaced. Raises OutputError."""
-    filesystem, path = storage.filesystem(output, storage_options)
+    filesystem, path = output.filesystem()
     if not filesystem.exists(path):
         return
     found = filesystem.ls(path, detail=False) if filesystem.isdir(path) else [path]

@@ -19,11 +19,11 @@ _BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/-]{8,}=*")
 _SECRET_OPTION = re.compile(rf"(?i)^(?:{_SECRET_NAMES})$")
 
 
-def redact(text: str, storage_options: Mapping[str, str] | None = None) -> str:
+def redact(text: str, options: Mapping[str, str] | None = None) -> str:
     """`text` without passwords in URIs, signatures and tokens in queries, secret options, and the secret values of
-    `storage_options`.
+    `options`.
     """
-    for name, value in (storage_options or {}).items():
+    for name, value in (options or {}).items():
         # Short values ("a", "true") would blank innocent words.
         if _SECRET_OPTION.match(name.rsplit(".", 1)[-1]) and len(value) >= 6:
             text = text.replace(value, "***")

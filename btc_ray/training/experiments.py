@@ -19,22 +19,21 @@ import torch
 from ray import tune
 from torch import Tensor, nn
 
-from btc_ray import storage
 from btc_ray.dataset.labelled import LabelledImages
 from btc_ray.dataset.split import SPLITS
-from btc_ray.dataset.table import read_labelled
-from btc_ray.images.prepare import Preprocess
 from btc_ray.model.engines.folding import FEATURES
 from btc_ray.model.weights import initial_network
 from btc_ray.progress import LINE_EVERY_S, duration, say
 from btc_ray.settings import Experiments
 from btc_ray.settings.recipe import Recipe
-from btc_ray.storage.tables import read_table, write_table
+from btc_ray.storage import Place
 from btc_ray.training.features import backbone_id, frozen_features
 from btc_ray.training.grid import Experiment
+from btc_ray.training.head import feature_statistics
 from btc_ray.training.learner import Learner
 from btc_ray.training.loop import Examples, evaluate, patience_is_over, steps_per_epoch, train_epoch
-from btc_ray.training.retrain import examples, labelled_images, moments
+from btc_ray.training.prepare import Prepared
+from btc_ray.training.retrain import examples, labelled_images
 from btc_ray.workers.pool import PoolError
 
 METHOD = 1  # raise it when the same recipe comes to learn otherwise: runs kept from before then stay aside
@@ -72,24 +71,25 @@ class Compared:
 
 
 def compare(
-    settings: Experiments, grid: Sequence[Experiment], *, ray_session: Callable[[], AbstractContextManager[None]]
+    settings: Experiments,
+    prepared: Prepared,
+    grid: Sequence[Experiment],
+    *,
+    ray_session: Callable[[], AbstractContextManager[None]],
 ) -> Compared:
     """Run what of the grid has not been run before on the same images, split and initial weights.
 
     One split serves all runs, that of `--seed`; a run's own seed changes the head's initial weights, the order and the flips.
-    Raises LabelledDataError, SplitError, WeightsError, PoolError for unusable arguments.
+    Raises SplitError and PoolError for what only the images and the cluster can tell.
     """
-    options, cache = settings.storage(), storage.absolute(settings.cache_uri())
-    table = read_labelled(settings.data, options)
     with ray_session():
-        images = labelled_images(settings, table, Preprocess(crop=settings.crop, size=settings.size))
-        network = initial_network(settings.weights, len(images.classes), seed=settings.seed, storage_options=options)
-        state = dict(network.state_dict())
+        images = labelled_images(settings, prepared)
+        state = dict(prepared.network.state_dict())
         flips = any(experiment.recipe.flips for experiment in grid)
-        features = frozen_features(images.crops, state, flips=flips, cache=cache, storage_options=options)
-        folder = storage.join(cache, "experiments", _name(images, state))
+        features = frozen_features(images.crops, state, flips=flips, cache=prepared.cache)
+        folder = prepared.cache / "experiments" / _name(images, state)
         wanted = {run_file(experiment, seed): (experiment, seed) for seed in range(settings.seeds) for experiment in grid}
-        there = {uri.rpartition("/")[2] for uri in storage.list_files(folder, ".parquet", options)}
+        there = {file.name for file in folder.files(".parquet")}
         missing = {file: run for file, run in wanted.items() if file not in there}
         kept = len(wanted) - len(missing)
         say(
@@ -103,17 +103,16 @@ def compare(
             _run_on_tune(
                 missing,
                 {split: examples(images, features, split) for split in SPLITS},
-                {seed: _head(settings, images, seed, options) for seed in seeds},
+                {seed: _head(settings, images, seed) for seed in seeds},
                 {
-                    flips: _moments(features, images, flips)
+                    flips: _statistics(features, images, flips)
                     for flips in {experiment.recipe.flips for experiment, _ in missing.values()}
                 },
                 classes=len(images.classes),
                 folder=folder,
-                storage_options=options,
             )
         seconds = time.monotonic() - start
-    histories = [_history(experiment, seed, folder, file, options) for file, (experiment, seed) in wanted.items()]
+    histories = [_history(experiment, seed, folder / file) for file, (experiment, seed) in wanted.items()]
     return Compared(
         history=pa.concat_tables(histories).sort_by([(name, "ascending") for name in ("experiment", "seed", "epoch", "split")]),
         classes=images.classes,
@@ -168,8 +167,7 @@ def _run_on_tune(
     scales: Mapping[bool, tuple[np.ndarray, np.ndarray]],
     *,
     classes: int,
-    folder: str,
-    storage_options: Mapping[str, str],
+    folder: Place,
 ) -> None:
     """Run what is missing, side by side where there is room; every run is written to `folder` as soon as it is done.
 
@@ -202,7 +200,7 @@ def _run_on_tune(
                 storage_path=own,
                 verbose=0,
                 failure_config=tune.FailureConfig(max_failures=TRIES),
-                callbacks=[_Keeper(len(runs), folder, storage_options)],
+                callbacks=[_Keeper(len(runs), folder)],
             ),
         ).fit()
     if results.errors or results.num_terminated < len(runs):
@@ -233,15 +231,15 @@ def _trial(
 class _Keeper(tune.Callback):
     """Writes every run down as it comes in, from the driver, so that workers need not see `folder`; and says how it goes on."""
 
-    def __init__(self, runs: int, folder: str, storage_options: Mapping[str, str]) -> None:
-        self._runs, self._done, self._folder, self._options = runs, 0, folder, dict(storage_options)
+    def __init__(self, runs: int, folder: Place) -> None:
+        self._runs, self._done, self._folder = runs, 0, folder
         self._started = self._said = time.monotonic()
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:
         if "rows" not in result:
             return
         table = pa.Table.from_pylist(result["rows"], schema=RUN_SCHEMA)
-        write_table(storage.join(self._folder, result["file"]), table, self._options)
+        (self._folder / result["file"]).write_table(table)
         self._done += 1
         now = time.monotonic()
         if now - self._said >= LINE_EVERY_S or self._done == self._runs:
@@ -250,16 +248,16 @@ class _Keeper(tune.Callback):
             say(f"Experiments: {self._done:,} of {self._runs:,} runs" + (f", about {duration(left)} left" if left else ""))
 
 
-def _head(settings: Experiments, images: LabelledImages, seed: int, storage_options: Mapping[str, str]) -> dict[str, Tensor]:
+def _head(settings: Experiments, images: LabelledImages, seed: int) -> dict[str, Tensor]:
     """The initial head of a seed, the one that `retrain --seed` would start from."""
-    network = initial_network(settings.weights, len(images.classes), seed=seed, storage_options=storage_options)
+    network = initial_network(settings.weights, len(images.classes), seed=seed, options=settings.storage())
     return dict(network.fc.state_dict())
 
 
-def _moments(features: np.ndarray, images: LabelledImages, flips: bool) -> tuple[np.ndarray, np.ndarray]:
+def _statistics(features: np.ndarray, images: LabelledImages, flips: bool) -> tuple[np.ndarray, np.ndarray]:
     """Mean and deviation of the training features, as `retrain` would have them for a recipe with or without flips, so that a run does
     not depend on what else is in its grid."""
-    return moments(features[images.rows("train")][:, : None if flips else 1])
+    return feature_statistics(features[images.rows("train")][:, : None if flips else 1])
 
 
 def _name(images: LabelledImages, state: Mapping[str, Tensor]) -> str:
@@ -270,8 +268,8 @@ def _name(images: LabelledImages, state: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _history(experiment: Experiment, seed: int, folder: str, file: str, storage_options: Mapping[str, str]) -> pa.Table:
-    run = read_table(storage.join(folder, file), storage_options)
+def _history(experiment: Experiment, seed: int, file: Place) -> pa.Table:
+    run = file.read_table()
     count = len(run)
     return (
         run.add_column(0, pa.field("experiment", pa.string(), nullable=False), pa.array([experiment.name] * count, pa.string()))

@@ -11,35 +11,33 @@ from contextlib import contextmanager
 
 import numpy as np
 import pyarrow as pa
-import ray
 import torch
 from safetensors.torch import load as from_safetensors
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
-from btc_ray import storage
 from btc_ray.dataset.crops import Crops
 from btc_ray.images.batch import pixels_of
 from btc_ray.model.bundle import IMAGENET_MEAN, IMAGENET_STD
 from btc_ray.model.engines.folded import folded_network
 from btc_ray.model.engines.folding import FEATURES
 from btc_ray.progress import Progress, say
+from btc_ray.storage import Place
 from btc_ray.training.augment import FLIPS
-from btc_ray.workers.pool import IO_ARGS, Pool, data_context
+from btc_ray.workers.pool import Pool
+from btc_ray.workers.rows import map_to_driver
 
 
-def frozen_features(
-    crops: Crops, state: Mapping[str, Tensor], *, flips: bool, cache: str, storage_options: Mapping[str, str]
-) -> np.ndarray:
+def frozen_features(crops: Crops, state: Mapping[str, Tensor], *, flips: bool, cache: Place) -> np.ndarray:
     """Backbone features of every crop: float32 (N, V, 512), V the four FLIPS, or 1 without `flips`. Needs a Ray that is joined."""
     backbone = {name: tensor for name, tensor in state.items() if not name.startswith("fc.")}
     variants = FLIPS if flips else FLIPS[:1]
-    uri = storage.join(cache, f"features-{crops.fingerprint}-{backbone_id(backbone)}-{len(variants)}.f32")
-    if storage.exists(uri, storage_options):
-        say(f"Features are cached in {uri}.")
-        return np.frombuffer(storage.read_bytes(uri, storage_options), np.float32).reshape(-1, len(variants), FEATURES)
-    features = backbone_features(crops, backbone, variants=variants, storage_options=storage_options)
-    storage.write_bytes(uri, features.tobytes(), storage_options)
+    file = cache / f"features-{crops.fingerprint}-{backbone_id(backbone)}-{len(variants)}.f32"
+    if file.exists():
+        say(f"Features are cached in {file}.")
+        return np.frombuffer(file.read(), np.float32).reshape(-1, len(variants), FEATURES)
+    features = backbone_features(crops, backbone, variants=variants)
+    file.write(features.tobytes())
     return features
 
 
@@ -53,11 +51,9 @@ def backbone_id(backbone: Mapping[str, Tensor]) -> str:
 
 
 class _FeatureActor:
-    def __init__(
-        self, weights: str, storage_options: Mapping[str, str], variants: tuple[tuple[int, ...], ...], row_ids: np.ndarray
-    ) -> None:
+    def __init__(self, weights: Place, variants: tuple[tuple[int, ...], ...], row_ids: np.ndarray) -> None:
         torch.set_num_threads(1)
-        backbone = from_safetensors(storage.read_bytes(weights, storage_options))
+        backbone = from_safetensors(weights.read())
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         no_head = {"fc.weight": torch.empty(0, FEATURES), "fc.bias": torch.empty(0)}
         self._network = folded_network({**backbone, **no_head}, mean=IMAGENET_MEAN, std=IMAGENET_STD, device=self._device)
@@ -79,30 +75,27 @@ class _FeatureActor:
 
 
 @contextmanager
-def _stored(backbone: Mapping[str, Tensor], beside: str, storage_options: Mapping[str, str]) -> Iterator[str]:
+def _stored(backbone: Mapping[str, Tensor], beside: Place) -> Iterator[Place]:
     """The weights as a file that every node can read, while they are wanted.
 
     As arguments of the actors they were 45 MB in the object store of every node: one that had little room, or had just lost its
     neighbour, never started its actors, and the job waited for ever.
     """
-    uri = f"{beside.rstrip('/')}-backbone-{uuid.uuid4().hex[:12]}.safetensors"
-    storage.write_bytes(
-        uri, to_safetensors({name: tensor.detach().cpu().contiguous() for name, tensor in backbone.items()}), storage_options
-    )
+    file = beside.beside(f"{beside.name}-backbone-{uuid.uuid4().hex[:12]}.safetensors")
+    file.write(to_safetensors({name: tensor.detach().cpu().contiguous() for name, tensor in backbone.items()}))
     try:
-        yield uri
+        yield file
     finally:
         try:
-            storage.remove_tree(uri, storage_options)
+            file.remove()
         except OSError as error:  # what was computed is worth more than the room
-            say(f"{uri} could not be removed ({error}); it is not needed any more.")
+            say(f"{file} could not be removed ({error}); it is not needed any more.")
 
 
 def backbone_features(
     crops: Crops,
     backbone: Mapping[str, Tensor],
     *,
-    storage_options: Mapping[str, str],
     variants: tuple[tuple[int, ...], ...] = FLIPS[:1],
     row_ids: np.ndarray | None = None,
 ) -> np.ndarray:
@@ -110,31 +103,20 @@ def backbone_features(
     pool = Pool.of_cluster(use_gpus=True)
     row_ids = np.asarray(crops.rows["row_id"]) if row_ids is None else row_ids
     features = np.empty((len(row_ids), len(variants), FEATURES), np.float32)
-    filesystem, path = storage.arrow_filesystem(crops.folder, storage_options)
-    files = storage.list_files(crops.folder, ".parquet", storage_options)  # of a few hundred crops each: a block a file
     done = 0
     with (
-        data_context(),
-        _stored(backbone, crops.folder, storage_options) as weights,
+        _stored(backbone, crops.folder) as weights,
         Progress(f"Features under {len(variants)} flips", len(row_ids)) as progress,
     ):
-        dataset = ray.data.read_parquet(
-            path,
-            filesystem=filesystem,
-            columns=["row_id", "pixels"],
-            override_num_blocks=len(files),
-            concurrency=pool.io_tasks,
-            **IO_ARGS,
-        ).map_batches(
-            _FeatureActor,
-            fn_constructor_args=(weights, storage_options, variants, row_ids),
-            batch_size=256 if pool.gpus else 16,
-            batch_format="pyarrow",
-            **(pool.gpu_workers() if pool.gpus else pool.cpu_workers()),
+        found = map_to_driver(
+            *(crops.folder, _FeatureActor, weights, variants, row_ids),
+            columns=("row_id", "pixels"),
+            pool=pool,
+            batch=256 if pool.gpus else 16,
         )
-        for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
-            found = np.frombuffer(b"".join(batch["features"].to_pylist()), np.float32).reshape(-1, len(variants), FEATURES)
-            features[np.searchsorted(row_ids, np.asarray(batch["row_id"]))] = found
+        for batch in found:
+            values = np.frombuffer(b"".join(batch["features"].to_pylist()), np.float32).reshape(-1, len(variants), FEATURES)
+            features[np.searchsorted(row_ids, np.asarray(batch["row_id"]))] = values
             done += len(batch)
             progress.advance(len(batch))
     if done < len(row_ids):

@@ -3,13 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from btc_ray.errors import UserError
-
 SIGNIFICANT = 0.05
-
-
-class ChampionError(UserError):
-    """A champion that a new model cannot be compared with."""
 
 
 def decide(comparison: Mapping[str, Any]) -> dict[str, Any]:

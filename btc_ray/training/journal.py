@@ -7,8 +7,8 @@ from typing import Any, Protocol
 
 import ray
 
-from btc_ray.errors import UserError
 from btc_ray.progress import say
+from btc_ray.training.errors import MLflowMissingError
 from btc_ray.workers.pool import beside_driver
 
 
@@ -24,10 +24,6 @@ class Journal:
 
     def since(self, position: int) -> list[dict[str, Any]]:
         return self._rows[position:]
-
-
-class MLflowMissingError(UserError):
-    """--mlflow without the library."""
 
 
 @contextmanager
@@ -78,11 +74,11 @@ class _Lines:
         self._epochs, self._train = epochs, ""
 
     def write(self, row: Mapping[str, Any]) -> None:
-        told = f"{row['split']} loss {row['loss']:.4f}, accuracy {row['accuracy']:.4f}"
+        result = f"{row['split']} loss {row['loss']:.4f}, accuracy {row['accuracy']:.4f}"
         if row["split"] == "train":
-            self._train = told
+            self._train = result
         else:
-            say(f"epoch {row['epoch']}/{self._epochs}  {self._train} · {told}")
+            say(f"epoch {row['epoch']}/{self._epochs}  {self._train} · {result}")
 
     def close(self) -> None: ...
 

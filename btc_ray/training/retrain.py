@@ -1,4 +1,8 @@
-"""Retraining: labelled images → crops → groups and splits → training → model bundle with a temperature and honest numbers."""
+"""Retraining in three steps: what is given is prepared and checked, a network is fitted, and concluded into a bundle with a temperature,
+thresholds and honest numbers.
+
+Only jobs that use Ray load this module.
+"""
 
 import hashlib
 import json
@@ -9,33 +13,31 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import torch
 from scipy.special import softmax
-from sklearn.linear_model import LogisticRegression
-from torch import Tensor, nn
+from torch import Tensor
 
-from btc_ray import storage
 from btc_ray.dataset.crops import Crops, labelled_crops
-from btc_ray.dataset.labelled import LabelledImages, kept_splits, load_labelled
-from btc_ray.dataset.table import read_labelled
+from btc_ray.dataset.labelled import LabelledImages, load_labelled
 from btc_ray.images.prepare import Preprocess
 from btc_ray.images.surround import surround
-from btc_ray.model.bundle import Bundle, read_bundle, read_weights, write_bundle
+from btc_ray.model.bundle import Bundle, read_weights, write_bundle
 from btc_ray.model.engines.folding import FEATURES
+from btc_ray.model.int8.form import Int8Network
 from btc_ray.model.int8.make import int8_form
-from btc_ray.model.weights import initial_network
+from btc_ray.model.reference import Reference
 from btc_ray.progress import say
 from btc_ray.settings import Retrain, Training
-from btc_ray.storage.tables import read_table, to_bytes
+from btc_ray.storage import Place, redact
+from btc_ray.storage.tables import to_bytes
 from btc_ray.training.augment import FLIPS
 from btc_ray.training.calibration import cross_entropy, fit_temperature
 from btc_ray.training.features import backbone_features, backbone_id, frozen_features
-from btc_ray.training.gate import ChampionError
+from btc_ray.training.head import feature_statistics, fit_head, fold_standardisation, head_logits
 from btc_ray.training.loop import Examples
+from btc_ray.training.prepare import Prepared
 from btc_ray.training.thresholds import choose_thresholds, fit_reference
-from btc_ray.training.trainer import fit
-
-HEAD_PENALTY = 0.01  # C of the logistic regression that a head begins with
+from btc_ray.training.trainer import Fitted, choose_scaling
+from btc_ray.training.trainer import fit as fit_on_ray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,86 +56,102 @@ class Trained:
     champion: np.ndarray | None
 
 
-def retrain(settings: Retrain, *, ray_session: Callable[[], AbstractContextManager[None]]) -> Trained:
-    """Train and write the bundle. Raises LabelledDataError, SplitError, WeightsError, ChampionError for unusable arguments."""
-    options, recipe, cache = settings.storage(), settings.recipe(), storage.absolute(settings.cache_uri())
-    table = read_labelled(settings.data, options)
-    preprocess = Preprocess(crop=settings.crop, size=settings.image_size())
-    champion, held = _champion(settings)
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """A fitted network and what it makes of the images.
+
+    Attributes:
+        state: of a torchvision ResNet18.
+        fitted: the best epoch and the history of the training.
+        learned: int64 positions of the training images, one of each group of copies.
+        features: float32 (N, 512), what the head sees of the images learned from and held out; zeros for all others.
+        champion: float32 (test images, classes), the champion's probabilities, or None without one.
+    """
+
+    state: Mapping[str, Tensor]
+    fitted: Fitted
+    images: LabelledImages
+    learned: np.ndarray
+    features: np.ndarray
+    champion: np.ndarray | None
+
+
+def retrain(settings: Retrain, prepared: Prepared, *, ray_session: Callable[[], AbstractContextManager[None]]) -> Trained:
+    """Train and write the bundle. Raises SplitError and PoolError for what only the images and the cluster can tell."""
     with ray_session():
-        images = labelled_images(settings, table, preprocess, held=held)
-        if champion is not None and champion.classes != images.classes:
-            raise ChampionError(f"the champion tells {', '.join(champion.classes)} apart, the data {', '.join(images.classes)}.")
-        network = initial_network(settings.weights, len(images.classes), seed=settings.seed, storage_options=options)
-        name = run_name(settings, images, backbone_id(network.state_dict()))
-        state = dict(network.state_dict())
-        if recipe.train == "head":
-            flips = recipe.flips or settings.test_time_flips
-            features = frozen_features(images.crops, state, flips=flips, cache=cache, storage_options=options)
-            mean, deviation = moments(features[images.rows("train")]) if recipe.standardise else (np.float32(0), np.float32(1))
-            inputs, state = (features - mean) / deviation, dict(network.fc.state_dict())
-        else:
-            inputs = images.crops.pixels
-            if recipe.head_first:
-                say("Fitting the head to the frozen backbone's features …")
-                first = shown_once(images, images.rows("train"))
-                found = backbone_features(images.crops, state, row_ids=images.row_ids(first), storage_options=options)[:, 0]
-                network.fc.load_state_dict(fit_head(found, images.labels[first]))
-                state = dict(network.state_dict())
-        say(f"Training on {len(images.rows('train')):,} images, {recipe.epochs} epochs …")
-        fitted = fit(
-            recipe,
-            {split: examples(images, inputs, split) for split in ("train", "validation")},
-            state,
-            classes=len(images.classes),
-            seed=settings.seed,
-            name=name,
-            folder=storage.join(cache, "train"),
-            storage_options=options,
-            workers=settings.workers,
-            precision=settings.precision,
-            tensorboard=_tensorboard(settings),
-            mlflow=settings.mlflow,
-        )
-        learned, measured = shown_once(images, images.rows("train")), np.isin(images.split, ("validation", "test"))
-        wanted = np.union1d(learned, np.flatnonzero(measured))
-        seen = np.zeros((len(images.labels), FEATURES), np.float32)
-        if recipe.train == "head":
-            network.fc.load_state_dict(fitted.state)
-            fold_standardisation(network.fc, mean, deviation)
-            seen[wanted] = features[wanted].mean(axis=1) if settings.test_time_flips else features[wanted, 0]
-        else:
-            network.load_state_dict(fitted.state)
-            row_ids = images.row_ids(wanted)
-            seen[wanted] = seen_by(network.state_dict(), images.crops, row_ids, flips=settings.test_time_flips, options=options)
-        logits = head_logits(network.state_dict(), seen)
-        beaten = None if champion is None else _champion_probabilities(settings, champion, table, images, cache)
+        network = fit(settings, prepared)
+    return conclude(settings, prepared, network)
+
+
+def fit(settings: Retrain, prepared: Prepared) -> Network:
+    """Crop, split and train. Needs a Ray that is joined. Raises SplitError, and PoolError where the cluster is too small."""
+    recipe, cache, network = settings.recipe(), prepared.cache, prepared.network
+    scaling = choose_scaling(settings.workers)
+    images = labelled_images(settings, prepared)
+    state = dict(network.state_dict())
+    name = run_name(settings, images, backbone_id(state))
+    train = images.rows("train")
+    if recipe.train == "head":
+        flips = recipe.flips or settings.test_time_flips
+        features = frozen_features(images.crops, state, flips=flips, cache=cache)
+        mean, deviation = feature_statistics(features[train]) if recipe.standardise else (np.float32(0), np.float32(1))
+        inputs, state = (features - mean) / deviation, dict(network.fc.state_dict())
+    else:
+        inputs = images.crops.pixels
+        if recipe.head_first:
+            say("Fitting the head to the frozen backbone's features …")
+            first = shown_once(images, train)
+            found = backbone_features(images.crops, state, row_ids=images.row_ids(first))[:, 0]
+            network.fc.load_state_dict(fit_head(found, images.labels[first]))
+            state = dict(network.state_dict())
+    say(f"Training on {len(train):,} images, {recipe.epochs} epochs …")
+    fitted = fit_on_ray(
+        recipe,
+        {split: examples(images, inputs, split) for split in ("train", "validation")},
+        state,
+        classes=len(images.classes),
+        seed=settings.seed,
+        name=name,
+        folder=cache / "train",
+        scaling=scaling,
+        precision=settings.precision,
+        tensorboard=_tensorboard(settings),
+        mlflow=settings.mlflow,
+    )
+    learned = shown_once(images, train)
+    wanted = np.union1d(learned, np.flatnonzero(np.isin(images.split, ("validation", "test"))))
+    seen = np.zeros((len(images.labels), FEATURES), np.float32)
+    if recipe.train == "head":
+        network.fc.load_state_dict(fitted.state)
+        fold_standardisation(network.fc, mean, deviation)
+        seen[wanted] = features[wanted].mean(axis=1) if settings.test_time_flips else features[wanted, 0]
+    else:
+        network.load_state_dict(fitted.state)
+        seen[wanted] = model_features(network.state_dict(), images.crops, images.row_ids(wanted), flips=settings.test_time_flips)
+    return Network(
+        state=network.state_dict(),
+        fitted=fitted,
+        images=images,
+        learned=learned,
+        features=seen,
+        champion=None if prepared.champion is None else _champion_probabilities(settings, prepared, images),
+    )
+
+
+def conclude(settings: Retrain, prepared: Prepared, network: Network) -> Trained:
+    """Calibrate, choose thresholds, measure, and write the bundle."""
+    images = network.images
+    logits = head_logits(network.state, network.features)
     validation, test = images.rows("validation"), images.rows("test")
     temperature = fit_temperature(logits[validation], images.labels[validation])
     likely = softmax(logits[validation] / temperature, axis=1)
-    reference = fit_reference(seen[learned], images.labels[learned])
-    if reference is None:
-        say("The training images' features have no spread: nothing can be told about how strange an image is, or decided.")
-        decision = {}
-    else:
-        parts = np.array_split(validation, 1 + len(validation) // 1024)
-        around = np.concatenate([surround(images.crops.pixels[part]) for part in parts])
-        decision = choose_thresholds(likely, reference.distance(seen[validation]), around, images.labels[validation])
-    unwritten = Bundle(
-        classes=images.classes,
-        model_id="",
-        preprocess=preprocess.to_dict(),
-        preprocess_id=preprocess.preprocess_id,
-        temperature=temperature,
-        test_time_flips=settings.test_time_flips,
-    )
-    int8 = int8_form(unwritten, network.state_dict(), images.crops.pixels, learned, validation, likely, seed=settings.seed)
+    reference, decision = _decision(network, likely)
     bundle = write_bundle(
-        settings.output,
-        state=network.state_dict(),
+        Place(settings.output, settings.storage()),
+        state=network.state,
         classes=images.classes,
-        preprocess=preprocess,
-        training=told(settings) | {"best_epoch": fitted.epoch},
+        preprocess=prepared.preprocess,
+        training=training_settings(settings) | {"best_epoch": network.fitted.epoch},
         data={
             "source": settings.data.rstrip("/").rpartition("/")[2],
             "fingerprint": images.crops.fingerprint,
@@ -154,46 +172,71 @@ def retrain(settings: Retrain, *, ray_session: Callable[[], AbstractContextManag
         test_time_flips=settings.test_time_flips,
         decision=decision,
         reference=reference,
-        int8=int8,
+        int8=_int8(settings, prepared.preprocess, network, temperature, likely),
         parts={
-            "metrics.parquet": to_bytes(pa.Table.from_pylist(fitted.history)),
+            "metrics.parquet": to_bytes(pa.Table.from_pylist(network.fitted.history)),
             "split.parquet": to_bytes(images.table()),
         },
-        storage_options=options,
     )
     return Trained(
         bundle=bundle,
-        history=fitted.history,
+        history=network.fitted.history,
         labels=images.labels[test],
         groups=images.groups[test],
         probabilities=softmax(logits[test] / temperature, axis=1),
-        champion=beaten,
+        champion=network.champion,
     )
 
 
-def seen_by(
-    state: Mapping[str, Tensor], crops: Crops, row_ids: np.ndarray, *, flips: bool, options: Mapping[str, str]
-) -> np.ndarray:
+def _decision(network: Network, likely: np.ndarray) -> tuple[Reference | None, dict[str, Any]]:
+    """What the model learned from, and the thresholds that rest on it; none where features have no spread."""
+    images, learned = network.images, network.learned
+    reference = fit_reference(network.features[learned], images.labels[learned])
+    if reference is None:
+        say("The training images' features have no spread: nothing can be told about how strange an image is, or decided.")
+        return None, {}
+    validation = images.rows("validation")
+    parts = np.array_split(validation, 1 + len(validation) // 1024)
+    around = np.concatenate([surround(images.crops.pixels[part]) for part in parts])
+    distance = reference.distance(network.features[validation])
+    return reference, choose_thresholds(likely, distance, around, images.labels[validation])
+
+
+def _int8(
+    settings: Retrain, preprocess: Preprocess, network: Network, temperature: float, likely: np.ndarray
+) -> tuple[Int8Network, dict[str, Any]] | None:
+    """The network in 8 bits and how it agrees, where this machine can compute with it."""
+    images = network.images
+    unwritten = Bundle(
+        classes=images.classes,
+        model_id="",
+        preprocess=preprocess.to_dict(),
+        preprocess_id=preprocess.preprocess_id,
+        temperature=temperature,
+        test_time_flips=settings.test_time_flips,
+    )
+    validation = images.rows("validation")
+    return int8_form(unwritten, network.state, images.crops.pixels, network.learned, validation, likely, seed=settings.seed)
+
+
+def model_features(state: Mapping[str, Tensor], crops: Crops, row_ids: np.ndarray, *, flips: bool) -> np.ndarray:
     """What the head of a model sees, float32 (N, 512); the mean over the four flips where it is to answer with theirs."""
     variants = FLIPS if flips else FLIPS[:1]
-    return backbone_features(crops, state, row_ids=row_ids, variants=variants, storage_options=options).mean(axis=1)
+    return backbone_features(crops, state, row_ids=row_ids, variants=variants).mean(axis=1)
 
 
-def labelled_images(
-    settings: Training, table: pa.Table, preprocess: Preprocess, *, held: Mapping[str, str] | None = None
-) -> LabelledImages:
+def labelled_images(settings: Training, prepared: Prepared) -> LabelledImages:
     """The images of a job that trains, with their sides. Needs a Ray that is joined. Raises SplitError."""
     return load_labelled(
-        table,
-        preprocess=preprocess,
+        prepared.table,
+        preprocess=prepared.preprocess,
         method=settings.split,
         validation=settings.validation,
         test=settings.test,
         seed=settings.seed,
         doubt=settings.drop_doubtful_crops,
-        held=held,
-        cache=storage.absolute(settings.cache_uri()),
-        storage_options=settings.storage(),
+        held=prepared.held,
+        cache=prepared.cache,
     )
 
 
@@ -208,91 +251,40 @@ def shown_once(images: LabelledImages, rows: np.ndarray) -> np.ndarray:
     return rows[np.sort(np.unique(images.copies[rows], return_index=True)[1])]
 
 
-def fit_head(features: np.ndarray, labels: np.ndarray) -> dict[str, Tensor]:
-    """The last layer of a regularised logistic regression on float32 (N, 512) features, as its state dict."""
-    mean, deviation = moments(features[:, None])
-    found = LogisticRegression(C=HEAD_PENALTY, max_iter=500).fit((features - mean) / deviation, labels)
-    head = nn.Linear(features.shape[1], len(found.classes_))
-    weight, bias = found.coef_, found.intercept_
-    if len(weight) == 1:  # of two classes scikit-learn keeps the second's alone
-        weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
-    head.load_state_dict({"weight": torch.from_numpy(weight).float(), "bias": torch.from_numpy(bias).float()})
-    fold_standardisation(head, mean, deviation)
-    return {name: tensor.detach() for name, tensor in head.state_dict().items()}
-
-
-def moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each feature over images and flips: float32 (512,) each; a constant one has deviation 1."""
-    mean, deviation = features.mean(axis=(0, 1)), features.std(axis=(0, 1))
-    return mean, np.where(deviation > 1e-6, deviation, 1).astype(np.float32)
-
-
-def fold_standardisation(head: nn.Linear, mean: np.ndarray | np.float32, deviation: np.ndarray | np.float32) -> None:
-    """Make a head of standardised features one of plain features, in place: W (x − m) / d + b = (W / d) x + (b − (W / d) m)."""
-    with torch.no_grad():
-        head.weight.div_(torch.as_tensor(deviation))
-        head.bias.sub_((head.weight * torch.as_tensor(mean)).sum(dim=1))
-
-
-def head_logits(state: Mapping[str, Tensor], features: np.ndarray) -> np.ndarray:
-    """float32 (N, classes) of float32 (N, 512)."""
-    return features @ state["fc.weight"].detach().cpu().numpy().T + state["fc.bias"].detach().cpu().numpy()
-
-
 def run_name(settings: Retrain, images: LabelledImages, weights: str) -> str:
     """The name of the Ray Train run: the same for the same images, sides, initial weights and settings that change the result.
 
     Ray Train takes up whatever state it finds under a name, so the name has to say everything.
     """
     sides = hashlib.sha256(images.split.tobytes() + images.copies.tobytes()).hexdigest()
-    text = json.dumps([told(settings), images.crops.fingerprint, sides, weights], sort_keys=True)
+    text = json.dumps([training_settings(settings), images.crops.fingerprint, sides, weights], sort_keys=True)
     return f"retrain-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
-def told(settings: Retrain) -> dict[str, Any]:
+def training_settings(settings: Retrain) -> dict[str, Any]:
     """The settings that change what is learned."""
     names = ("split", "validation", "test", "crop", "drop_doubtful_crops", "seed", "precision")
     return {
-        "weights": storage.redact(settings.weights),
+        "weights": redact(settings.weights),
         **{name: getattr(settings, name) for name in names},
         **asdict(settings.recipe()),
     }
 
 
 def _tensorboard(settings: Retrain) -> str | None:
-    if not storage.is_local(settings.output):
+    output = Place(settings.output)
+    if not output.is_local:
         say("No TensorBoard files: --output is not on this machine. metrics.parquet has the same figures at the end.")
         return None
-    return storage.join(storage.local_path(settings.output), "tensorboard")
+    return str(output.path() / "tensorboard")
 
 
-def _champion(settings: Retrain) -> tuple[Bundle | None, dict[str, str] | None]:
-    """The bundle to beat and, by content_sha256, on which side the images stood that it knew. Raises ChampionError, BundleError."""
-    if settings.champion is None:
-        return None, None
-    if storage.absolute(settings.champion).rstrip("/") == storage.absolute(settings.output).rstrip("/"):
-        raise ChampionError("--champion and --output are the same folder: the champion would be replaced before it was beaten.")
-    if settings.split != "group":
-        raise ChampionError(
-            "--champion needs --split group: the published test images have copies that both models learned from."
-        )
-    bundle = read_bundle(settings.champion, settings.storage())
-    uri = storage.join(settings.champion, "split.parquet")
-    if not storage.exists(uri, settings.storage()):
-        raise ChampionError(
-            f"{settings.champion} has no split.parquet, so nobody knows which images it learned from; train it again."
-        )
-    return bundle, kept_splits(read_table(uri, settings.storage()))
-
-
-def _champion_probabilities(
-    settings: Retrain, champion: Bundle, table: pa.Table, images: LabelledImages, cache: str
-) -> np.ndarray:
+def _champion_probabilities(settings: Retrain, prepared: Prepared, images: LabelledImages) -> np.ndarray:
     """What the champion says of the test images: float32 (N, classes)."""
+    champion = prepared.champion
+    assert champion is not None
     assert settings.champion is not None
-    options = settings.storage()
-    crops = labelled_crops(table, preprocess=Preprocess.from_dict(champion.preprocess), cache=cache, storage_options=options)
-    state = read_weights(settings.champion, champion, options)
-    test = images.row_ids(images.rows("test"))
-    features = seen_by(state, crops, test, flips=champion.test_time_flips, options=options)
+    crops = labelled_crops(prepared.table, preprocess=Preprocess.from_dict(champion.preprocess), cache=prepared.cache)
+    state = read_weights(Place(settings.champion, settings.storage()), champion)
+    features = model_features(state, crops, images.row_ids(images.rows("test")), flips=champion.test_time_flips)
     return softmax(head_logits(state, features) / champion.temperature, axis=1)

@@ -20,11 +20,11 @@ from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, Sc
 from ray.train.torch import TorchTrainer, get_device
 from torch import Tensor, nn
 
-from btc_ray import storage
 from btc_ray.model.engines.folding import FEATURES
 from btc_ray.model.engines.torch_engine import choose_precision
 from btc_ray.model.network import build_network
 from btc_ray.settings.recipe import Recipe
+from btc_ray.storage import Place
 from btc_ray.training.journal import reading
 from btc_ray.training.learner import Learner
 from btc_ray.training.loop import Examples, evaluate, pack, patience_is_over, steps_per_epoch, train_epoch, unpack
@@ -52,9 +52,8 @@ def fit(
     classes: int,
     seed: int,
     name: str,
-    folder: str,
-    storage_options: Mapping[str, str],
-    workers: int | None = None,
+    folder: Place,
+    scaling: ScalingConfig,
     precision: str = "auto",
     tensorboard: str | None = None,
     mlflow: str | None = None,
@@ -65,12 +64,10 @@ def fit(
         state: of the head where the recipe trains the head, of the whole ResNet18 otherwise.
         name: the same for, and only for, runs of the same data, weights and settings: Ray Train takes up what it finds under it.
         folder: where Ray Train keeps checkpoints; all nodes must see it.
-
-    Raises PoolError where the cluster cannot carry the workers.
+        scaling: as `choose_scaling` gives it.
     """
-    scaling = _scaling(workers)
-    filesystem, path = storage.arrow_filesystem(folder, storage_options)
-    if storage.is_local(folder):
+    filesystem, path = folder.arrow()
+    if folder.is_local:
         Path(path).mkdir(parents=True, exist_ok=True)
     # Ray Train looks for reports every 2 s, and a report waits for the look: an epoch of a head takes a tenth of that.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
@@ -146,7 +143,7 @@ def merit(row: Mapping[str, Any]) -> float:
     return float(row["accuracy"]) + 1e-9 * int(row["epoch"])
 
 
-def _scaling(workers: int | None) -> ScalingConfig:
+def choose_scaling(workers: int | None) -> ScalingConfig:
     """One worker a GPU; without GPUs one worker with all cores of a node, or as many as asked for, sharing them. Raises PoolError."""
     wait_for_room({"CPU": 1})
     resources = ray.cluster_resources()

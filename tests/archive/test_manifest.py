@@ -9,6 +9,7 @@ import pytest
 from btc_ray.archive.entries import ArchiveError
 from btc_ray.archive.manifest import SCHEMA, ManifestSummary, Tally, summarise, write_manifest
 from btc_ray.archive.reader import ByteReader
+from btc_ray.storage import Place
 from tests.archive.samples import tar_bytes, write, zip_bytes
 
 
@@ -27,7 +28,10 @@ def written(folder: Path) -> list[Path]:
 
 def test_rows_are_numbered_through_the_parts(tmp_path: Path, inputs: Path) -> None:
     summary = write_manifest(
-        [str(inputs)], str(tmp_path / "run/manifest"), skipped_uri=str(tmp_path / "run/skipped.parquet"), rows_per_part=4
+        [str(inputs)],
+        Place(str(tmp_path / "run/manifest")),
+        skipped=Place(str(tmp_path / "run/skipped.parquet")),
+        rows_per_part=4,
     )
     parts = written(tmp_path / "run/manifest")
     assert [part.name for part in parts] == [f"part-{number:05d}.parquet" for number in range(4)]
@@ -70,7 +74,7 @@ def test_rows_are_numbered_through_the_parts(tmp_path: Path, inputs: Path) -> No
 def test_a_dry_run_says_the_same_without_writing(tmp_path: Path, inputs: Path) -> None:
     dry = summarise([str(inputs)])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in"]
-    wet = write_manifest([str(inputs)], str(tmp_path / "m"), rows_per_part=3)
+    wet = write_manifest([str(inputs)], Place(str(tmp_path / "m")), rows_per_part=3)
     assert (dry.rows, dry.fingerprint, dry.problems, dry.skipped) == (wet.rows, wet.fingerprint, wet.problems, wet.skipped)
 
 
@@ -87,13 +91,13 @@ def test_the_fingerprint_changes_with_a_name_a_size_and_the_order(tmp_path: Path
 
 
 def test_a_listing_that_fails_leaves_the_destination_as_it_was(tmp_path: Path, inputs: Path) -> None:
-    write_manifest([str(inputs)], str(tmp_path / "m"), rows_per_part=2)
+    write_manifest([str(inputs)], Place(str(tmp_path / "m")), rows_per_part=2)
     before = {part.name: part.read_bytes() for part in written(tmp_path / "m")}
     with pytest.raises(ArchiveError):
         write_manifest(
             [str(inputs / "*.jpg"), str(inputs / "*.none")],
-            str(tmp_path / "m"),
-            skipped_uri=str(tmp_path / "s.parquet"),
+            Place(str(tmp_path / "m")),
+            skipped=Place(str(tmp_path / "s.parquet")),
             rows_per_part=1,
         )
     assert {part.name: part.read_bytes() for part in written(tmp_path / "m")} == before
@@ -101,11 +105,11 @@ def test_a_listing_that_fails_leaves_the_destination_as_it_was(tmp_path: Path, i
 
 
 def test_an_earlier_manifest_is_replaced_whole_and_nothing_else_ever_is(tmp_path: Path, inputs: Path) -> None:
-    write_manifest([str(inputs)], str(tmp_path / "m"), rows_per_part=1)
-    write_manifest([str(inputs)], str(tmp_path / "m"), rows_per_part=10)
+    write_manifest([str(inputs)], Place(str(tmp_path / "m")), rows_per_part=1)
+    write_manifest([str(inputs)], Place(str(tmp_path / "m")), rows_per_part=10)
     assert len(written(tmp_path / "m")) == 2
     with pytest.raises(ArchiveError, match="something else than a manifest"):
-        write_manifest([str(inputs)], str(inputs))
+        write_manifest([str(inputs)], Place(str(inputs)))
 
 
 def test_examples_and_reasons_stay_bounded(tmp_path: Path) -> None:
@@ -120,7 +124,7 @@ def test_fifty_thousand_entries_are_listed_in_bounded_memory(tmp_path: Path) -> 
     archive = zip_bytes([(f"{member}.jpg", b"") for member in range(1000)], compression=0)
     write(tmp_path / "in", {f"{number:02d}/x.zip": archive for number in range(50)})
     tracemalloc.start()
-    summary = write_manifest([str(tmp_path / "in")], str(tmp_path / "m"), rows_per_part=5_000, threads=2)
+    summary = write_manifest([str(tmp_path / "in")], Place(str(tmp_path / "m")), rows_per_part=5_000, threads=2)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert summary.rows == 50_000

@@ -9,6 +9,7 @@ from btc_ray import storage
 from btc_ray.archive.entries import ArchiveError, ReadError
 from btc_ray.archive.manifest import summarise, write_manifest
 from btc_ray.archive.reader import ByteReader
+from btc_ray.storage import Place
 from tests.archive.samples import jpeg, outcomes, rows, tar_bytes, write, zip_bytes
 from tests.archive.test_zips import fields
 from tests.conftest import Bucket
@@ -46,9 +47,9 @@ def filled(bucket: Bucket) -> Bucket:
 def test_s3_and_a_folder_give_the_same_rows_in_the_same_order(tmp_path: Path, filled: Bucket, tail: str) -> None:
     write(tmp_path / "in", FILES)
     local = outcomes(tmp_path / "in", f"{tmp_path}/in{tail}")
-    remote = outcomes(f"{filled.uri}/in", f"{filled.uri}/in{tail}", storage_options=filled.options)
+    remote = outcomes(f"{filled.uri}/in", f"{filled.uri}/in{tail}", options=filled.options)
     assert list(remote.items()) == list(local.items())
-    sizes = [row.size for row in rows(f"{filled.uri}/in{tail}", storage_options=filled.options)]
+    sizes = [row.size for row in rows(f"{filled.uri}/in{tail}", options=filled.options)]
     assert sizes == [row.size for row in rows(f"{tmp_path}/in{tail}")]
 
 
@@ -56,7 +57,7 @@ def test_rows_of_every_packing_are_read_by_range_from_s3(tmp_path: Path, filled:
     write(tmp_path / "in", FILES)
     local = ByteReader().read_many([fields(row) for row in rows(tmp_path / "in")])
     reader = ByteReader(filled.options)
-    remote = reader.read_many([fields(row) for row in rows(f"{filled.uri}/in", storage_options=filled.options)], threads=4)
+    remote = reader.read_many([fields(row) for row in rows(f"{filled.uri}/in", options=filled.options)], threads=4)
     assert [str(data) if isinstance(data, ReadError) else data for data in remote] == [
         str(data) if isinstance(data, ReadError) else data for data in local
     ]
@@ -67,7 +68,12 @@ def test_a_manifest_is_written_to_s3_and_an_unfinished_longer_one_is_replaced(fi
     filled.put("run/manifest/part-00099.parquet", b"left over")
     filled.put("run/run.json", b"not ours")
     skipped = f"{filled.uri}/run/skipped.parquet"
-    summary = write_manifest([f"{filled.uri}/in"], to, skipped_uri=skipped, storage_options=filled.options, rows_per_part=8)
+    summary = write_manifest(
+        [f"{filled.uri}/in"],
+        Place(to, filled.options),
+        skipped=Place(skipped, filled.options),
+        rows_per_part=8,
+    )
     parts = storage.list_files(to, ".parquet", filled.options)
     fs, _ = storage.filesystem(to, filled.options)
     tables = [pq.read_table(fs.open(part)) for part in parts]
@@ -75,13 +81,13 @@ def test_a_manifest_is_written_to_s3_and_an_unfinished_longer_one_is_replaced(fi
     assert [row for table in tables for row in table["row_id"].to_pylist()] == list(range(summary.rows))
     assert pq.read_table(fs.open(skipped)).num_rows == sum(tally.count for tally in summary.skipped.values())
     assert storage.exists(f"{filled.uri}/run/run.json", filled.options)
-    assert summarise([f"{filled.uri}/in"], storage_options=filled.options).fingerprint == summary.fingerprint
+    assert summarise([f"{filled.uri}/in"], options=filled.options).fingerprint == summary.fingerprint
 
 
 def test_lists_may_stand_on_s3_and_name_things_relative_to_it(filled: Bucket) -> None:
     lines = ["in/b.jpg", f"{filled.uri}/in/a", "in/m.zip::d/b.jpg", "in/gone.dat", "in/n.csv", "in/../in/a.jpg"]
     filled.put("list.txt", "\n".join(lines).encode())
-    assert outcomes(filled.uri, f"{filled.uri}/list.txt", storage_options=filled.options) == {
+    assert outcomes(filled.uri, f"{filled.uri}/list.txt", options=filled.options) == {
         "in/b.jpg": "ok",
         "in/a/b/c.jpg": "ok",
         "in/a/z.jpg": "ok",
@@ -98,7 +104,7 @@ def test_keys_with_an_empty_folder_name_and_placeholders_are_told(bucket: Bucket
     bucket.put("in/a.jpg", b"x")
     bucket.put("in//lost.jpg", b"x")
     fs.touch(f"{bucket.uri}/in/placeholder/")
-    assert outcomes(bucket.uri, f"{bucket.uri}/in/", storage_options=bucket.options) == {
+    assert outcomes(bucket.uri, f"{bucket.uri}/in/", options=bucket.options) == {
         "in//": "unsupported: keys with an empty folder name (//) cannot be listed; rename them",
         "in/a.jpg": "ok",
     }
@@ -111,11 +117,11 @@ def test_what_is_gone_or_forbidden_on_s3_is_a_failed_row_and_names_no_secret(fil
         assert caught.value.status == "failed"
         assert filled.options["secret"] not in str(caught.value)
     with pytest.raises(ArchiveError, match="does not exist"):
-        rows(f"{filled.uri}/nowhere", storage_options=filled.options)
+        rows(f"{filled.uri}/nowhere", options=filled.options)
 
 
 def test_an_archive_replaced_on_s3_is_noticed(filled: Bucket) -> None:
-    found = rows(f"{filled.uri}/in/m.zip", storage_options=filled.options)
+    found = rows(f"{filled.uri}/in/m.zip", options=filled.options)
     filled.put("in/m.zip", zip_bytes([("other.jpg", b"x")] * 1))
     with pytest.raises(ReadError, match="changed since"):
         ByteReader(filled.options).read(fields(found[0]))

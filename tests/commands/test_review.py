@@ -13,6 +13,7 @@ import pytest
 from btc_ray.cli import main
 from btc_ray.model.bundle import read_bundle
 from btc_ray.model.reference import Reference, reference_id
+from btc_ray.storage import Place
 from tests.scoring.runs import rows, score
 
 
@@ -22,7 +23,7 @@ def deciding(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = Path(shutil.copytree(model, tmp_path_factory.mktemp("deciding") / "model"))
     stored = Reference(means=np.zeros((4, 512), np.float32), precision=np.eye(512, dtype=np.float32)).to_bytes()
     (folder / "reference.safetensors").write_bytes(stored)
-    content = asdict(read_bundle(str(model)))
+    content = asdict(read_bundle(Place(str(model))))
     content["decision"] = {
         "accept_distance": 15.0,
         "reject_distance": 1000.0,

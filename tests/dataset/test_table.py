@@ -7,12 +7,13 @@ import pandas as pd
 import pytest
 
 from btc_ray.dataset.table import LabelledDataError, class_names, fingerprint, read_labelled
+from btc_ray.storage import Place
 from tests.conftest import CLASSES
 
 
 def test_the_kaggle_layout_gives_labels_and_splits(phantoms: Path) -> None:
-    table = read_labelled(str(phantoms)).to_pandas()
-    assert class_names(read_labelled(str(phantoms))) == CLASSES
+    table = read_labelled(Place(str(phantoms))).to_pandas()
+    assert class_names(read_labelled(Place(str(phantoms)))) == CLASSES
     assert table.groupby(["split", "label"]).size().unique().tolist() == [5, 10] or set(
         table.groupby(["split", "label"]).size()
     ) == {5, 10}
@@ -20,7 +21,7 @@ def test_the_kaggle_layout_gives_labels_and_splits(phantoms: Path) -> None:
 
 
 def test_class_folders_give_labels_and_no_split(phantoms: Path) -> None:
-    table = read_labelled(str(phantoms / "Testing"))
+    table = read_labelled(Place(str(phantoms / "Testing")))
     assert class_names(table) == CLASSES
     assert set(table["split"].to_pylist()) == {None}
 
@@ -37,7 +38,7 @@ def test_a_table_gives_what_it_names(tmp_path: Path, end: str) -> None:
     )
     file = tmp_path / f"labels.{end}"
     frame.to_csv(file, index=False) if end == "csv" else frame.to_parquet(file)
-    table = read_labelled(str(file)).to_pandas()
+    table = read_labelled(Place(str(file))).to_pandas()
     assert table["uri"].tolist() == [str(tmp_path / "a.jpg"), "/b.jpg", "s3://x/c.jpg"]
     assert table["split"].tolist() == ["train", "test", "test"]
     assert table["group"].tolist() == ["1", "1", "2"]
@@ -56,25 +57,25 @@ def test_a_table_gives_what_it_names(tmp_path: Path, end: str) -> None:
 def test_a_table_that_cannot_be_understood_is_refused(tmp_path: Path, columns: dict[str, list[str]], message: str) -> None:
     pd.DataFrame(columns).to_csv(tmp_path / "labels.csv", index=False)
     with pytest.raises(LabelledDataError, match=message):
-        read_labelled(str(tmp_path / "labels.csv"))
+        read_labelled(Place(str(tmp_path / "labels.csv")))
 
 
 def test_images_in_no_class_folder_are_refused(phantoms: Path, tmp_path: Path) -> None:
     shutil.copy(next((phantoms / "Testing" / "glioma").iterdir()), tmp_path / "stray.jpg")
     with pytest.raises(LabelledDataError, match="stands in no class folder"):
-        read_labelled(str(tmp_path))
+        read_labelled(Place(str(tmp_path)))
 
 
 def test_a_folder_without_images_is_told_what_was_expected(tmp_path: Path) -> None:
     (tmp_path / "Training" / "glioma").mkdir(parents=True)
     (tmp_path / "Training" / "glioma" / "notes.txt").write_text("none yet")
     with pytest.raises(LabelledDataError, match=r"no image was found in .*not an image \(\.txt\).* Expected .*/Training/<class>"):
-        read_labelled(str(tmp_path))
+        read_labelled(Place(str(tmp_path)))
 
 
 def test_empty_cells_of_a_csv_are_absent_and_a_label_may_be_a_number(tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_text('uri,label,split,group\na.jpg,0,train,"p1"\nb.jpg,1,,""\n')
-    table = read_labelled(str(tmp_path / "labels.csv"))
+    table = read_labelled(Place(str(tmp_path / "labels.csv")))
     assert table["label"].to_pylist() == ["0", "1"]
     assert table["group"].to_pylist() == ["p1", None]
     assert table["split"].to_pylist() == ["train", None]
@@ -84,13 +85,13 @@ def test_an_archive_beside_the_class_folders_is_no_class(phantoms: Path, tmp_pat
     folder = Path(shutil.copytree(phantoms, tmp_path / "data"))
     shutil.make_archive(str(folder / "archive"), "zip", phantoms)
     with pytest.raises(LabelledDataError, match=r"holds the archive archive\.zip"):
-        read_labelled(str(folder))
+        read_labelled(Place(str(folder)))
 
 
 def test_a_changed_image_changes_the_fingerprint(phantoms: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(phantoms / "Testing", tmp_path / "data"))
-    before = fingerprint(read_labelled(str(folder)))
-    assert fingerprint(read_labelled(str(folder))) == before
+    before = fingerprint(read_labelled(Place(str(folder))))
+    assert fingerprint(read_labelled(Place(str(folder)))) == before
     image = next((folder / "glioma").iterdir())
     image.write_bytes(image.read_bytes() + b"\0")
-    assert fingerprint(read_labelled(str(folder))) != before
+    assert fingerprint(read_labelled(Place(str(folder)))) != before

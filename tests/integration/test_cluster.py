@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from btc_ray.model.bundle import read_bundle
+from btc_ray.storage import Place
 from tests.integration.clusters import ThreeNodes, submit, three_nodes
 from tests.integration.trainings import retrain
 from tests.scoring.runs import rows, score, state
@@ -128,7 +129,7 @@ def test_a_node_lost_in_the_middle_of_training_leaves_the_model_of_a_laptop(
     for name in ("undisturbed", "disturbed"):
         metrics[name] = pq.read_table(place / name / "model" / "metrics.parquet").to_pylist()
         assert len(metrics[name]) == 2 * 6, "every epoch once"
-    models = [read_bundle(str(place / name / "model")).model_id for name in ("undisturbed", "disturbed")]
+    models = [read_bundle(Place(str(place / name / "model"))).model_id for name in ("undisturbed", "disturbed")]
     assert models[0] == models[1]
 
 

@@ -18,6 +18,7 @@ import ray
 
 from btc_ray.cli import main
 from btc_ray.model.bundle import read_bundle
+from btc_ray.storage import Place
 from tests.integration.trainings import HEAD, arguments, copy_cache, retrain
 from tests.scoring.runs import rows, score
 
@@ -62,7 +63,7 @@ def test_scoring_the_held_out_images_gives_the_accuracy_that_training_reported(
     assert score(bundle, [phantoms], tmp_path / "run") == 0
     table = rows(tmp_path / "run").set_index("uri").loc[held_out["uri"]]
     accuracy = (table["label"].to_numpy() == held_out["label"].to_numpy()).mean()
-    assert accuracy == pytest.approx(read_bundle(str(bundle)).metrics["test"]["accuracy"], abs=0.005)
+    assert accuracy == pytest.approx(read_bundle(Place(str(bundle))).metrics["test"]["accuracy"], abs=0.005)
     assert set(table["decision"]) <= {"accept", "review", "reject"}
     assert (table["feature_distance"] > 0).all()
     assert main(["review", "--run", str(tmp_path / "run"), "--model", str(bundle)]) == 0
@@ -91,7 +92,7 @@ def again(bundle: Path, phantoms: Path, backbone: Path, tmp_path_factory: pytest
 def test_the_same_seed_gives_the_same_model_from_the_cache(bundle: Path, again: Again) -> None:
     assert "Crops are cached" in again.said
     assert "Features are cached" in again.said
-    assert read_bundle(str(again.model)).model_id == read_bundle(str(bundle)).model_id
+    assert read_bundle(Place(str(again.model))).model_id == read_bundle(Place(str(bundle))).model_id
     first, second = (pq.read_table(folder / "metrics.parquet").to_pandas() for folder in (bundle, again.model))
     assert second["seconds"].tolist() != first["seconds"].tolist(), "trained, and not taken up from where it had ended"
 
@@ -108,7 +109,7 @@ def test_a_model_no_better_than_the_champion_does_not_take_its_place(bundle: Pat
 def test_another_seed_gives_another_model(bundle: Path, phantoms: Path, backbone: Path, tmp_path: Path, ray_here: None) -> None:
     flags = (*HEAD, *prepared(bundle, tmp_path), "--seed", "1")
     assert retrain(phantoms, tmp_path / "other", *flags, weights=backbone) == 0
-    assert read_bundle(str(tmp_path / "other")).model_id != read_bundle(str(bundle)).model_id
+    assert read_bundle(Place(str(tmp_path / "other"))).model_id != read_bundle(Place(str(bundle))).model_id
 
 
 def test_two_workers_come_to_the_same_metrics_as_one(
@@ -166,7 +167,7 @@ def test_a_copy_stays_with_its_original_and_one_with_another_label_is_left_out_b
 
 def test_a_broken_image_is_left_out_by_name(odd: Odd) -> None:
     assert f"left out: {odd.broken}" in odd.said
-    left_out = read_bundle(str(odd.model)).data["left_out"]
+    left_out = read_bundle(Place(str(odd.model))).data["left_out"]
     assert (left_out["unreadable"], sum(left_out.values())) == (1, 3)
 
 
@@ -272,7 +273,7 @@ def assert_same(one: Path, other: Path) -> None:
     """The same epochs with the same figures, each once, and the same weights to the last bit."""
     first, second = (pq.read_table(folder / "metrics.parquet").to_pandas().drop(columns="seconds") for folder in (one, other))
     assert first.equals(second)
-    assert read_bundle(str(one)).model_id == read_bundle(str(other)).model_id
+    assert read_bundle(Place(str(one))).model_id == read_bundle(Place(str(other))).model_id
 
 
 def test_crops_of_an_archive_are_a_table_and_a_sheet_of_the_doubtful(phantoms: Path, tmp_path: Path, ray_here: None) -> None:

@@ -17,7 +17,7 @@ import pytest
 
 from btc_ray import storage
 from btc_ray.cli import main
-from btc_ray.storage import retries
+from btc_ray.storage import Place, retries
 from tests.archive.samples import tar_bytes
 from tests.conftest import Bucket
 from tests.integration.faulty_store import FaultyStore, faulty_store
@@ -89,9 +89,7 @@ def _put(remote: Bucket, key: str, folder: Path) -> str:
 def _table(remote: Bucket, run: str) -> pd.DataFrame:
     import pyarrow as pa
 
-    from btc_ray.storage.tables import read_table
-
-    parts = [read_table(uri, remote.options) for uri in storage.list_files(f"{run}/scores", ".parquet", remote.options)]
+    parts = [Place(uri, remote.options).read_table() for uri in storage.list_files(f"{run}/scores", ".parquet", remote.options)]
     return pa.concat_tables(parts).to_pandas().sort_values("row_id", ignore_index=True)
 
 

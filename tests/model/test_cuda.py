@@ -12,6 +12,7 @@ from btc_ray.model.bundle import read_bundle
 from btc_ray.model.engines.choose import Precision, choose, open_engine
 from btc_ray.model.engines.engine import Engine
 from btc_ray.model.engines.torch_engine import TorchEngine
+from btc_ray.storage import Place
 from tests.scoring.runs import rows, score
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU that CUDA knows")
@@ -21,17 +22,17 @@ NEAR = {"fp32": 1e-4, "bf16": 0.02, "fp16": 0.02}
 
 def opened(model: Path, precision: Precision, *, calls: int = 2, batch: int = 16) -> Engine:
     choice = choose(engine="torch", device="cuda", precision=precision)
-    return open_engine(str(model), choice, threads=1, calls=calls, batch=batch)
+    return open_engine(Place(str(model)), choice, threads=1, calls=calls, batch=batch)
 
 
 def crops(model: Path, count: int) -> np.ndarray:
-    side = Preprocess.from_dict(read_bundle(str(model)).preprocess).size
+    side = Preprocess.from_dict(read_bundle(Place(str(model))).preprocess).size
     return np.random.default_rng(count).integers(0, 256, (count, side, side), dtype=np.uint8)
 
 
 @pytest.mark.parametrize("precision", list(NEAR))
 def test_the_gpu_says_what_the_cpu_says(model: Path, precision: Precision) -> None:
-    cpu = open_engine(str(model), choose(engine="torch", device="cpu", precision="fp32"))
+    cpu = open_engine(Place(str(model)), choose(engine="torch", device="cpu", precision="fp32"))
     gpu = opened(model, precision)
     assert isinstance(gpu, TorchEngine)
     assert gpu._lanes is not None

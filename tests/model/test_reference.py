@@ -11,6 +11,7 @@ from btc_ray.model.bundle import BundleError, read_arrays, read_bundle, read_ref
 from btc_ray.model.engines.choose import choose, open_engine
 from btc_ray.model.reference import Reference, decide, energy, thresholds_id
 from btc_ray.phantoms.phantom import make_phantom
+from btc_ray.storage import Place
 from btc_ray.training.thresholds import choose_thresholds, fit_reference, risk_coverage
 
 THRESHOLDS = {"accept_distance": 20.0, "reject_distance": 30.0, "accept_confidence": 0.8, "reference_id": "0" * 16}
@@ -125,23 +126,23 @@ def test_other_thresholds_are_another_decision() -> None:
 
 
 def test_a_reference_that_is_not_the_bundles_is_refused(model: Path, tmp_path: Path) -> None:
-    bundle = replace(read_bundle(str(model)), decision=THRESHOLDS)
+    bundle = replace(read_bundle(Place(str(model))), decision=THRESHOLDS)
     with pytest.raises(BundleError, match=r"has no reference\.safetensors"):
-        read_reference(str(tmp_path), bundle)
+        read_reference(Place(str(tmp_path)), bundle)
     (tmp_path / "reference.safetensors").write_bytes(Reference(means=np.eye(3), precision=np.eye(3)).to_bytes())
     with pytest.raises(BundleError, match="damaged or belongs to another bundle"):
-        read_reference(str(tmp_path), bundle)
+        read_reference(Place(str(tmp_path)), bundle)
 
 
 def test_both_engines_answer_alike(model: Path) -> None:
     pytest.importorskip("openvino")
     bundle, pixels = (
-        read_bundle(str(model)),
+        read_bundle(Place(str(model))),
         np.stack([make_phantom("glioma", seed=seed, size=(96, 96)).pixels for seed in range(6)]),
     )
-    weight = read_arrays(str(model), bundle)["fc.weight"]
+    weight = read_arrays(Place(str(model)), bundle)["fc.weight"]
     found = [
-        open_engine(str(model), choose(engine=name, device="cpu", precision="fp32")).answers(pixels)
+        open_engine(Place(str(model)), choose(engine=name, device="cpu", precision="fp32")).answers(pixels)
         for name in ("torch", "openvino")
     ]
     assert weight.shape == (len(bundle.classes), 512)

@@ -11,6 +11,7 @@ from torchvision.models.resnet import ResNet18_Weights
 from btc_ray.model import weights
 from btc_ray.model.network import build_network
 from btc_ray.model.weights import WeightsError, initial_network, read_state
+from btc_ray.storage import Place
 
 
 class _Evil:
@@ -44,7 +45,7 @@ def test_a_pickle_that_would_run_code_is_refused_and_does_not_run(tmp_path: Path
     monkeypatch.chdir(tmp_path)
     (tmp_path / "evil.pth").write_bytes(pickle.dumps({"conv1.weight": _Evil()}))
     with pytest.raises(WeightsError, match="could run code"):
-        read_state(str(tmp_path / "evil.pth"))
+        read_state(Place(str(tmp_path / "evil.pth")))
     assert not (tmp_path / "evil-was-here").exists()
 
 

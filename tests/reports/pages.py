@@ -12,6 +12,7 @@ import pyarrow as pa
 from btc_ray.dataset.copies import Copies, find_copies
 from btc_ray.dataset.table import SCHEMA
 from btc_ray.images.batch import pixels_of, prepare_batch
+from btc_ray.images.decode import decode
 from btc_ray.images.describe import describe
 from btc_ray.images.prepare import Preprocess
 from btc_ray.phantoms.phantom import LABELS, VIEWS, make_phantom
@@ -125,7 +126,7 @@ def audit() -> str:
     assert readable.tolist() == list(range(len(table) - 1))  # the last is the one without an image
     copies = find_copies(crops, outcomes["content_sha256"].to_pylist()[:-1])
     copies = Copies(groups=np.append(copies.groups, copies.groups.max() + 1), pairs=copies.pairs)
-    described = [describe(content) for content in contents[:-1]]
+    described = [describe(content, decode(content)) for content in contents[:-1]]
     names = ("format", "mode", "brightness", "contrast")
     properties = pa.table({name: [*(getattr(one, name) for one in described), None] for name in names})
     labels = np.searchsorted(LABELS, table["label"].to_pylist())[readable]

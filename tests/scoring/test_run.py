@@ -13,6 +13,7 @@ from btc_ray.model.bundle import read_bundle
 from btc_ray.model.engines.choose import choose
 from btc_ray.scoring import finish, local
 from btc_ray.scoring.table import scores_schema
+from btc_ray.storage import Place
 from tests.scoring.runs import rows, score, state
 
 
@@ -28,7 +29,7 @@ def archive(phantoms: Path, tmp_path: Path) -> Path:
 def test_every_image_gets_one_row_with_the_columns_of_the_contract(model: Path, archive: Path, tmp_path: Path) -> None:
     assert score(model, [archive], tmp_path / "run") == 0
     table = pq.read_table(tmp_path / "run" / "scores")
-    bundle = read_bundle(str(model))
+    bundle = read_bundle(Place(str(model)))
     assert table.schema.remove_metadata() == scores_schema(bundle).remove_metadata()
     assert table.schema.metadata[b"notice"].decode() == NOT_FOR_DIAGNOSIS
     found = rows(tmp_path / "run")
@@ -104,22 +105,21 @@ def test_a_run_that_stops_continues_with_the_rows_that_are_missing(
 def test_a_run_that_stops_while_publishing_ends_the_same(
     model: Path, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from btc_ray.scoring.folder import RunFolder
 
     monkeypatch.setattr(finish, "ROWS_PER_FILE", 1)
     score(model, [archive], tmp_path / "whole")
     moves = []
-    real = RunFolder._move
+    real = Place.move
 
-    def move_then_stop(self: RunFolder, source: str, target: str) -> None:
-        real(self, source, target)
+    def move_then_stop(self: Place, target: Place) -> None:
+        real(self, target)
         moves.append(target)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(RunFolder, "_move", move_then_stop)
+    monkeypatch.setattr(Place, "move", move_then_stop)
     assert score(model, [archive], tmp_path / "run") == 130
     assert len(moves) == 1
-    monkeypatch.setattr(RunFolder, "_move", real)
+    monkeypatch.setattr(Place, "move", real)
     assert score(model, [archive], tmp_path / "run") == 0
     assert rows(tmp_path / "run").equals(rows(tmp_path / "whole"))
 
@@ -183,7 +183,7 @@ def test_a_folder_that_holds_something_else_is_refused_and_left_alone(model: Pat
 def test_two_programs_do_not_write_one_run_folder(model: Path, archive: Path, tmp_path: Path) -> None:
     from btc_ray.scoring.folder import RunFolder
 
-    with RunFolder(str(tmp_path / "run")).locked():
+    with RunFolder(Place(str(tmp_path / "run"))).locked():
         assert score(model, [archive], tmp_path / "run") == 4
     assert score(model, [archive], tmp_path / "run") == 0
 

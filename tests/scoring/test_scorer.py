@@ -10,6 +10,7 @@ from btc_ray.model.bundle import Bundle, read_bundle
 from btc_ray.model.reference import Answers
 from btc_ray.phantoms.phantom import make_phantom
 from btc_ray.scoring.scorer import Predictor
+from btc_ray.storage import Place
 
 
 class Small:
@@ -28,7 +29,7 @@ class Small:
 
 @pytest.fixture
 def bundle(model: object) -> Bundle:
-    return read_bundle(str(model))
+    return read_bundle(Place(str(model)))
 
 
 def test_a_batch_too_large_for_memory_is_halved_until_it_fits(bundle: Bundle) -> None:

@@ -11,6 +11,7 @@ from btc_ray.commands.retrain import CHAMPION_STAYS, _gate
 from btc_ray.model.bundle import read_bundle
 from btc_ray.reports.shared.metrics import compare
 from btc_ray.settings import Retrain
+from btc_ray.storage import Place
 from btc_ray.training.gate import decide
 from btc_ray.training.retrain import Trained
 
@@ -45,7 +46,7 @@ def test_the_exit_code_and_the_file_say_what_was_decided(
     model: Path, tmp_path: Path, right: int, code: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     facts: dict[str, Any] = {"labels": LABELS, "groups": np.arange(IMAGES), "history": []}
-    trained = Trained(bundle=read_bundle(str(model)), probabilities=seen(right, seed=1), champion=seen(165), **facts)
+    trained = Trained(bundle=read_bundle(Place(str(model))), probabilities=seen(right, seed=1), champion=seen(165), **facts)
     chosen = Retrain(data="-", output=str(tmp_path), champion="s3://key:secret@models/old")
     assert _gate(chosen, trained) == code
     gate = json.loads((tmp_path / "gate.json").read_text())

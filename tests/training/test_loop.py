@@ -18,11 +18,12 @@ from torch import nn
 from btc_ray.model.bundle import IMAGENET_MEAN, IMAGENET_STD
 from btc_ray.model.network import build_network
 from btc_ray.settings.recipe import RECIPES, Recipe
+from btc_ray.storage import Place
 from btc_ray.training.augment import FLIPS
 from btc_ray.training.features import _FeatureActor
+from btc_ray.training.head import feature_statistics, fold_standardisation
 from btc_ray.training.learner import Learner, make_optimizer
 from btc_ray.training.loop import Examples, Result, evaluate, pack, steps_per_epoch, train_epoch, unpack
-from btc_ray.training.retrain import fold_standardisation, moments
 
 HEAD = RECIPES["head"].changed(batch_size=16, learning_rate=0.01, standardise=False)
 CPU = torch.device("cpu")
@@ -118,7 +119,7 @@ def test_training_on_features_is_the_same_mathematics_as_the_slow_way(tmp_path: 
     backbone = build_network(3).eval().requires_grad_(False)
     weights = tmp_path / "backbone.safetensors"
     weights.write_bytes(to_safetensors(backbone.state_dict()))
-    actor = _FeatureActor(str(weights), {}, FLIPS, np.arange(12))
+    actor = _FeatureActor(Place(str(weights)), FLIPS, np.arange(12))
     rows = pa.table({"row_id": range(12), "pixels": pa.array([image.tobytes() for image in pixels], pa.binary(32 * 32))})
     inputs = np.frombuffer(b"".join(actor(rows)["features"].to_pylist()), np.float32).reshape(12, 4, 512)
     recipe = HEAD.changed(batch_size=6, learning_rate=0.1, optimizer="sgd")
@@ -145,7 +146,7 @@ def test_training_on_features_is_the_same_mathematics_as_the_slow_way(tmp_path: 
 def test_a_head_trained_on_standardised_features_is_folded_into_one_of_plain_features() -> None:
     inputs = np.random.default_rng(0).normal(5, 3, size=(50, 4, 512)).astype(np.float32)
     inputs[:, :, 7] = 2.0  # a feature that never changes
-    mean, deviation = moments(inputs)
+    mean, deviation = feature_statistics(inputs)
     head = nn.Linear(512, 3)
     with torch.no_grad():
         expected = head(torch.from_numpy((inputs - mean) / deviation))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from btc_ray import NOT_FOR_DIAGNOSIS, settings, storage
+from btc_ray import NOT_FOR_DIAGNOSIS, settings
 from btc_ray.archive.reader import ByteReader
 from btc_ray.commands.audit.inputs import Inputs, gather, read_backbone
 from btc_ray.commands.audit.measures import ask_bundle, doubt_labels, estimate_planes, probe
@@ -16,8 +16,8 @@ from btc_ray.dataset.table import fingerprint, read_labelled
 from btc_ray.errors import COMPLETE
 from btc_ray.model.bundle import library_versions, read_bundle
 from btc_ray.progress import say
+from btc_ray.storage import Place, redact
 from btc_ray.storage.outputs import check_output
-from btc_ray.storage.tables import write_table
 from btc_ray.workers.session import ray_session
 
 if TYPE_CHECKING:
@@ -34,17 +34,17 @@ def audit(chosen: settings.Audit) -> int:
     something else.
     """
     began = time.monotonic()
-    options = chosen.storage()
-    check_output(chosen.output, options, ours=OURS)
-    bundle = None if chosen.model is None else read_bundle(chosen.model, options)
+    output = Place(chosen.output, chosen.storage())
+    check_output(output, ours=OURS)
+    bundle = None if chosen.model is None else read_bundle(output.at(chosen.model))
     backbone = read_backbone(chosen)
-    table = read_labelled(chosen.data, options, least_classes=1)
+    table = read_labelled(output.at(chosen.data), least_classes=1)
     with ray_session(chosen)():
         work = gather(chosen, table, backbone, bundle)
     record, found = _record(work)
     record["seconds"] = round(time.monotonic() - began, 1)
     _write(work, record, found)
-    _print(record, chosen.output)
+    _print(record, output)
     return COMPLETE
 
 
@@ -79,7 +79,7 @@ def _record(work: Inputs) -> "tuple[dict[str, Any], Found]":
         "notice": NOT_FOR_DIAGNOSIS,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "data": {
-            "source": storage.redact(work.chosen.data),
+            "source": redact(work.chosen.data),
             "fingerprint": fingerprint(work.table),
             "images": len(work.table),
             "readable": len(work.readable),
@@ -90,7 +90,7 @@ def _record(work: Inputs) -> "tuple[dict[str, Any], Found]":
         "labels": label_record,
         "masking": masking,
         "versions": library_versions(),
-        "settings": settings.to_dict(work.chosen) | {"data": storage.redact(work.chosen.data)},
+        "settings": settings.to_dict(work.chosen) | {"data": redact(work.chosen.data)},
     }
     record["counts"] = _counts(record)
     record = {"verdict": verdict(record)} | record
@@ -119,14 +119,14 @@ def _write(work: Inputs, record: Mapping[str, Any], found: "Found") -> None:
     from btc_ray.reports.audit.record import groups_table, images_table
 
     say("Writing the page …")
-    output, options = work.chosen.output, work.chosen.storage()
-    storage.remove_tree(storage.join(output, PAGE), options)  # it told of what was found before
+    output = Place(work.chosen.output, work.chosen.storage())
+    (output / PAGE).remove()  # it told of what was found before
     images = images_table(found)
-    write_table(storage.join(output, IMAGES), images, options)
-    write_table(storage.join(output, GROUPS), groups_table(images), options)
+    (output / IMAGES).write_table(images)
+    (output / GROUPS).write_table(groups_table(images))
     text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    storage.write_bytes(storage.join(output, RECORD), text.encode("utf-8", "replace"), options)
-    reader, place = ByteReader(options), {int(row): number for number, row in enumerate(work.readable)}
+    (output / RECORD).write(text.encode("utf-8", "replace"))
+    reader, place = ByteReader(output.options), {int(row): number for number, row in enumerate(work.readable)}
     page = write_audit(
         record,
         images,
@@ -134,14 +134,14 @@ def _write(work: Inputs, record: Mapping[str, Any], found: "Found") -> None:
         read_image=lambda row: reader.read(work.table.slice(row["row_id"], 1).to_pylist()[0]),
         shown=work.chosen.shown,
     )
-    storage.write_bytes(storage.join(output, PAGE), page.encode(), options)
+    (output / PAGE).write(page.encode())
 
 
-def _print(record: Mapping[str, Any], output: str) -> None:
+def _print(record: Mapping[str, Any], output: Place) -> None:
     """The verdict and where the rest is, on stdout."""
     print(record["verdict"]["headline"])
     for title, key in (("cannot mean", "cannot"), ("can mean", "can"), ("also", "notes")):
         for sentence in record["verdict"][key]:
             print(f"  {title + ':':<12} {sentence}")
     for name, file in (("page", PAGE), ("numbers", RECORD), ("images", IMAGES), ("groups", GROUPS)):
-        print(f"{name:<12} {storage.join(output, file)}")
+        print(f"{name:<12} {output / file}")

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from btc_ray import settings, storage
+from btc_ray import settings
 from btc_ray.dataset.copies import Copies, join_groups
 from btc_ray.dataset.table import class_names
 from btc_ray.images.prepare import Preprocess
 from btc_ray.model.bundle import Bundle
-from btc_ray.storage.tables import read_table
+from btc_ray.storage import Place
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,7 +26,7 @@ def read_backbone(chosen: settings.Audit) -> "dict[str, Tensor] | None":
         return None
     from btc_ray.model.weights import initial_network
 
-    return dict(initial_network(chosen.weights, 2, seed=0, storage_options=chosen.storage()).state_dict())
+    return dict(initial_network(chosen.weights, 2, seed=0, options=chosen.storage()).state_dict())
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -64,28 +64,27 @@ def gather(chosen: settings.Audit, table: pa.Table, backbone: "dict[str, Tensor]
     from btc_ray.dataset.labelled import COMPARED, labelled_copies
     from btc_ray.dataset.properties import image_properties
 
-    options, cache = chosen.storage(), storage.absolute(chosen.cache_uri())
+    cache = Place(chosen.cache_uri(), chosen.storage()).absolute()
     classes = class_names(table)
-    properties = image_properties(table, cache=cache, storage_options=options)
-    crops = labelled_crops(table, preprocess=COMPARED, cache=cache, storage_options=options)
-    copies = labelled_copies(table, crops=crops, cache=cache, storage_options=options)
+    crops = labelled_crops(table, preprocess=COMPARED, cache=cache, described=True)
+    copies = labelled_copies(table, crops=crops, cache=cache)
     features: np.ndarray | None = None
     if backbone is not None and len(crops.rows) and len(classes) > 1:
         from btc_ray.training.features import frozen_features
 
-        features = frozen_features(crops, backbone, flips=False, cache=cache, storage_options=options)[:, 0]
+        features = frozen_features(crops, backbone, flips=False, cache=cache)[:, 0]
     asked, what = None, ""
     if bundle is not None:
         rows, what = _sample(chosen, table, bundle, crops)
         if len(rows):
             preprocess = Preprocess.from_dict(bundle.preprocess)
-            asked = labelled_crops(table.take(rows), preprocess=preprocess, cache=cache, storage_options=options)
+            asked = labelled_crops(table.take(rows), preprocess=preprocess, cache=cache)
     return Inputs(
         chosen=chosen,
         bundle=bundle,
         table=table,
         classes=classes,
-        properties=properties,
+        properties=image_properties(crops),
         outcomes=outcomes(crops),
         copies=copies,
         crops=crops,
@@ -104,10 +103,10 @@ def _sample(chosen: settings.Audit, table: pa.Table, bundle: Bundle, crops: "Cro
     from btc_ray.reports.audit.masking import MOST
 
     known = np.isin(np.array(crops.rows["label"].to_pylist()), bundle.classes)
-    split_uri = storage.join(chosen.model or "", "split.parquet")
+    split = Place(chosen.model or "", chosen.storage()) / "split.parquet"
     wanted, what = known & (np.array(crops.rows["split"].to_pylist(), object) == "test"), "published test images"
-    if storage.exists(split_uri, chosen.storage()):
-        record = read_table(split_uri, chosen.storage())
+    if split.exists():
+        record = split.read_table()
         held = {
             sha
             for sha, side in zip(record["content_sha256"].to_pylist(), record["split"].to_pylist(), strict=True)

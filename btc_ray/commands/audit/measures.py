@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from btc_ray import settings, storage
+from btc_ray import settings
 from btc_ray.commands.audit.inputs import Inputs
 from btc_ray.progress import say
+from btc_ray.storage import Place, redact
 
 if TYPE_CHECKING:
     from btc_ray.reports.audit.label_doubts import Doubts
@@ -126,11 +127,11 @@ def ask_bundle(work: Inputs) -> dict[str, Any]:
         return {"reason": "no readable image has a label that the bundle knows"}
     say("Asking the bundle about masked images …")
     choice = choose(device=work.chosen.device, precision=work.chosen.precision, bundle=work.bundle)
-    engine = open_engine(work.chosen.model, choice, batch=BATCH, storage_options=work.chosen.storage())
+    engine = open_engine(Place(work.chosen.model, work.chosen.storage()), choice, batch=BATCH)
     labels = work.asked.rows["label"].to_pylist()
     found = ask_masked(engine.probabilities, work.asked.pixels, labels, work.bundle.classes)
     return found | {
-        "model": storage.redact(work.chosen.model),
+        "model": redact(work.chosen.model),
         "model_id": work.bundle.model_id,
         "classes": list(work.bundle.classes),
         "asked": work.asked_of,

@@ -3,7 +3,6 @@
 from btc_ray.model.bundle.description import IMAGENET_MEAN, IMAGENET_STD, Bundle, BundleError
 from btc_ray.model.bundle.files import (
     NO_INT8,
-    fsspec_arguments,
     read_arrays,
     read_bundle,
     read_int8,
@@ -20,7 +19,6 @@ __all__ = [
     "NO_INT8",
     "Bundle",
     "BundleError",
-    "fsspec_arguments",
     "library_versions",
     "read_arrays",
     "read_bundle",

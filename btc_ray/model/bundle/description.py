@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from btc_ray.errors import UserError
+from btc_ray.errors import FAILED, UserError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -12,6 +12,12 @@ FORMAT = 1
 
 class BundleError(UserError):
     """A bundle that is missing, damaged or not ours; the message says which file and what to do."""
+
+
+class UnreachableBundleError(BundleError):
+    """A bundle whose store gives no answer, or forbids it; nothing is said of the bundle itself."""
+
+    exit_code = FAILED
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,6 @@ Torch is imported only where it computes: on a CPU with OpenVINO a run never wai
 
 import platform
 import sys
-from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -14,6 +13,7 @@ from threadpoolctl import threadpool_limits
 
 from btc_ray.model.bundle import Bundle, read_arrays, read_bundle, read_int8, read_reference
 from btc_ray.model.engines.engine import Choice, Engine, EngineError
+from btc_ray.storage import Place
 
 EngineName = Literal["auto", "torch", "openvino"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -42,26 +42,25 @@ def choose(
 
 
 def open_engine(
-    uri: str,
+    place: Place,
     choice: Choice | None = None,
     *,
     threads: int | None = None,
     calls: int = 1,
     batch: int | None = None,
-    storage_options: Mapping[str, str] | None = None,
 ) -> Engine:
     """Load a bundle's model, computed as `choice` says (None: as `choose` does). On a CPU each of `calls` calls at a time has
     `threads` threads; on any device numpy's linear algebra has no more in this process from now on. CUDA keeps room for
     `batch` images a call, as many as a call brings as a rule. Raises BundleError, EngineError or DeviceError."""
-    bundle = read_bundle(uri, storage_options)
+    bundle = read_bundle(place)
     if threads is not None:  # each call's small products would wake a thread on every core, to wait there at full speed
         threadpool_limits(threads, user_api="blas")
     choice = choice or choose(bundle=bundle)
-    state, reference = read_arrays(uri, bundle, storage_options), read_reference(uri, bundle, storage_options)
+    state, reference = read_arrays(place, bundle), read_reference(place, bundle)
     if choice.engine == "openvino":
         from btc_ray.model.engines.openvino_engine import OpenVINOEngine
 
-        int8 = read_int8(uri, bundle, storage_options) if choice.precision == "int8" else None
+        int8 = read_int8(place, bundle) if choice.precision == "int8" else None
         return OpenVINOEngine(bundle, state, choice, reference=reference, int8=int8, threads=threads, calls=calls)
     from btc_ray.model.engines.torch_engine import TorchEngine
 

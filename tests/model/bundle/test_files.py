@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from btc_ray.model.bundle import BundleError, read_bundle, read_weights
+from btc_ray.storage import Place
 from tests.conftest import CLASSES
 
 
@@ -19,7 +20,7 @@ def copy(model: Path, tmp_path: Path) -> Path:
 
 
 def test_a_bundle_says_what_it_is(model: Path) -> None:
-    bundle = read_bundle(str(model))
+    bundle = read_bundle(Place(str(model)))
     assert bundle.classes == CLASSES
     assert len(bundle.model_id) == 16
     assert bundle.temperature == 1.0
@@ -28,15 +29,15 @@ def test_a_bundle_says_what_it_is(model: Path) -> None:
 
 
 def test_the_model_id_is_the_weights_own(model: Path, other_model: Path) -> None:
-    bundle = read_bundle(str(model))
-    assert bundle.model_id != read_bundle(str(other_model)).model_id
-    assert torch.is_tensor(read_weights(str(model), bundle)["conv1.weight"])
+    bundle = read_bundle(Place(str(model)))
+    assert bundle.model_id != read_bundle(Place(str(other_model))).model_id
+    assert torch.is_tensor(read_weights(Place(str(model)), bundle)["conv1.weight"])
 
 
 def test_weights_of_another_bundle_are_refused(copy: Path, other_model: Path) -> None:
     shutil.copy(other_model / "model.safetensors", copy / "model.safetensors")
     with pytest.raises(BundleError, match="belongs to another bundle"):
-        read_weights(str(copy), read_bundle(str(copy)))
+        read_weights(Place(str(copy)), read_bundle(Place(str(copy))))
 
 
 @pytest.mark.parametrize(
@@ -52,24 +53,24 @@ def test_a_bundle_that_cannot_be_honoured_is_refused(copy: Path, change: dict[st
     content = json.loads((copy / "bundle.json").read_text())
     (copy / "bundle.json").write_text(json.dumps({**content, **change}))
     with pytest.raises(BundleError, match=message):
-        read_bundle(str(copy))
+        read_bundle(Place(str(copy)))
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"classes": ["a"]}', "\xff"])
 def test_a_description_that_is_none_is_refused(copy: Path, text: str) -> None:
     (copy / "bundle.json").write_bytes(text.encode("latin-1"))
     with pytest.raises(BundleError, match=r"bundle\.json"):
-        read_bundle(str(copy))
+        read_bundle(Place(str(copy)))
 
 
 def test_a_folder_without_a_bundle_is_named(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="is not a model bundle"):
-        read_bundle(str(tmp_path / "nowhere"))
+        read_bundle(Place(str(tmp_path / "nowhere")))
 
 
 def test_reading_a_description_loads_neither_torch_nor_ray(model: Path) -> None:
     code = (
-        "import sys; from btc_ray.model.bundle import read_bundle; "
-        f"read_bundle({str(model)!r}); sys.exit(any(name in sys.modules for name in ('torch', 'ray')))"
+        "import sys; from btc_ray.model.bundle import read_bundle; from btc_ray.storage import Place; "
+        f"read_bundle(Place({str(model)!r})); sys.exit(any(name in sys.modules for name in ('torch', 'ray')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

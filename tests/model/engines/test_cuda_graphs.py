@@ -16,6 +16,7 @@ from btc_ray.model.engines.choose import choose
 from btc_ray.model.engines.cuda_graphs import Lanes
 from btc_ray.model.engines.folding import FEATURES
 from btc_ray.model.engines.torch_engine import TorchEngine
+from btc_ray.storage import Place
 
 SHAPE = (6, 5)
 
@@ -135,8 +136,8 @@ def test_there_are_as_many_lanes_as_have_room() -> None:
 
 
 def test_a_failed_gpu_is_told_from_a_failed_batch(model: Path) -> None:
-    bundle = read_bundle(str(model))
-    engine = TorchEngine(bundle, read_arrays(str(model), bundle), choose(engine="torch", device="cpu", precision="fp32"))
+    bundle = read_bundle(Place(str(model)))
+    engine = TorchEngine(bundle, read_arrays(Place(str(model)), bundle), choose(engine="torch", device="cpu", precision="fp32"))
     for raised, seen in (
         (torch.AcceleratorError("CUDA error: an illegal memory access was encountered\nFor debugging …"), DeviceError),
         (torch.OutOfMemoryError("CUDA out of memory"), torch.OutOfMemoryError),
@@ -152,8 +153,8 @@ def test_a_failed_gpu_is_told_from_a_failed_batch(model: Path) -> None:
 
 
 def test_an_engine_says_the_same_through_lanes(model: Path) -> None:
-    bundle = read_bundle(str(model))
-    engine = TorchEngine(bundle, read_arrays(str(model), bundle), choose(engine="torch", device="cpu", precision="fp32"))
+    bundle = read_bundle(Place(str(model)))
+    engine = TorchEngine(bundle, read_arrays(Place(str(model)), bundle), choose(engine="torch", device="cpu", precision="fp32"))
     pixels = np.random.default_rng(0).integers(0, 256, (7, 64, 64), dtype=np.uint8)
     expected = engine.answers(pixels)
     engine._lanes = Lanes(engine._network.features, device="cpu", batch=4, shape=(64, 64), count=1)

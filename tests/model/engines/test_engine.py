@@ -20,6 +20,7 @@ from btc_ray.model.engines.folded import FoldedResNet18, folded_network
 from btc_ray.model.engines.folding import fold
 from btc_ray.model.engines.torch_engine import TorchEngine, choose_precision
 from btc_ray.model.network import build_network
+from btc_ray.storage import Place
 
 FP32 = choose(engine="torch", device="cpu", precision="fp32")
 
@@ -31,9 +32,9 @@ def pixels() -> np.ndarray:
 
 def plain(model: Path, pixels: np.ndarray) -> np.ndarray:
     """Probabilities by the textbook: three equal channels, normalised, the network as torchvision has it."""
-    bundle = read_bundle(str(model))
+    bundle = read_bundle(Place(str(model)))
     network = build_network(len(bundle.classes))
-    network.load_state_dict(read_weights(str(model), bundle))
+    network.load_state_dict(read_weights(Place(str(model)), bundle))
     images = torch.from_numpy(pixels).float().div(255).unsqueeze(1).expand(-1, 3, -1, -1)
     images = (images - torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1)) / torch.tensor(IMAGENET_STD).view(1, 3, 1, 1)
     with torch.inference_mode():
@@ -41,13 +42,13 @@ def plain(model: Path, pixels: np.ndarray) -> np.ndarray:
 
 
 def test_the_engine_agrees_with_the_plain_network(model: Path, pixels: np.ndarray) -> None:
-    engine = open_engine(str(model), FP32)
+    engine = open_engine(Place(str(model)), FP32)
     np.testing.assert_allclose(engine.probabilities(pixels), plain(model, pixels), atol=1e-4)
 
 
 def test_bf16_stays_near_fp32(model: Path, pixels: np.ndarray) -> None:
     exact, half = (
-        open_engine(str(model), choose(engine="torch", device="cpu", precision=name)).probabilities(pixels)
+        open_engine(Place(str(model)), choose(engine="torch", device="cpu", precision=name)).probabilities(pixels)
         for name in ("fp32", "bf16")
     )
     assert not np.array_equal(exact, half)
@@ -55,13 +56,13 @@ def test_bf16_stays_near_fp32(model: Path, pixels: np.ndarray) -> None:
 
 
 def test_an_image_gets_the_same_probabilities_in_any_company(model: Path, pixels: np.ndarray) -> None:
-    engine = open_engine(str(model), FP32)
+    engine = open_engine(Place(str(model)), FP32)
     alone = np.concatenate([engine.probabilities(pixels[index : index + 1]) for index in range(len(pixels))])
     np.testing.assert_allclose(engine.probabilities(pixels), alone, atol=1e-5)
 
 
 def test_several_threads_may_share_an_engine(model: Path, pixels: np.ndarray) -> None:
-    engine = open_engine(str(model), FP32, threads=1)
+    engine = open_engine(Place(str(model)), FP32, threads=1)
     with ThreadPoolExecutor(4) as pool:
         results = list(pool.map(engine.probabilities, [pixels] * 8))
     assert all(np.array_equal(result, results[0]) for result in results)
@@ -74,21 +75,21 @@ def test_linear_algebra_has_as_many_threads_as_a_call(model: Path) -> None:
         return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
 
     with threadpool_limits(2, user_api="blas"):  # and afterwards what it was
-        open_engine(str(model), FP32)
+        open_engine(Place(str(model)), FP32)
         assert found() == {2}
-        open_engine(str(model), FP32, threads=1)
+        open_engine(Place(str(model)), FP32, threads=1)
         assert found() == {1}
 
 
 def test_no_images_give_no_probabilities(model: Path) -> None:
-    assert open_engine(str(model), FP32).probabilities(np.empty((0, 64, 64), np.uint8)).shape == (0, 4)
+    assert open_engine(Place(str(model)), FP32).probabilities(np.empty((0, 64, 64), np.uint8)).shape == (0, 4)
 
 
 def test_temperature_flattens_the_probabilities(model: Path, pixels: np.ndarray) -> None:
     from dataclasses import replace
 
-    bundle = read_bundle(str(model))
-    state = read_arrays(str(model), bundle)
+    bundle = read_bundle(Place(str(model)))
+    state = read_arrays(Place(str(model)), bundle)
     cool, hot = (TorchEngine(replace(bundle, temperature=value), state, FP32).probabilities(pixels) for value in (1.0, 4.0))
     assert (hot.max(1) < cool.max(1)).all()
     assert np.array_equal(hot.argmax(1), cool.argmax(1))
@@ -123,8 +124,8 @@ def test_the_folded_network_is_torchvisions_to_rounding(shape: tuple[int, int]) 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_on_a_gpu_everything_is_on_the_gpu(model: Path, dtype: torch.dtype) -> None:
     """With torch's stand-ins for tensors, which have a device and a type and need no GPU: what mixes two raises."""
-    bundle = read_bundle(str(model))
-    folded = fold(read_arrays(str(model), bundle), mean=bundle.mean, std=bundle.std)
+    bundle = read_bundle(Place(str(model)))
+    folded = fold(read_arrays(Place(str(model)), bundle), mean=bundle.mean, std=bundle.std)
     with FakeTensorMode(allow_non_fake_inputs=True):
         network = FoldedResNet18(folded, device="cuda", dtype=dtype)
         found = network.features(torch.zeros(2, 64, 64, dtype=torch.uint8, device="cuda"))
@@ -133,8 +134,8 @@ def test_on_a_gpu_everything_is_on_the_gpu(model: Path, dtype: torch.dtype) -> N
 
 def test_fp16_stays_near_fp32(model: Path, pixels: np.ndarray) -> None:
     """What GPUs older than bf16 compute in, here on the CPU."""
-    bundle = read_bundle(str(model))
-    folded = fold(read_arrays(str(model), bundle), mean=bundle.mean, std=bundle.std)
+    bundle = read_bundle(Place(str(model)))
+    folded = fold(read_arrays(Place(str(model)), bundle), mean=bundle.mean, std=bundle.std)
     with torch.inference_mode():
         exact, half = (
             FoldedResNet18(folded, device="cpu", dtype=dtype).features(torch.from_numpy(pixels))
@@ -146,7 +147,7 @@ def test_fp16_stays_near_fp32(model: Path, pixels: np.ndarray) -> None:
 
 
 def test_scoring_does_not_import_torchvision(model: Path) -> None:
-    opened = f"from btc_ray.model.engines.choose import open_engine; open_engine({str(model)!r})"
+    opened = f"from btc_ray.model.engines.choose import open_engine; from btc_ray.storage import Place; open_engine(Place({str(model)!r}))"
     code = f"import sys; {opened}; sys.exit('torchvision' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
@@ -161,7 +162,7 @@ def test_test_time_flips_are_the_mean_over_the_flips_of_each_image(
     content = json.loads((flipping / "bundle.json").read_text())
     (flipping / "bundle.json").write_text(json.dumps(content | {"test_time_flips": True, "temperature": 2.0}))
     choice = choose(engine=name, device="cpu", precision="fp32")
-    plain, flipped = (open_engine(str(folder), choice) for folder in (model, flipping))
+    plain, flipped = (open_engine(Place(str(folder)), choice) for folder in (model, flipping))
     axes: tuple[tuple[int, ...], ...] = ((), (1,), (2,), (1, 2))
     logits = np.mean([np.log(plain.probabilities(np.flip(pixels, which))) for which in axes], axis=0) / 2
     expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)

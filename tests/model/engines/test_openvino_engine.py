@@ -13,6 +13,7 @@ from btc_ray.model.bundle import read_arrays, read_bundle
 from btc_ray.model.engines.choose import choose, open_engine
 from btc_ray.model.engines.engine import Choice, EngineError
 from btc_ray.phantoms.phantom import make_phantom
+from btc_ray.storage import Place
 from tests.conftest import CLASSES
 
 pytest.importorskip("openvino", reason="needs OpenVINO: pip install 'btc-ray[cpu]'")
@@ -39,7 +40,7 @@ def crops() -> np.ndarray:
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-4), ("bf16", 0.02)])
 def test_openvino_agrees_with_torch_in_fp32(model: Path, crops: np.ndarray, precision: str, tolerance: float) -> None:
-    bundle, state = read_bundle(str(model)), read_arrays(str(model), read_bundle(str(model)))
+    bundle, state = read_bundle(Place(str(model))), read_arrays(Place(str(model)), read_bundle(Place(str(model))))
     one_sided = TorchEngine(bundle, state, TORCH, threads=1).probabilities(crops)
     state["fc.bias"] -= np.log(one_sided).mean(axis=0)  # a model that says one thing agrees with everything
     exact = TorchEngine(bundle, state, TORCH, threads=1).probabilities(crops)
@@ -50,7 +51,7 @@ def test_openvino_agrees_with_torch_in_fp32(model: Path, crops: np.ndarray, prec
 
 
 def test_an_engine_that_drifts_is_seen(model: Path, crops: np.ndarray) -> None:
-    bundle, state = read_bundle(str(model)), read_arrays(str(model), read_bundle(str(model)))
+    bundle, state = read_bundle(Place(str(model))), read_arrays(Place(str(model)), read_bundle(Place(str(model))))
     exact = OpenVINOEngine(bundle, state, FP32, threads=1).probabilities(crops)
     state["layer3.0.conv1.weight"] = state["layer3.0.conv1.weight"] * np.float32(1.02)
     state["layer3.0.bn1.bias"] = state["layer3.0.bn1.bias"] + np.float32(0.02)
@@ -60,21 +61,21 @@ def test_an_engine_that_drifts_is_seen(model: Path, crops: np.ndarray) -> None:
 
 def test_images_of_any_size_and_number_go_through_one_engine(model: Path) -> None:
     grey = np.random.default_rng(0).integers(0, 256, (5, 97, 65), dtype=np.uint8)
-    exact, found = (open_engine(str(model), choice, threads=1) for choice in (TORCH, FP32))
+    exact, found = (open_engine(Place(str(model)), choice, threads=1) for choice in (TORCH, FP32))
     for count in (5, 1, 3, 0):
         np.testing.assert_allclose(found.probabilities(grey[:count]), exact.probabilities(grey[:count]), atol=1e-4)
     assert found.probabilities(grey[:0]).shape == (0, 4)
 
 
 def test_the_temperature_is_the_bundles(model: Path, crops: np.ndarray) -> None:
-    bundle = replace(read_bundle(str(model)), temperature=3.0)
-    state = read_arrays(str(model), bundle)
+    bundle = replace(read_bundle(Place(str(model))), temperature=3.0)
+    state = read_arrays(Place(str(model)), bundle)
     exact = TorchEngine(bundle, state, TORCH, threads=1).probabilities(crops[:8])
     np.testing.assert_allclose(OpenVINOEngine(bundle, state, FP32, threads=1).probabilities(crops[:8]), exact, atol=1e-4)
 
 
 def test_several_threads_share_an_engine(model: Path, crops: np.ndarray) -> None:
-    engine = open_engine(str(model), FP32, threads=1, calls=2)
+    engine = open_engine(Place(str(model)), FP32, threads=1, calls=2)
     batches = [crops[start : start + 7] for start in range(0, 56, 7)]
     with ThreadPoolExecutor(4) as pool:
         together = list(pool.map(engine.probabilities, batches))
@@ -86,7 +87,8 @@ def test_scoring_with_openvino_imports_no_torch(model: Path) -> None:
 import sys, numpy as np
 from btc_ray.model.engines.choose import choose, open_engine
 import btc_ray.scoring.local, btc_ray.scoring.run
-engine = open_engine({str(model)!r}, choose(engine="openvino"))
+from btc_ray.storage import Place
+engine = open_engine(Place({str(model)!r}), choose(engine="openvino"))
 engine.probabilities(np.zeros((1, 64, 64), np.uint8))
 sys.exit("torch" in sys.modules)
 """

@@ -16,6 +16,7 @@ from btc_ray.model.engines.folding import fold
 from btc_ray.model.int8.form import INT8, Int8Network, agreement, agreement_in_words
 from btc_ray.model.int8.quantise import quantise
 from btc_ray.phantoms.phantom import make_phantom
+from btc_ray.storage import Place
 from tests.conftest import CLASSES
 
 pytest.importorskip("openvino", reason="needs OpenVINO: pip install 'btc-ray[cpu]'")
@@ -36,17 +37,17 @@ def crops() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def network(model: Path, crops: np.ndarray) -> Int8Network:
-    bundle = read_bundle(str(model))
-    return quantise(fold(read_arrays(str(model), bundle), mean=bundle.mean, std=bundle.std), crops[24:])
+    bundle = read_bundle(Place(str(model)))
+    return quantise(fold(read_arrays(Place(str(model)), bundle), mean=bundle.mean, std=bundle.std), crops[24:])
 
 
 @pytest.fixture(scope="module")
 def with_int8(model: Path, network: Int8Network, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The small bundle with an int8 form that passed."""
-    bundle, folder = read_bundle(str(model)), tmp_path_factory.mktemp("int8") / "model"
+    bundle, folder = read_bundle(Place(str(model))), tmp_path_factory.mktemp("int8") / "model"
     write_bundle(
-        str(folder),
-        state=read_weights(str(model), bundle),
+        Place(str(folder)),
+        state=read_weights(Place(str(model)), bundle),
         classes=bundle.classes,
         preprocess=Preprocess.from_dict(bundle.preprocess),
         training={},
@@ -59,8 +60,8 @@ def with_int8(model: Path, network: Int8Network, tmp_path_factory: pytest.TempPa
 
 def two_sided(model: Path, crops: np.ndarray) -> tuple[Bundle, dict[str, np.ndarray], np.ndarray]:
     """The small bundle made to name several classes, and what it says in fp32: a model that says one thing agrees with everything."""
-    bundle = read_bundle(str(model))
-    state = read_arrays(str(model), bundle)
+    bundle = read_bundle(Place(str(model)))
+    state = read_arrays(Place(str(model)), bundle)
     state["fc.bias"] -= np.log(OpenVINOEngine(bundle, state, FP32, threads=1).probabilities(crops)).mean(axis=0)
     exact = OpenVINOEngine(bundle, state, FP32, threads=1).probabilities(crops)
     assert len(set(exact.argmax(axis=1))) > 2
@@ -114,8 +115,8 @@ def test_what_int8_is_not_sure_of_is_computed_again(
 @needs_vnni
 def test_the_convolutions_of_the_blocks_compute_in_8_bits(model: Path, network: Int8Network, crops: np.ndarray) -> None:
     """OpenVINO falls back to fp32 without a word where a graph does not suit it: all would agree, and nothing be faster."""
-    bundle = read_bundle(str(model))
-    engine = OpenVINOEngine(bundle, read_arrays(str(model), bundle), EIGHT_BITS, int8=network, threads=1)
+    bundle = read_bundle(Place(str(model)))
+    engine = OpenVINOEngine(bundle, read_arrays(Place(str(model)), bundle), EIGHT_BITS, int8=network, threads=1)
     engine.probabilities(crops[:2])
     graph = engine._model.get_runtime_model()
     types = [
@@ -129,15 +130,15 @@ def test_the_convolutions_of_the_blocks_compute_in_8_bits(model: Path, network: 
 
 @needs_vnni
 def test_a_bundle_keeps_its_int8_form(with_int8: Path, network: Int8Network, crops: np.ndarray) -> None:
-    bundle = read_bundle(str(with_int8))
-    kept = read_int8(str(with_int8), bundle)
+    bundle = read_bundle(Place(str(with_int8)))
+    kept = read_int8(Place(str(with_int8)), bundle)
     assert [block.name for block in kept.blocks] == [block.name for block in network.blocks]
     for mine, other in zip(network.blocks, kept.blocks, strict=True):
         assert (mine.stride, mine.step, mine.inner_step) == (other.stride, other.step, other.inner_step)
         np.testing.assert_array_equal(mine.second.weight, other.second.weight)
         assert (mine.shortcut is None) == (other.shortcut is None)
-    made = OpenVINOEngine(bundle, read_arrays(str(with_int8), bundle), EIGHT_BITS, int8=network, threads=1)
-    opened = open_engine(str(with_int8), choose(engine="openvino", precision="int8", bundle=bundle), threads=1)
+    made = OpenVINOEngine(bundle, read_arrays(Place(str(with_int8)), bundle), EIGHT_BITS, int8=network, threads=1)
+    opened = open_engine(Place(str(with_int8)), choose(engine="openvino", precision="int8", bundle=bundle), threads=1)
     assert np.array_equal(made.probabilities(crops[:8]), opened.probabilities(crops[:8]))
     assert agreement_in_words(bundle.int8) in (with_int8 / "model_card.md").read_text()
 
@@ -147,9 +148,9 @@ def test_a_bundle_of_before_has_no_int8_form_and_says_what_to_do(model: Path, tm
     content = json.loads((old / "bundle.json").read_text())
     del content["int8"]
     (old / "bundle.json").write_text(json.dumps(content))
-    bundle = read_bundle(str(old))
+    bundle = read_bundle(Place(str(old)))
     with pytest.raises(BundleError, match="btc-ray retrain"):
-        read_int8(str(old), bundle)
+        read_int8(Place(str(old)), bundle)
     if has_int8():
         with pytest.raises(EngineError, match="--precision bf16 or fp32"):
             choose(engine="openvino", precision="int8", bundle=bundle)
@@ -162,11 +163,11 @@ def test_a_missing_or_damaged_int8_form_is_refused(with_int8: Path, tmp_path: Pa
     data[-1] ^= 1
     (copy / INT8).write_bytes(data)
     with pytest.raises(BundleError, match="damaged or belongs to another bundle"):
-        read_int8(str(copy), read_bundle(str(copy)))
+        read_int8(Place(str(copy)), read_bundle(Place(str(copy))))
     (copy / INT8).unlink()
     with pytest.raises(BundleError, match="copy the whole bundle folder"):
-        open_engine(str(copy), EIGHT_BITS)
-    assert open_engine(str(copy), FP32, threads=1).choice == FP32  # nothing else needs it
+        open_engine(Place(str(copy)), EIGHT_BITS)
+    assert open_engine(Place(str(copy)), FP32, threads=1).choice == FP32  # nothing else needs it
 
 
 @pytest.mark.parametrize(
@@ -177,7 +178,7 @@ def test_auto_takes_int8_where_the_bundle_passed_and_the_cpu_has_vnni(
     model: Path, monkeypatch: pytest.MonkeyPatch, record: dict[str, object], vnni: bool, taken: bool
 ) -> None:
     monkeypatch.setattr(openvino_engine, "has_int8", lambda: vnni)
-    bundle = replace(read_bundle(str(model)), int8=record)
+    bundle = replace(read_bundle(Place(str(model))), int8=record)
     assert (choose_precision("auto", bundle) == "int8") is taken
     assert choose_precision("fp32", bundle) == "fp32"
     assert choose_precision("auto") != "int8"  # without a bundle nobody knows
