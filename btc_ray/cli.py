@@ -1,5 +1,6 @@
 """`btc-ray JOB …`: settings in, job out; no logic of its own."""
 
+import difflib
 import errno
 import os
 import sys
@@ -9,9 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from btc_ray import NOT_FOR_DIAGNOSIS, __version__, settings
-from btc_ray.errors import COMPLETE, FAILED, INTERRUPTED, UNUSABLE, BtcRayError
+from btc_ray.errors import COMPLETE, FAILED, INTERRUPTED, UNUSABLE, BtcRayError, UserError
 from btc_ray.progress import say
 from btc_ray.settings.parse import parse
+from btc_ray.storage.redact import redacted_streams
 
 FULL = ". Make room where --output is and run the same command again: it continues"
 
@@ -24,8 +26,13 @@ class Command:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one job; returns its exit code."""
+    """Run one job; returns its exit code. What it prints holds no credentials."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    with redacted_streams():
+        return _main(arguments)
+
+
+def _main(arguments: Sequence[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_usage())
         return COMPLETE if arguments else UNUSABLE
@@ -34,44 +41,62 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return COMPLETE
     name, *rest = arguments
     if name not in COMMANDS:
-        say(f"btc-ray: there is no job {name!r}; there are {', '.join(COMMANDS)}.")
+        near = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        say(f"btc-ray: there is no job {name!r}; there are {', '.join(COMMANDS)}.{hint}")
         return UNUSABLE
-    debug = "--debug" in rest
+    command, debug = COMMANDS[name], "--debug" in rest
     try:
-        command = COMMANDS[name]
-        return command.run(rest if command.around_a_job else parse(command.settings, rest, program=f"btc-ray {name}"))
-    except KeyboardInterrupt:
-        say("\nInterrupted. Running the same command again continues where it stopped.")
-        return INTERRUPTED
-    except BrokenPipeError:  # `btc-ray info … | head`
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - so that the interpreter's last flush is quiet
-        return COMPLETE if name == "info" else FAILED
-    except Exception as error:  # noqa: BLE001 - the last stop before a person
+        chosen = rest if command.around_a_job else parse(command.settings, rest, program=f"btc-ray {name}")
+        secrets = chosen.storage() if isinstance(chosen, settings.Job) else {}
+    except UserError as error:
         return _explain(error, debug=debug)
+    with redacted_streams(secrets):
+        try:
+            return command.run(chosen)
+        except KeyboardInterrupt:
+            say("\nInterrupted. Running the same command again continues where it stopped.")
+            return INTERRUPTED
+        except BrokenPipeError:  # `btc-ray info … | head`
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - so that the interpreter's last flush is quiet
+            return COMPLETE if name == "info" else FAILED
+        except Exception as error:  # noqa: BLE001 - the last stop before a person
+            return _explain(error, debug=debug)
 
 
 def _explain(error: Exception, *, debug: bool) -> int:
     """Say what was wrong; an error of this package, or of the file system, needs no traceback."""
-    if type(error).__module__.startswith("ray."):
-        return _explain_worker(error, debug=debug)
-    if debug or not isinstance(error, BtcRayError | OSError):
+    ours = _ours(error)
+    of_a_worker = type(error).__module__.startswith("ray.")
+    if debug or not (of_a_worker or isinstance(error, BtcRayError | OSError)):
         traceback.print_exception(error)
-    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    say(f"btc-ray: {error}{FULL if full else ''}" if str(error) else f"btc-ray: {type(error).__name__}")
-    return error.exit_code if isinstance(error, BtcRayError) else FAILED
-
-
-def _explain_worker(error: Exception, *, debug: bool) -> int:
-    """What Ray passes on from a worker ends with the worker's own error, under the traceback of both sides."""
-    if debug:
-        traceback.print_exception(error)
-    last = next((line.strip() for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
-    kind, colon, message = last.partition(": ")
-    ours = bool(colon) and kind.startswith("btc_ray.") and kind.endswith("Error")
-    say(f"btc-ray: {message if ours else last}{FULL if 'No space left' in last else ''}")
-    if not ours:
+    if ours is not None:
+        say(f"btc-ray: {ours}")
+        return ours.exit_code
+    message = str(error)
+    if of_a_worker:  # its own error stands last, under the tracebacks of both sides
+        message = next((line.strip() for line in reversed(message.splitlines()) if line.strip()), "")
+    full = (
+        "No space left" in message if of_a_worker else isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    )
+    say(f"btc-ray: {message or type(error).__name__}{FULL if full else ''}")
+    if of_a_worker:
         say("This is what a worker ended with; --debug shows its traceback. Running the same command again continues.")
-    return UNUSABLE if ours and not kind.endswith(".DeviceError") else FAILED
+    return FAILED
+
+
+def _ours(error: BaseException | None) -> BtcRayError | None:
+    """The error of this package that `error` is or was caused by: Ray passes on a worker's as the cause or an argument of its own."""
+    seen: set[int] = set()
+    waiting = [error]
+    while waiting:
+        found = waiting.pop()
+        if isinstance(found, BtcRayError):
+            return found
+        if isinstance(found, BaseException) and id(found) not in seen and type(found).__module__.startswith("ray."):
+            seen.add(id(found))
+            waiting += [getattr(found, "cause", None), found.__cause__, *found.args]
+    return None
 
 
 def _usage() -> str:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 import pyarrow as pa
@@ -10,7 +10,7 @@ import pyarrow.dataset as pads
 
 from btc_ray import NOT_FOR_DIAGNOSIS, settings
 from btc_ray.reports.comparison.comparison import CompareError, Comparison, CrossTable, changes, compare
-from btc_ray.storage import Place, redact
+from btc_ray.storage import Place
 
 ORDINALS = ("first", "second")
 
@@ -24,7 +24,6 @@ def compare_runs(chosen: settings.Info) -> int:
         found = compare(*map(_scores, places))
     except pa.ArrowInvalid as error:
         raise CompareError(f"the scores of {' or '.join(map(str, places))} are damaged: {error}") from error
-    found = _redacted(found)
     facts = [_facts(place, run) for place, run in zip(places, runs, strict=True)]
     if chosen.json:
         record = {"kind": "comparison", "notice": NOT_FOR_DIAGNOSIS, **dict(zip(ORDINALS, facts, strict=True)), **asdict(found)}
@@ -32,12 +31,6 @@ def compare_runs(chosen: settings.Info) -> int:
     else:
         print("\n".join(_page(facts, found)))
     return 0
-
-
-def _redacted(found: Comparison) -> Comparison:
-    """Without the credentials that some URIs of images carry."""
-    surest = tuple(replace(row, uri=(redact(row.uri[0]), redact(row.uri[1]))) for row in found.surest)
-    return replace(found, surest=surest, folders={redact(folder): rows for folder, rows in found.folders.items()})
 
 
 def _read_run(place: Place) -> dict[str, Any]:

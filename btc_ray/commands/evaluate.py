@@ -1,7 +1,6 @@
 """`btc-ray evaluate`: score labelled images as at night, lay the scores beside the labels, and say what the numbers are worth."""
 
 import hashlib
-import json
 import os
 from collections import Counter
 from collections.abc import Mapping
@@ -19,7 +18,7 @@ from btc_ray.dataset.table import fingerprint, read_labelled
 from btc_ray.errors import COMPLETE, TOO_MANY_BAD, UserError
 from btc_ray.model.bundle import Bundle, library_versions, read_bundle
 from btc_ray.progress import say
-from btc_ray.storage import Place, redact
+from btc_ray.storage import Place
 from btc_ray.storage.outputs import check_output
 from btc_ray.workers.session import available_cpus, ray_session
 
@@ -63,7 +62,7 @@ def evaluate(chosen: settings.Evaluate) -> int:
     for model in models:
         if not set(model.bundle.classes) & set(table["label"].to_pylist()):
             raise EvaluationError(
-                f"{redact(chosen.data)} has no image of a class that {model.place} knows "
+                f"{chosen.data} has no image of a class that {model.place} knows "
                 f"({', '.join(model.bundle.classes)}). Name its folders so."
             )
     records, errors, folders, worst = [], [], {}, 0.0
@@ -72,7 +71,7 @@ def evaluate(chosen: settings.Evaluate) -> int:
         truth = _truth(chosen, table)
         for model in models:
             memory = None if model.split is None else recall(truth, model.split)
-            sets, missing = choose_sets(truth, memory, model.bundle.data.get("split"), data=redact(chosen.data), models=given)
+            sets, missing = choose_sets(truth, memory, model.bundle.data.get("split"), data=chosen.data, models=given)
             wanted = np.any([one.rows for one in sets], axis=0) if sets else np.zeros(len(table), bool)
             scores = no_scores(model.bundle)
             if wanted.any():
@@ -92,7 +91,7 @@ def evaluate(chosen: settings.Evaluate) -> int:
         "models": records,
         "definitions": DEFINITIONS,
         "versions": library_versions(),
-        "settings": settings.to_dict(chosen) | {"data": redact(chosen.data), "model": given},
+        "settings": settings.to_dict(chosen),
     }
     record["facts"] = _facts(record)
     _write(output, record, pa.concat_tables(errors), folders)
@@ -178,7 +177,7 @@ def _data(chosen: settings.Evaluate, table: pa.Table, truth: "Truth") -> dict[st
     """What is in the labelled data."""
     groups, sizes = np.unique(truth.group, return_counts=True)
     return {
-        "source": redact(chosen.data),
+        "source": chosen.data,
         "fingerprint": fingerprint(table),
         "images": len(table),
         "readable": int(truth.readable().sum()),
@@ -215,8 +214,7 @@ def _write(output: Place, record: Mapping[str, Any], errors: pa.Table, folders: 
     (output / ERRORS).write_table(errors)
     for name, picture in evaluation_figures(record).items():
         (output / "figures" / name).write(picture)
-    text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    (output / RECORD).write(text.encode("utf-8", "replace"))
+    (output / RECORD).write_json(record)
     reader = ByteReader(output.options)
     readers = {
         name: lambda row, folder=folder: reader.read(folder.manifest_row(row["row_id"])) for name, folder in folders.items()

@@ -1,6 +1,5 @@
 """`btc-ray experiments`: the grid is read, run, and told: table, figures, page, verdict."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from btc_ray import NOT_FOR_DIAGNOSIS, settings
 from btc_ray.errors import COMPLETE
 from btc_ray.progress import duration, say
-from btc_ray.storage import Place, redact
+from btc_ray.storage import Place
 from btc_ray.storage.outputs import check_output
 from btc_ray.workers.session import ray_session
 
@@ -56,8 +55,8 @@ def _grid(chosen: settings.Experiments) -> "list[Experiment]":
     try:
         content = Place(chosen.grid, chosen.storage()).read()
     except OSError as error:
-        raise GridError(f"--grid {redact(chosen.grid)} cannot be read: {error.strerror or error}.") from error
-    return read_grid(content, f"--grid {redact(chosen.grid)}", most=chosen.max_experiments)
+        raise GridError(f"--grid {chosen.grid} cannot be read: {error.strerror or error}.") from error
+    return read_grid(content, f"--grid {chosen.grid}", most=chosen.max_experiments)
 
 
 def _record(chosen: settings.Experiments, grid: "list[Experiment]", compared: "Compared") -> dict[str, Any]:
@@ -81,19 +80,19 @@ def _record(chosen: settings.Experiments, grid: "list[Experiment]", compared: "C
         **record,
         "fingerprint": compared.fingerprint,
         "facts": {
-            "Data": redact(chosen.data),
+            "Data": chosen.data,
             "Data fingerprint": compared.fingerprint,
-            "Initial weights": redact(chosen.weights),
+            "Initial weights": chosen.weights,
             "Split": f"--split {chosen.split}, --seed {chosen.seed}: "
             + ", ".join(f"{sum(counts[name].values()):,} {name}" for name in ("train", "validation", "test")),
             "Left out": left_out or "none",
-            "Grid": "the report's, and our default" if chosen.grid is None else redact(chosen.grid),
+            "Grid": "the report's, and our default" if chosen.grid is None else chosen.grid,
             "Runs": f"{compared.runs:,} runs"
             + (f", {compared.kept:,} of them kept from before" if compared.kept else "")
             + (f"; {new:,} took {duration(compared.seconds)}" if new else ""),
         },
         "versions": library_versions(),
-        "settings": settings.to_dict(chosen) | {"data": redact(chosen.data), "weights": redact(chosen.weights)},
+        "settings": settings.to_dict(chosen),
     }
 
 
@@ -108,6 +107,5 @@ def _write(chosen: settings.Experiments, record: Mapping[str, Any], compared: "C
     pictures = experiment_figures(compared.history, record)
     for name, picture in pictures.items():
         (output / FIGURES / f"{name}.png").write(picture)
-    text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    (output / SUMMARY).write(text.encode("utf-8", "replace"))
+    (output / SUMMARY).write_json(record)
     (output / PAGE).write(write_experiments(record, pictures).encode())

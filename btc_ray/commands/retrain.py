@@ -1,11 +1,10 @@
 """`btc-ray retrain`: what is learned, then its figures, and whether it may take the champion's place."""
 
-import json
 from typing import Any
 
 from btc_ray import settings
 from btc_ray.errors import CHAMPION_STAYS, COMPLETE
-from btc_ray.storage import Place, redact
+from btc_ray.storage import Place
 from btc_ray.training.gate import decide
 from btc_ray.workers.session import ray_session
 
@@ -41,8 +40,7 @@ def _gate(chosen: settings.Retrain, trained: Any) -> int:
     from btc_ray.reports.shared.metrics import compare
 
     comparison = compare(trained.labels, trained.champion, trained.probabilities, trained.groups)
-    verdict = decide(comparison) | {"champion": redact(chosen.champion or ""), "comparison": comparison}
-    text = json.dumps(verdict | {"model_id": trained.bundle.model_id}, indent=2) + "\n"
-    (Place(chosen.output, chosen.storage()) / "gate.json").write(text.encode())
+    verdict = decide(comparison) | {"champion": chosen.champion, "comparison": comparison}
+    (Place(chosen.output, chosen.storage()) / "gate.json").write_json(verdict | {"model_id": trained.bundle.model_id}, indent=2)
     print(f"{verdict['decision']:<12} {verdict['reason']}")
     return COMPLETE if verdict["decision"] == "promote" else CHAMPION_STAYS

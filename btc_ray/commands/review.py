@@ -1,7 +1,6 @@
 """`btc-ray review`: what a reader should see first of a scored archive, as a page, a table and numbers."""
 
 import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -52,10 +51,6 @@ def review(chosen: settings.Review) -> int:
     worklist = read_worklist(folder.score_batches(), bundle.classes, most=chosen.rows, decision=bundle.decision)
     table = worklist.chosen()
     record = describe_run(worklist, bundle, state, shown=len(table))
-    for item in record["causes"]:
-        item["examples"] = [redact(uri) for uri in item["examples"]]
-    for item in record["folders"]:
-        item["folder"] = redact(item["folder"])
     rows: list[dict[str, Any]] = []
     if len(table):
         listed = table.sort_by("row_id").to_pylist()  # as archives hold them: the way back in a compressed tar is its beginning
@@ -70,8 +65,7 @@ def review(chosen: settings.Review) -> int:
     table = table.set_column(table.schema.get_field_index("uri"), "uri", [[redact(uri) for uri in table["uri"].to_pylist()]])
     (output / PAGE).remove()  # it told of the rows before
     (output / TABLE).write_table(table)
-    text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    (output / RECORD).write(text.encode("utf-8", "replace"))
+    (output / RECORD).write_json(record)
     (output / PAGE).write(write_review(record, rows).encode("utf-8", "replace"))
     print(record["headline"])
     for warning in record["warnings"]:
@@ -84,7 +78,7 @@ def review(chosen: settings.Review) -> int:
 def _bundle(chosen: settings.Review, state: dict[str, Any]) -> tuple[Place, Bundle]:
     """Where the bundle is that made the run, and what it says."""
     uri, made = chosen.model or str(state.get("model_uri") or state["settings"]["model"]), state["fingerprint"]
-    run, place = redact(chosen.run), Place(uri, chosen.storage())
+    run, place = Place(chosen.run), Place(uri, chosen.storage())
     try:
         bundle = read_bundle(place)
     except BundleError as error:
@@ -116,7 +110,6 @@ def _with_pictures(
             dict(zip(shown, explain(np.stack(crops), [batch[number]["label"] for number in shown]), strict=True)) if shown else {}
         )
         for number, (row, (whole, _)) in enumerate(zip(batch, seen, strict=True)):
-            row = row | {"uri": redact(row["uri"])}
             if isinstance(whole, str):
                 yield row | {"picture": None, "heat": None, "problem": whole}
             else:

@@ -59,7 +59,7 @@ class RunFolder:
 
     def write_state(self, state: Mapping[str, Any]) -> None:
         """Replace `run.json` in one step."""
-        (self.place / STATE).write((json.dumps(state, indent=2) + "\n").encode())
+        (self.place / STATE).write_json(state, indent=2, ascii_only=True)
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -98,15 +98,6 @@ def _check_belongs(state: State, settings: Score, bundle: Bundle) -> None:
             )
 
 
-def _redacted(value: Any) -> Any:
-    """Settings without the credentials that some URIs carry."""
-    if isinstance(value, dict):
-        return {key: _redacted(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_redacted(item) for item in value]
-    return storage.redact(value) if isinstance(value, str) else value
-
-
 def _short(value: Any) -> str:
     return ", ".join(value[:3]) + (", …" if len(value) > 3 else "") if isinstance(value, list) else str(value)
 
@@ -129,8 +120,8 @@ def _freeze_manifest(folder: RunFolder, settings: Score, bundle: Bundle) -> Stat
         "kind": "score",
         "complete": False,
         "notice": NOT_FOR_DIAGNOSIS,
-        "settings": _redacted(to_dict(settings)),
-        "model_uri": storage.redact(storage.absolute(settings.model)),
+        "settings": to_dict(settings),
+        "model_uri": storage.absolute(settings.model),
         "fingerprint": _fingerprint(settings, bundle),
         "classes": list(bundle.classes),
         "manifest": None,

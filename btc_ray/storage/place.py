@@ -1,12 +1,13 @@
 """A place where something stands: its URI, and the options that its file system is opened with."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from btc_ray.storage import files
-from btc_ray.storage.redact import redact
+from btc_ray.storage.redact import redact, redact_values
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -70,6 +71,14 @@ class Place:
     def write(self, data: bytes) -> None:
         """Write a whole file, making its folder: a reader sees the old file or the new one. Raises OSError and StorageError."""
         files.write_bytes(self.uri, data, self.options)
+
+    def write_json(self, record: Mapping[str, Any], *, indent: int = 1, ascii_only: bool = False) -> None:
+        """Write a record as one JSON document without credentials, as `write` does. Raises ValueError for numbers that JSON lacks.
+
+        `ascii_only` keeps file names that are no UTF-8, as escapes.
+        """
+        text = json.dumps(redact_values(dict(record)), indent=indent, ensure_ascii=ascii_only, allow_nan=False) + "\n"
+        self.write(text.encode("utf-8", "replace"))
 
     def files(self, suffix: str = "") -> list["Place"]:
         """The files directly in this folder whose names end in `suffix`, sorted by name. No folder: an empty list."""

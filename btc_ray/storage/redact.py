@@ -1,7 +1,12 @@
-"""Credentials out of messages: what this room says to a person or a log goes through `redact` first."""
+"""Credentials out of words, once, where words leave the process: `redacted_streams` for what is printed, `redact_values` for records
+and pages. A place names itself without them."""
 
+import io
 import re
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TextIO
 
 _SECRET_NAMES = (
     r"x-amz-(?:signature|credential|security-token)|x-goog-(?:signature|credential)|signature|sig|token|access_?token|session_?token"
@@ -13,6 +18,12 @@ _USER_AND_PASSWORD = re.compile(r"(?<=://)[^/\s?#'\"]*:[^/\s?#'\"]*@")
 _HTTP_USER = re.compile(r"(?<=http://)[^/\s@?#'\"]+@|(?<=https://)[^/\s@?#'\"]+@")
 # name=value, as in a query, a connection string or KEY=VALUE.
 _ASSIGNED = re.compile(rf"(?i)(?<![A-Za-z0-9_-])({_SECRET_NAMES})=(?!\*\*\*)[^&;\s'\",)]+")
+# Any name in the query of a URL that sounds like a credential: providers of stores and proxies have dozens of them.
+_IN_QUERY = re.compile(
+    r"(?i)([?&;][\w.%-]*(?:sig|token|key|secret|pass|pwd|auth|cred|sas|session|jwt|policy|hmac|ticket|otp|nonce|bearer|code)[\w.%-]*)"
+    r"=(?!\*\*\*)[^&;\s'\",)#]+"
+)
+_URL = re.compile(r"(?i)\b[a-z][a-z0-9+.-]*://[^\s'\"<>]+")
 # 'name': 'value', as a dictionary prints itself.
 _QUOTED = re.compile(rf"""(?i)(['"](?:{_SECRET_NAMES})['"]\s*:\s*)(['"]).*?\2""")
 _BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/-]{8,}=*")
@@ -28,6 +39,66 @@ def redact(text: str, options: Mapping[str, str] | None = None) -> str:
         if _SECRET_OPTION.match(name.rsplit(".", 1)[-1]) and len(value) >= 6:
             text = text.replace(value, "***")
     text = _HTTP_USER.sub("***@", _USER_AND_PASSWORD.sub("***@", text))
+    if "?" in text:
+        text = _URL.sub(lambda url: _IN_QUERY.sub(r"\1=***", url.group()), text)
     text = _ASSIGNED.sub(r"\1=***", text)
     text = _QUOTED.sub(r"\1\2***\2", text)
     return _BEARER.sub(r"\1 ***", text)
+
+
+def redact_values(value: Any, options: Mapping[str, str] | None = None) -> Any:
+    """A record with every text in it redacted: dictionaries (their keys too), lists and tuples; pictures (`data:`) and all else stay."""
+    match value:
+        case str():
+            return value if value.startswith("data:") else redact(value, options)
+        case dict():
+            return {redact_values(key, options): redact_values(item, options) for key, item in value.items()}
+        case list() | tuple() if not hasattr(value, "_fields"):
+            return type(value)(redact_values(item, options) for item in value)
+        case _:
+            return value
+
+
+@contextmanager
+def redacted_streams(options: Mapping[str, str] | None = None) -> Iterator[None]:
+    """Whatever is printed while the block runs, tracebacks among it, has no credentials, and no character that the terminal lacks."""
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (_Redacted(stream, options) for stream in before)
+    try:
+        yield
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, _Redacted):
+                stream.flush()
+        sys.stdout, sys.stderr = before
+
+
+class _Redacted(io.TextIOBase):
+    """A text stream that redacts what is written to it, and writes `?` for what its encoding does not have."""
+
+    def __init__(self, stream: TextIO, options: Mapping[str, str] | None) -> None:
+        self._stream, self._options = stream, options
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return self._stream.encoding or "utf-8"
+
+    def write(self, text: str) -> int:
+        text = redact(text, self._options)
+        self._stream.write(text.encode(self.encoding, "replace").decode(self.encoding))
+        return len(text)
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+    def isatty(self) -> bool:
+        return not self._stream.closed and self._stream.isatty()
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+    def writable(self) -> bool:
+        return True

@@ -1,6 +1,5 @@
 """`btc-ray audit`: labelled images are looked at from all sides; out come a page, numbers and tables that say what they are worth."""
 
-import json
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -16,7 +15,7 @@ from btc_ray.dataset.table import fingerprint, read_labelled
 from btc_ray.errors import COMPLETE
 from btc_ray.model.bundle import library_versions, read_bundle
 from btc_ray.progress import say
-from btc_ray.storage import Place, redact
+from btc_ray.storage import Place
 from btc_ray.storage.outputs import check_output
 from btc_ray.workers.session import ray_session
 
@@ -79,7 +78,7 @@ def _record(work: Inputs) -> "tuple[dict[str, Any], Found]":
         "notice": NOT_FOR_DIAGNOSIS,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "data": {
-            "source": redact(work.chosen.data),
+            "source": work.chosen.data,
             "fingerprint": fingerprint(work.table),
             "images": len(work.table),
             "readable": len(work.readable),
@@ -90,7 +89,7 @@ def _record(work: Inputs) -> "tuple[dict[str, Any], Found]":
         "labels": label_record,
         "masking": masking,
         "versions": library_versions(),
-        "settings": settings.to_dict(work.chosen) | {"data": redact(work.chosen.data)},
+        "settings": settings.to_dict(work.chosen),
     }
     record["counts"] = _counts(record)
     record = {"verdict": verdict(record)} | record
@@ -124,8 +123,7 @@ def _write(work: Inputs, record: Mapping[str, Any], found: "Found") -> None:
     images = images_table(found)
     (output / IMAGES).write_table(images)
     (output / GROUPS).write_table(groups_table(images))
-    text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    (output / RECORD).write(text.encode("utf-8", "replace"))
+    (output / RECORD).write_json(record)
     reader, place = ByteReader(output.options), {int(row): number for number, row in enumerate(work.readable)}
     page = write_audit(
         record,

@@ -8,7 +8,7 @@ import numpy as np
 from btc_ray import settings
 from btc_ray.commands.audit.inputs import Inputs
 from btc_ray.progress import say
-from btc_ray.storage import Place, redact
+from btc_ray.storage import Place
 
 if TYPE_CHECKING:
     from btc_ray.reports.audit.label_doubts import Doubts
@@ -131,7 +131,7 @@ def ask_bundle(work: Inputs) -> dict[str, Any]:
     labels = work.asked.rows["label"].to_pylist()
     found = ask_masked(engine.probabilities, work.asked.pixels, labels, work.bundle.classes)
     return found | {
-        "model": redact(work.chosen.model),
+        "model": work.chosen.model,
         "model_id": work.bundle.model_id,
         "classes": list(work.bundle.classes),
         "asked": work.asked_of,
