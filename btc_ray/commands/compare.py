@@ -10,6 +10,7 @@ import pyarrow.dataset as pads
 
 from btc_ray import NOT_FOR_DIAGNOSIS, settings
 from btc_ray.reports.comparison.comparison import CompareError, Comparison, CrossTable, changes, compare
+from btc_ray.scoring.state import RunState, read_state
 from btc_ray.storage import Place
 
 ORDINALS = ("first", "second")
@@ -33,17 +34,12 @@ def compare_runs(chosen: settings.Info) -> int:
     return 0
 
 
-def _read_run(place: Place) -> dict[str, Any]:
+def _read_run(place: Place) -> RunState:
     """`run.json` of a complete run."""
     if not (place / "run.json").exists():
         raise CompareError(f"{place} is not a run folder (no run.json): --compare takes two folders made by `btc-ray score`.")
-    try:
-        run = json.loads((place / "run.json").read())
-    except ValueError as error:
-        raise CompareError(f"run.json of {place} is damaged ({error}).") from error
-    if not isinstance(run, dict) or run.get("kind") != "score":
-        raise CompareError(f"{place} is not the run folder of a scoring job.")
-    if not run["complete"]:
+    run = read_state(place)
+    if not run.complete:
         raise CompareError(f"{place} is not complete: run the command it was begun with again, then compare.")
     return run
 
@@ -56,11 +52,10 @@ def _scores(place: Place) -> pads.Dataset:
     return pads.dataset([path for _, path in opened], filesystem=opened[0][0], format="parquet")
 
 
-def _facts(place: Place, run: Mapping[str, Any]) -> dict[str, Any]:
-    """What computed a run. Runs of before there was a choice have neither engine nor flips."""
-    fingerprint = {"engine": "torch", "test_time_flips": False} | run["fingerprint"]
+def _facts(place: Place, run: RunState) -> dict[str, Any]:
+    """What computed a run."""
     names = ("model_id", "preprocess_id", "engine", "precision", "test_time_flips")
-    return {"run": str(place), **{name: fingerprint[name] for name in names}, "finished": run.get("finished")}
+    return {"run": str(place), **{name: getattr(run.fingerprint, name) for name in names}, "finished": run.finished}
 
 
 # --- the text ------------------------------------------------------------------------------------------------------------------------

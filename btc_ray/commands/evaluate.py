@@ -147,7 +147,6 @@ def _truth(chosen: settings.Evaluate, table: pa.Table) -> "Truth":
 def _score(chosen: settings.Evaluate, model: _Model, rows: pa.Table) -> tuple["RunFolder", float]:
     """`btc-ray score` of these rows; its folder, and the share that is not ok."""
     from btc_ray.scoring.folder import RunFolder
-    from btc_ray.scoring.run import bad_fraction
     from btc_ray.scoring.run import score as run
 
     # The list is named by what it holds: other images, or changed ones, are other inputs, which a begun run refuses.
@@ -170,7 +169,7 @@ def _score(chosen: settings.Evaluate, model: _Model, rows: pa.Table) -> tuple["R
         debug=chosen.debug,
     )
     state = run(job, cpus=chosen.cpus or available_cpus(), ray_session=ray_session(chosen))
-    return RunFolder(output.at(job.output)), bad_fraction(state)
+    return RunFolder(output.at(job.output)), state.counts.bad_fraction if state.counts else 0.0
 
 
 def _data(chosen: settings.Evaluate, table: pa.Table, truth: "Truth") -> dict[str, Any]:

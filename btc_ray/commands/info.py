@@ -10,6 +10,7 @@ from btc_ray.errors import UserError
 from btc_ray.model.bundle import read_bundle
 from btc_ray.model.int8.form import agreement_in_words
 from btc_ray.model.reference import in_words
+from btc_ray.scoring.state import read_state
 from btc_ray.storage import Place
 
 
@@ -27,7 +28,7 @@ def info(chosen: settings.Info) -> int:
     if (place / "bundle.json").exists():
         kind, facts = "model bundle", asdict(read_bundle(place))
     elif (place / "run.json").exists():
-        kind, facts = "scoring run", json.loads((place / "run.json").read())
+        kind, facts = "scoring run", read_state(place).to_dict()
     else:
         raise InfoError(f"{place} is neither a model bundle (no bundle.json) nor a run folder (no run.json).")
     if chosen.json:

@@ -16,6 +16,7 @@ from btc_ray.model.bundle import Bundle, BundleError, read_bundle, read_weights
 from btc_ray.model.reference import thresholds_id
 from btc_ray.progress import Progress, say
 from btc_ray.scoring.folder import REVIEW, RunFolder
+from btc_ray.scoring.state import RunState, read_state
 from btc_ray.storage import Place, redact
 from btc_ray.storage.outputs import check_output
 from btc_ray.workers.session import available_cpus
@@ -40,8 +41,8 @@ def review(chosen: settings.Review) -> int:
     folder = RunFolder(run)
     if not (run / "run.json").exists():
         raise ReviewError(f"{run} is not a run folder (no run.json). Give --run the --output of `btc-ray score`.")
-    state = folder.read_state() or {}
-    if not state.get("complete"):
+    state = read_state(run)
+    if not state.complete:
         raise ReviewError(f"{run} is not complete: run its `btc-ray score` again, then review it.")
     model, bundle = _bundle(chosen, state)
     output = run.at(chosen.output or chosen.run)
@@ -50,7 +51,7 @@ def review(chosen: settings.Review) -> int:
     say("Reading the scores …")
     worklist = read_worklist(folder.score_batches(), bundle.classes, most=chosen.rows, decision=bundle.decision)
     table = worklist.chosen()
-    record = describe_run(worklist, bundle, state, shown=len(table))
+    record = describe_run(worklist, bundle, state.to_dict(), shown=len(table))
     rows: list[dict[str, Any]] = []
     if len(table):
         listed = table.sort_by("row_id").to_pylist()  # as archives hold them: the way back in a compressed tar is its beginning
@@ -75,9 +76,9 @@ def review(chosen: settings.Review) -> int:
     return COMPLETE
 
 
-def _bundle(chosen: settings.Review, state: dict[str, Any]) -> tuple[Place, Bundle]:
+def _bundle(chosen: settings.Review, state: RunState) -> tuple[Place, Bundle]:
     """Where the bundle is that made the run, and what it says."""
-    uri, made = chosen.model or str(state.get("model_uri") or state["settings"]["model"]), state["fingerprint"]
+    uri, made = chosen.model or str(state.model_uri or state.settings["model"]), state.fingerprint
     run, place = Place(chosen.run), Place(uri, chosen.storage())
     try:
         bundle = read_bundle(place)
@@ -86,9 +87,9 @@ def _bundle(chosen: settings.Review, state: dict[str, Any]) -> tuple[Place, Bund
             raise
         raise ReviewError(f"the run was made by {place}, which cannot be read. Give --model. ({error})") from error
     for what, mine in (("model_id", bundle.model_id), ("preprocess_id", bundle.preprocess_id)):
-        if made[what] != mine:
-            raise ReviewError(f"{run} was made by {what} {made[what]}, {place} has {mine}. Give --model the one that made it.")
-    if made.get("decision") != thresholds_id(bundle.decision):
+        if (theirs := getattr(made, what)) != mine:
+            raise ReviewError(f"{run} was made by {what} {theirs}, {place} has {mine}. Give --model the one that made it.")
+    if made.decision != thresholds_id(bundle.decision):
         say(f"{run} was decided by other thresholds than {place} has, or by none: the bundle's are left out of the review.")
         bundle = replace(bundle, decision={})
     return place, bundle

@@ -2,14 +2,13 @@
 
 import os
 import random
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from btc_ray import settings
 from btc_ray.archive.entries import Entry, Skipped
 from btc_ray.errors import COMPLETE, TOO_MANY_BAD
 from btc_ray.progress import duration, say
+from btc_ray.scoring.state import RunState
 from btc_ray.storage import Place
 from btc_ray.workers.session import available_cpus, ray_session
 
@@ -22,7 +21,6 @@ def score(chosen: settings.Score) -> int:
         return _dry_run(chosen)
     # Ray sets RAY_ADDRESS for a submitted job, whose driver stands on a head that is not there to work.
     chosen = replace(chosen, address=chosen.address or os.environ.get("RAY_ADDRESS") or None)
-    from btc_ray.scoring.run import bad_fraction
     from btc_ray.scoring.run import score as run
 
     state = run(chosen, cpus=chosen.cpus or available_cpus(), ray_session=ray_session(chosen))
@@ -30,14 +28,16 @@ def score(chosen: settings.Score) -> int:
     page = output / "summary.html"
     if not page.exists():
         _summarise(output, state, page)
-    for status, number in sorted(state["counts"]["status"].items(), key=lambda item: -item[1]):
+    counts = state.counts
+    assert counts is not None
+    for status, number in sorted(counts.status.items(), key=lambda item: -item[1]):
         print(f"{status:<12} {number:>12,}")
-    for label, number in sorted(state["counts"]["label"].items()):
+    for label, number in sorted(counts.label.items()):
         print(f"  {label:<12} {number:>10,}")
     print(f"scores       {output / 'scores'}")
     print(f"summary      {page}")
     say(f"What to look at first: btc-ray review --run {output}")
-    bad = bad_fraction(state)
+    bad = counts.bad_fraction
     if bad > chosen.max_bad_fraction:
         say(
             f"{bad:.1%} of the images are not ok, more than --max-bad-fraction {chosen.max_bad_fraction:.1%}. The summary says why."
@@ -90,7 +90,7 @@ def _dry_run(chosen: settings.Score) -> int:
     return COMPLETE
 
 
-def _summarise(output: Place, state: Mapping[str, Any], page: Place) -> None:
+def _summarise(output: Place, state: RunState, page: Place) -> None:
     """Write RUN/summary.html, its thumbnails read again from where the images are."""
     from btc_ray.archive.reader import ByteReader
     from btc_ray.reports.summary.page import write_summary
@@ -100,7 +100,7 @@ def _summarise(output: Place, state: Mapping[str, Any], page: Place) -> None:
     folder, reader = RunFolder(output), ByteReader(output.options)
     html = write_summary(
         scores=folder.score_batches(),
-        run=state,
+        run=state.to_dict(),
         read_image=lambda row: reader.read(folder.manifest_row(row["row_id"])),
     )
     page.write(html.encode("utf-8", "replace"))

@@ -168,7 +168,7 @@ class _PredictingActor:
 
 def _open(settings: EngineSettings, *, calls: int = 1, batch: int | None = None) -> Engine:
     expect_answers()  # the driver has read it: a store that is down now is waited for
-    return open_engine(settings.model, settings.choice, threads=1, calls=calls, batch=batch)
+    return open_engine(settings.model, settings.choice, bundle=settings.bundle, threads=1, calls=calls, batch=batch)
 
 
 def _checkpoint(folder: RunFolder) -> CheckpointConfig:

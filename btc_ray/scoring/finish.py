@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,8 +11,10 @@ import pyarrow.parquet as pq
 
 from btc_ray.errors import BtcRayError
 from btc_ray.scoring.folder import RunFolder
+from btc_ray.scoring.state import Counts
 from btc_ray.storage import Place
 
+COUNTED = ("status", "label", "crop_status", "decision")  # columns whose values are counted
 ROWS_PER_FILE = 250_000  # about 25 to 50 MB: 100 to 200 bytes a row, most of it the incompressible sha256
 
 
@@ -22,29 +23,21 @@ class IncompleteError(BtcRayError, RuntimeError):
 
 
 @dataclass(kw_only=True)
-class Counts:
-    """What a run came to."""
+class _Counter:
+    """What a run comes to, while it is counted."""
 
     rows: int = 0
-    status: Counter[str] = field(default_factory=Counter)
-    label: Counter[str] = field(default_factory=Counter)
-    crop_status: Counter[str] = field(default_factory=Counter)
-    decision: Counter[str] = field(default_factory=Counter)
+    columns: dict[str, Counter[str]] = field(default_factory=lambda: {name: Counter() for name in COUNTED})
 
     def add(self, table: pa.Table) -> None:
         self.rows += len(table)
-        for name, counter in self._counters().items():
+        for name, counter in self.columns.items():
             for entry in pc.value_counts(table[name]).to_pylist():
                 if entry["values"] is not None:
                     counter[entry["values"]] += entry["counts"]
 
-    def to_dict(self) -> dict[str, Any]:
-        """As run.json holds them."""
-        return {"rows": self.rows, **{name: dict(counter) for name, counter in self._counters().items()}}
-
-    def _counters(self) -> dict[str, Counter[str]]:
-        """By the column that each counts."""
-        return {"status": self.status, "label": self.label, "crop_status": self.crop_status, "decision": self.decision}
+    def counts(self) -> Counts:
+        return Counts(rows=self.rows, **{name: dict(counter) for name, counter in self.columns.items()})
 
 
 def staged_ids(parts: Sequence[Place]) -> np.ndarray:
@@ -63,7 +56,7 @@ def write_finished(
     """
     folder.finished.remove()
     ranges = _row_ranges(sources)
-    names, counts = [], Counts()
+    names, counter = [], _Counter()
     for number, manifest in enumerate(_manifest_windows(folder)):
         first, last = manifest["row_id"][0].as_py(), manifest["row_id"][-1].as_py()
         table = _rows_between([part for part, low, high in ranges if low <= last and high >= first], schema, first, last)
@@ -71,8 +64,8 @@ def write_finished(
         name = f"part-{number:05d}.parquet" if generation == 0 else f"part-{number:05d}-retry{generation}.parquet"
         (folder.finished / name).write_table(table.replace_schema_metadata(schema.metadata))
         names.append(name)
-        counts.add(table)
-    return names, counts
+        counter.add(table)
+    return names, counter.counts()
 
 
 def _row_ranges(sources: Sequence[Place]) -> list[tuple[Place, int, int]]:

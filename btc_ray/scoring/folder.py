@@ -1,10 +1,9 @@
-"""The run folder: its state in `run.json`, who may write it, and the parts that are staged before they are published.
+"""The run folder: who may write it, and the parts that are staged before they are published.
 
 `"complete": true` in `run.json` is the commit mark: until it stands there, `scores/` is not to be read.
 """
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import groupby
 from typing import Any
@@ -15,9 +14,9 @@ import pyarrow.parquet as pq
 from btc_ray import storage
 from btc_ray.archive.manifest import ROWS_PER_PART
 from btc_ray.errors import RefusedError
+from btc_ray.scoring.state import FILE, RunState, read_state
 from btc_ray.storage import Place
 
-STATE = "run.json"
 REVIEW = ("review.html", "review.json", "worklist.parquet")  # what `btc-ray review` adds
 WORK = "_work"  # everything that is gone once the run is complete
 
@@ -38,28 +37,18 @@ class RunFolder:
         self.todo = self.work / "todo"  # the rows to score again of --retry-failed
         self.finished = self.work / "finished"  # whole and in order, about to be published
 
-    def read_state(self) -> dict[str, Any] | None:
+    def read_state(self) -> RunState | None:
         """`run.json`, or None in a new or empty folder. Raises RefusedError where the folder holds something else."""
-        if (self.place / STATE).exists():
-            try:
-                state = json.loads((self.place / STATE).read())
-            except (UnicodeDecodeError, json.JSONDecodeError) as error:
-                raise RefusedError(f"{self.place / STATE} is damaged ({error}). Use another --output.") from error
-            if not isinstance(state, dict) or state.get("kind") != "score":
-                raise RefusedError(f"{self.place} is not the run folder of a scoring job. Use another --output.")
-            return state
+        if (self.place / FILE).exists():
+            return read_state(self.place)
         filesystem, path = self.place.filesystem()
         found = filesystem.ls(path, detail=False) if filesystem.isdir(path) else []
         names = [str(entry).rstrip("/").rpartition("/")[2] for entry in found]
         # A kill while the first run.json is written leaves its temporary file, and nothing else of ours.
-        foreign = [name for name in names if name != WORK and not (name.startswith(f".{STATE}.") and name.endswith(".tmp"))]
+        foreign = [name for name in names if name != WORK and not (name.startswith(f".{FILE}.") and name.endswith(".tmp"))]
         if foreign:
             raise RefusedError(f"{self.place} is not empty and not a run folder (it holds {foreign[0]}). Use another --output.")
         return None
-
-    def write_state(self, state: Mapping[str, Any]) -> None:
-        """Replace `run.json` in one step."""
-        (self.place / STATE).write_json(state, indent=2, ascii_only=True)
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -37,7 +37,7 @@ def score_here(
     """Score the rows of the `manifest` parts that are not in `done` (sorted int64 row_ids) into `folder.staged_here`."""
     threads = cpus * (THREADS_A_CORE if choice.device == "cpu" else 1)
     batch_size = batch_size or default_batch_size(choice.device)
-    engine = open_engine(model, choice, threads=1, calls=cpus, batch=batch_size)
+    engine = open_engine(model, choice, bundle=bundle, threads=1, calls=cpus, batch=batch_size)
     scorer = Scorer(bundle, engine, folder.place.options)
     batches = _batches(manifest, batch_size, done)
     waiting: list[pa.Table] = []

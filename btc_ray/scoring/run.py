@@ -1,9 +1,9 @@
 """A scoring run from its inputs to its commit mark: freeze the manifest, score it here or on Ray, reconcile, publish."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -11,17 +11,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
-from btc_ray import NOT_FOR_DIAGNOSIS, storage
+from btc_ray import storage
 from btc_ray.archive.manifest import write_manifest
 from btc_ray.errors import RefusedError
 from btc_ray.model.bundle import Bundle, library_versions, read_bundle
 from btc_ray.model.engines.choose import choose
 from btc_ray.model.engines.engine import Choice, EngineError
-from btc_ray.model.reference import thresholds_id
 from btc_ray.progress import Progress, say
-from btc_ray.scoring.finish import staged_ids, write_finished
+from btc_ray.scoring.finish import IncompleteError, staged_ids, write_finished
 from btc_ray.scoring.folder import REVIEW, RunFolder, same_inputs
+from btc_ray.scoring.state import Fingerprint, Listed, RunState, difference, fingerprint_of
 from btc_ray.scoring.table import scores_schema
 from btc_ray.settings import Score, to_dict
 from btc_ray.storage import Place
@@ -29,11 +30,10 @@ from btc_ray.storage import Place
 if TYPE_CHECKING:
     from btc_ray.workers.pool import Pool
 
-State = dict[str, Any]
 RaySession = Callable[[], AbstractContextManager[None]]
 
 
-def score(settings: Score, *, cpus: int, ray_session: RaySession) -> State:
+def score(settings: Score, *, cpus: int, ray_session: RaySession) -> RunState:
     """Run or continue a scoring job; returns what `run.json` says at the end.
 
     `ray_session` joins Ray while it is entered; `cpus` are the threads of the in-process path. Raises RefusedError where the run
@@ -44,111 +44,65 @@ def score(settings: Score, *, cpus: int, ray_session: RaySession) -> State:
     folder = RunFolder(model.at(settings.output))
     with folder.locked():
         state = folder.read_state()
-        if state is not None and state["manifest"] is None:
+        if state is not None and state.manifest is None:
             state = None  # its inputs were never listed to the end: there is nothing to belong to
         if state is not None:
             _check_belongs(state, settings, bundle)
+            check_whole(folder, state)
         elif settings.retry_failed:
-            raise RefusedError(f"{settings.output} holds no complete run to retry: run the command without --retry-failed first.")
-        if state is not None and state["complete"] and not settings.retry_failed:
-            say(f"{settings.output} is complete already; its inputs were listed {state['manifest']['listed']}.")
+            raise RefusedError(f"{folder.place} holds no complete run to retry: run the command without --retry-failed first.")
+        if state is not None and state.complete and not settings.retry_failed:
+            say(f"{folder.place} is complete already; its inputs were listed {state.manifest and state.manifest.listed}.")
             folder.clear_work()
             return state
         if state is None:
             state = _freeze_manifest(folder, settings, bundle)
         if settings.retry_failed:
-            if state["complete"] and bad_fraction(state) == 0:
+            if state.complete and state.counts is not None and state.counts.bad_fraction == 0:
                 say("Every row is ok; there is nothing to score again.")
                 return state
             state = _begin_retry(folder, state)
-        if state["finishing"] is None:
+        if state.finishing is None:
             state = _execute(folder, state, settings, bundle, cpus=cpus, ray_session=ray_session)
         return _publish(folder, state)
 
 
-def bad_fraction(state: Mapping[str, Any]) -> float:
-    """Share of the images that are not ok, 0 to 1."""
-    rows = state["counts"]["rows"]
-    return 1 - state["counts"]["status"].get("ok", 0) / rows if rows else 0.0
+def _check_belongs(state: RunState, settings: Score, bundle: Bundle) -> None:
+    now = _fingerprint(settings, bundle)
+    if found := difference(state.fingerprint, now, int8_id=bundle.int8.get("int8_id")):
+        raise RefusedError(
+            f"{Place(settings.output)} belongs to {found}. Use another --output, or run the command it was begun with."
+        )
 
 
-def _check_belongs(state: State, settings: Score, bundle: Bundle) -> None:
-    now = _fingerprint(settings, bundle) | {"int8_id": bundle.int8.get("int8_id")}
-    names = {
-        "inputs": "other inputs",
-        "model_id": "another model",
-        "preprocess_id": "another preprocessing",
-        "precision": "another precision",
-        "engine": "another engine",
-        "test_time_flips": "the same model with other test-time flips",
-        "decision": "the same model with other thresholds",
-        "int8_id": "the same model with other int8 weights",
-    }
-    for key, words in names.items():
-        # Runs of before there was a choice have neither engine nor flips, and no thresholds.
-        there = state["fingerprint"].get(key, {"engine": "torch", "test_time_flips": False}.get(key))
-        if key in ("engine", "precision") and "auto" in (there, now[key]):
-            continue  # auto goes on with what the run was begun with
-        if key == "int8_id" and state["fingerprint"].get("precision") != "int8":
-            continue  # not a row was computed with it
-        if there != now[key]:
-            raise RefusedError(
-                f"{settings.output} belongs to {words}: {key} is {_short(there)} there and {_short(now[key])} now. "
-                "Use another --output, or run the command it was begun with."
-            )
+def _fingerprint(settings: Score, bundle: Bundle) -> Fingerprint:
+    return fingerprint_of(same_inputs(settings.input), bundle, engine=settings.engine, precision=settings.precision)
 
 
-def _short(value: Any) -> str:
-    return ", ".join(value[:3]) + (", …" if len(value) > 3 else "") if isinstance(value, list) else str(value)
-
-
-def _fingerprint(settings: Score, bundle: Bundle) -> dict[str, Any]:
-    return {
-        "inputs": same_inputs(settings.input),
-        "model_id": bundle.model_id,
-        "preprocess_id": bundle.preprocess_id,
-        "test_time_flips": bundle.test_time_flips,
-        "decision": thresholds_id(bundle.decision),
-        "engine": settings.engine,
-        "precision": settings.precision,
-    }
-
-
-def _freeze_manifest(folder: RunFolder, settings: Score, bundle: Bundle) -> State:
+def _freeze_manifest(folder: RunFolder, settings: Score, bundle: Bundle) -> RunState:
     """Write the manifest and the first `run.json`. A manifest that a killed run left unfinished is begun again."""
-    state: State = {
-        "kind": "score",
-        "complete": False,
-        "notice": NOT_FOR_DIAGNOSIS,
-        "settings": to_dict(settings),
-        "model_uri": storage.absolute(settings.model),
-        "fingerprint": _fingerprint(settings, bundle),
-        "classes": list(bundle.classes),
-        "manifest": None,
-        "generation": 0,
-        "finishing": None,
-        "sessions": [],
-        "counts": None,
-        "skipped": {},
-        "versions": library_versions(),
-    }
-    folder.write_state(state)
+    state = RunState(
+        settings=to_dict(settings),
+        model_uri=storage.absolute(settings.model),
+        fingerprint=_fingerprint(settings, bundle),
+        classes=list(bundle.classes),
+        versions=library_versions(),
+    ).write(folder.place)
     folder.manifest.remove()
     say("Listing the inputs …")
     summary = write_manifest(settings.input, folder.manifest, skipped=folder.skipped)
     listed = asdict(summary)
-    state["skipped"] = listed.pop("skipped")
-    state["manifest"] = {**listed, "listed": datetime.now(UTC).isoformat(timespec="seconds")}
-    skipped = sum(reason["count"] for reason in state["skipped"].values())
+    skipped_by_reason = listed.pop("skipped")
+    state = state.changed(skipped=skipped_by_reason, manifest=Listed(**listed, listed=_now()))
+    skipped = sum(reason["count"] for reason in skipped_by_reason.values())
     say(f"{summary.rows:,} images to score" + (f", {skipped:,} other files skipped." if skipped else "."))
-    folder.write_state(state)
-    return state
+    return state.write(folder.place)
 
 
-def _begin_retry(folder: RunFolder, state: State) -> State:
+def _begin_retry(folder: RunFolder, state: RunState) -> RunState:
     """Write the rows that are not ok as the next thing to do; the published rows stay until better ones are finished."""
-    if not state["complete"]:
-        if state["generation"] == 0:
+    if not state.complete:
+        if state.generation == 0:
             raise RefusedError(f"{folder.place} is not complete yet: run it again without --retry-failed first.")
         return state  # a retry that was killed goes on
     import pyarrow.dataset as pads
@@ -161,9 +115,7 @@ def _begin_retry(folder: RunFolder, state: State) -> State:
     manifest = pads.dataset(path, filesystem=filesystem, format="parquet")
     rows = manifest.to_table(filter=pc.field("row_id").isin(bad.combine_chunks())).sort_by("row_id")
     (folder.todo / "part-00000.parquet").write_table(_second_chance(rows))
-    state = {**state, "complete": False, "generation": state["generation"] + 1, "retrying": len(rows)}
-    folder.write_state(state)
-    return state
+    return state.changed(complete=False, generation=state.generation + 1, retrying=len(rows)).write(folder.place)
 
 
 def _second_chance(rows: pa.Table) -> pa.Table:
@@ -177,22 +129,22 @@ def _second_chance(rows: pa.Table) -> pa.Table:
 
 def _execute(
     folder: RunFolder,
-    state: State,
+    state: RunState,
     settings: Score,
     bundle: Bundle,
     *,
     cpus: int,
     ray_session: RaySession,
-) -> State:
+) -> RunState:
     """Score what is to do, then reconcile and write the finished files."""
-    todo = folder.manifest if state["generation"] == 0 else folder.todo
-    rows = state["manifest"]["rows"] if state["generation"] == 0 else state["retrying"]
+    assert state.manifest is not None
+    todo, rows = (folder.todo, state.retrying or 0) if state.generation else (folder.manifest, state.manifest.rows)
     staged = (folder.staged_here, folder.staged_ray)
     done = staged_ids(_parts(*staged))
     on_ray = settings.address is not None or rows >= settings.local_rows
     session: dict[str, Any] = {
         "path": "ray" if on_ray else "in-process",
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "started": _now(),
     }
     if len(done):
         say(f"Continuing: {len(done):,} of {rows:,} images are done.")
@@ -212,21 +164,14 @@ def _execute(
                 _score_here(folder, todo, settings, bundle, choice, cpus, done, progress)
             session |= asdict(choice) | {"resources": {"CPU": cpus}}
     session |= {"seconds": round(time.monotonic() - began, 3), "images": rows - len(done)}
-    sources = [*_parts(*staged), *(folder.score_parts() if state["generation"] else [])]
-    names, counts = write_finished(folder, scores_schema(bundle), sources, generation=state["generation"])
-    state = {
-        **state,
-        "finishing": names,
-        "counts": counts.to_dict(),
-        "sessions": [*state["sessions"], session],
-    }
-    folder.write_state(state)
-    return state
+    sources = [*_parts(*staged), *(folder.score_parts() if state.generation else [])]
+    names, counts = write_finished(folder, scores_schema(bundle), sources, generation=state.generation)
+    return state.changed(finishing=names, counts=counts, sessions=[*state.sessions, session]).write(folder.place)
 
 
-def _choice(settings: Score, state: State, bundle: Bundle, choose: Callable[..., Choice]) -> Choice:
+def _choice(settings: Score, state: RunState, bundle: Bundle, choose: Callable[..., Choice]) -> Choice:
     """What computes: what the run was begun with, else what the settings ask for. Raises RefusedError where that is not here."""
-    begun = {key: state["fingerprint"].get(key, "torch") for key in ("engine", "precision")}
+    begun = {"engine": state.fingerprint.engine, "precision": state.fingerprint.precision}
     asked = {key: getattr(settings, key) if begun[key] == "auto" else begun[key] for key in begun}
     try:
         return choose(device=settings.device, bundle=bundle, **asked)
@@ -239,14 +184,11 @@ def _choice(settings: Score, state: State, bundle: Bundle, choose: Callable[...,
         ) from error
 
 
-def _computed_with(folder: RunFolder, state: State, choice: Choice, bundle: Bundle) -> State:
+def _computed_with(folder: RunFolder, state: RunState, choice: Choice, bundle: Bundle) -> RunState:
     """Write down what `auto` stood for, before the first row: a run that goes on elsewhere does not change its arithmetic."""
-    fingerprint = state["fingerprint"] | {"engine": choice.engine, "precision": choice.precision}
-    if choice.precision == "int8":
-        fingerprint["int8_id"] = bundle.int8.get("int8_id")
-    state = {**state, "fingerprint": fingerprint}
-    folder.write_state(state)
-    return state
+    int8_id = bundle.int8.get("int8_id") if choice.precision == "int8" else state.fingerprint.int8_id
+    fingerprint = replace(state.fingerprint, engine=choice.engine, precision=choice.precision, int8_id=int8_id)
+    return state.changed(fingerprint=fingerprint).write(folder.place)
 
 
 def _score_here(
@@ -274,12 +216,12 @@ def _score_here(
     )
 
 
-def _pool(settings: Score, state: State, bundle: Bundle) -> "tuple[Pool, Choice]":
+def _pool(settings: Score, state: RunState, bundle: Bundle) -> "tuple[Pool, Choice]":
     """The workers of the joined Ray, and what computes on one of them."""
     from btc_ray.scoring.distributed import choose_on_worker
     from btc_ray.workers.pool import Pool
 
-    on_cpus = settings.engine == "openvino" or state["fingerprint"].get("engine") == "openvino"
+    on_cpus = settings.engine == "openvino" or state.fingerprint.engine == "openvino"
     pool = Pool.of_cluster(
         use_gpus=settings.device in ("auto", "cuda") and not on_cpus,
         need_gpus=settings.device == "cuda",
@@ -319,13 +261,42 @@ def _parts(*folders: Place) -> list[Place]:
     return [part for folder in folders for part in folder.files(".parquet")]
 
 
-def _publish(folder: RunFolder, state: State) -> State:
+def _publish(folder: RunFolder, state: RunState) -> RunState:
     """Move the finished files into place and set the commit mark. Begun again after a kill, it ends the same."""
     for name in ("summary.html", *REVIEW):  # they told of the rows before
         (folder.place / name).remove()
-    folder.publish(state["finishing"])
-    state = {key: value for key, value in state.items() if key != "retrying"}
-    state |= {"complete": True, "finishing": None, "finished": datetime.now(UTC).isoformat(timespec="seconds")}
-    folder.write_state(state)
+    assert state.finishing is not None
+    folder.publish(state.finishing)
+    state = state.changed(complete=True, finishing=None, retrying=None, finished=_now())
+    check_whole(folder, state)
+    state.write(folder.place)
     folder.clear_work()
     return state
+
+
+def check_whole(folder: RunFolder, state: RunState) -> None:
+    """Hold the rows of the manifest, and of a complete run those of the scores, against run.json. Raises IncompleteError."""
+    if state.manifest is not None:
+        _check_rows("manifest", folder.manifest, state.manifest.rows)
+    if state.complete and state.counts is not None:
+        _check_rows("scores", folder.scores, state.counts.rows)
+
+
+def _check_rows(what: str, folder: Place, rows: int) -> None:
+    found = 0
+    for part in folder.files(".parquet"):
+        filesystem, path = part.arrow()
+        try:
+            with pq.ParquetFile(path, filesystem=filesystem) as file:
+                found += file.metadata.num_rows
+        except (pa.ArrowInvalid, OSError) as error:
+            raise IncompleteError(f"{part} is damaged ({error}). The run cannot go on; use another --output.") from error
+    if found != rows:
+        raise IncompleteError(
+            f"{folder} holds {found:,} of the {rows:,} rows that run.json names: files of the {what} were lost or changed. "
+            "Bring them back, or use another --output."
+        )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -49,7 +49,7 @@ def redact(text: str, options: Mapping[str, str] | None = None) -> str:
 def redact_values(value: Any, options: Mapping[str, str] | None = None) -> Any:
     """A record with every text in it redacted: dictionaries (their keys too), lists and tuples; pictures (`data:`) and all else stay."""
     match value:
-        case str():
+        case str() if type(value) is str:  # not what is markup already
             return value if value.startswith("data:") else redact(value, options)
         case dict():
             return {redact_values(key, options): redact_values(item, options) for key, item in value.items()}

@@ -17,15 +17,6 @@ from btc_ray.storage import Place
 from tests.scoring.runs import rows, score, state
 
 
-@pytest.fixture
-def archive(phantoms: Path, tmp_path: Path) -> Path:
-    """Twenty phantoms, an empty file among them, and a file that is no image."""
-    folder = Path(shutil.copytree(phantoms / "Testing", tmp_path / "archive"))
-    (folder / "glioma" / "broken.jpg").write_bytes(b"")
-    (folder / "notes.txt").write_text("not an image")
-    return folder
-
-
 def test_every_image_gets_one_row_with_the_columns_of_the_contract(model: Path, archive: Path, tmp_path: Path) -> None:
     assert score(model, [archive], tmp_path / "run") == 0
     table = pq.read_table(tmp_path / "run" / "scores")
@@ -291,7 +282,7 @@ def test_a_kill_while_the_first_state_is_written_does_not_lock_the_folder(model:
 
 def test_credentials_in_a_uri_are_not_told(model: Path, tmp_path: Path) -> None:
     from btc_ray.scoring.folder import same_inputs
-    from btc_ray.scoring.run import _redacted
+    from btc_ray.storage.redact import redact_values
 
     uri = "https://user:PLANTED-SECRET@host/a.zip?X-Amz-Signature=PLANTED-SIGNATURE"
-    assert "PLANTED" not in str(_redacted({"input": [uri], "model": uri})) + str(same_inputs([uri]))
+    assert "PLANTED" not in str(redact_values({"input": [uri], "model": uri})) + str(same_inputs([uri]))

@@ -1,6 +1,6 @@
 """The model bundle: a folder with weights and every fact needed to use them, read and written without executing code."""
 
-from btc_ray.model.bundle.description import IMAGENET_MEAN, IMAGENET_STD, Bundle, BundleError
+from btc_ray.model.bundle.description import IMAGENET_MEAN, IMAGENET_STD, Bundle, BundleError, bundle_id
 from btc_ray.model.bundle.files import (
     NO_INT8,
     read_arrays,
@@ -19,6 +19,7 @@ __all__ = [
     "NO_INT8",
     "Bundle",
     "BundleError",
+    "bundle_id",
     "library_versions",
     "read_arrays",
     "read_bundle",

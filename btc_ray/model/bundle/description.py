@@ -1,5 +1,7 @@
 """What `bundle.json` says of a model, as a record."""
 
+import hashlib
+import json
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,3 +44,11 @@ class Bundle:
     git_commit: str | None = None
     created: str = ""
     format: int = FORMAT
+
+
+def bundle_id(bundle: Bundle) -> str:
+    """16 hex digits of everything that a row of scores depends on: weights, classes, preprocessing, normalisation, temperature, flips,
+    thresholds. Not of what only tells about the model, and not of its int8 form, which has an id of its own."""
+    names = ("classes", "model_id", "preprocess_id", "mean", "std", "temperature", "test_time_flips", "decision")
+    content = {name: getattr(bundle, name) for name in names}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

@@ -45,14 +45,16 @@ def open_engine(
     place: Place,
     choice: Choice | None = None,
     *,
+    bundle: Bundle | None = None,
     threads: int | None = None,
     calls: int = 1,
     batch: int | None = None,
 ) -> Engine:
-    """Load a bundle's model, computed as `choice` says (None: as `choose` does). On a CPU each of `calls` calls at a time has
+    """Load a bundle's model, computed as `choice` says (None: as `choose` does). `bundle`: what it said when the job began: a bundle
+    that was replaced since is refused. On a CPU each of `calls` calls at a time has
     `threads` threads; on any device numpy's linear algebra has no more in this process from now on. CUDA keeps room for
     `batch` images a call, as many as a call brings as a rule. Raises BundleError, EngineError or DeviceError."""
-    bundle = read_bundle(place)
+    bundle = bundle or read_bundle(place)
     if threads is not None:  # each call's small products would wake a thread on every core, to wait there at full speed
         threadpool_limits(threads, user_api="blas")
     choice = choice or choose(bundle=bundle)

@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from btc_ray.reports.shared.figures import jpeg, thumbnail
 from btc_ray.reports.shared.page import PALETTE, as_source, render
+from btc_ray.storage.redact import redact_values
 
 SIDE = 112  # px, the longest side of a thumbnail: 2 to 3 kB
 HEAT = (0, 94, 213)  # BGR: vermilion of Okabe and Ito
@@ -92,5 +93,5 @@ def _rounded(value: float | None, digits: int = 4) -> float | None:
 
 def _script(value: Any) -> Markup:
     """JSON that may stand in a `script` element, whatever a file name holds."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    text = json.dumps(redact_values(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return Markup(text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e").replace("\u2028", "\\u2028"))
