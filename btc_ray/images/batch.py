@@ -39,12 +39,14 @@ DESCRIPTION = (  # null where the file gives no picture
 
 
 def prepared_schema(size: int) -> pa.Schema:
-    """What became of each image (`OUTCOME`), how doubtful its crop is (0 to 1), the sha256 of its bytes, and its pixels: uint8
-    (size, size) as bytes, null where there are none."""
+    """What became of each image (`OUTCOME`), how doubtful its crop is (0 to 1), which values of its file became 0 and 255, the
+    sha256 of its bytes, and its pixels: uint8 (size, size) as bytes; null where there are none."""
     return pa.schema(
         [
             *OUTCOME,
             pa.field("doubt", pa.float32()),
+            pa.field("window_low", pa.float32()),
+            pa.field("window_high", pa.float32()),
             pa.field("content_sha256", pa.string()),
             pa.field("pixels", pa.binary(size * size)),
         ]
@@ -54,7 +56,9 @@ def prepared_schema(size: int) -> pa.Schema:
 def prepare_batch(
     rows: Sequence[Mapping[str, Any]], contents: Iterable[bytes | Exception], preprocess: Preprocess, *, described: bool = False
 ) -> pa.Table:
-    """Prepare the images of `rows` (each with `row_id` and `uri`); returns a table of `prepared_schema` in the same order.
+    """Prepare the images of `rows`; returns a table of `prepared_schema` in the same order.
+
+    Each row has `row_id` and `uri`, and `frame` where its file has several.
 
     `contents` has the bytes of each row, or the error that reading it ended in, whose `status` (default `failed`) and text become
     the row's. `described`: with the columns of DESCRIPTION at the end, from the same decoding.
@@ -63,7 +67,11 @@ def prepare_batch(
         {
             "row_id": row["row_id"],
             "uri": row["uri"],
-            **(_not_read(content) if isinstance(content, Exception) else _read(content, preprocess, described=described)),
+            **(
+                _not_read(content)
+                if isinstance(content, Exception)
+                else _read(content, preprocess, row.get("frame") or 0, described=described)
+            ),
         }
         for row, content in zip(rows, contents, strict=True)
     ]
@@ -83,8 +91,8 @@ def _not_read(error: Exception) -> dict[str, Any]:
     return {"status": getattr(error, "status", "failed"), "error": str(error)}
 
 
-def _read(content: bytes, preprocess: Preprocess, *, described: bool) -> dict[str, Any]:
-    image = prepare(content, preprocess)
+def _read(content: bytes, preprocess: Preprocess, frame: int, *, described: bool) -> dict[str, Any]:
+    image = prepare(content, preprocess, frame)
     record: dict[str, Any] = {
         "status": image.status,
         "error": image.error,
@@ -92,6 +100,8 @@ def _read(content: bytes, preprocess: Preprocess, *, described: bool) -> dict[st
         "height": image.height,
         "crop_status": image.crop_status,
         "doubt": image.doubt,
+        "window_low": image.window_low,
+        "window_high": image.window_high,
         "content_sha256": hashlib.sha256(content).hexdigest(),
         "pixels": None if image.pixels is None else image.pixels.tobytes(),
     }

@@ -1,24 +1,14 @@
 """What an image file is before anything is done to it: format, mode, size, and the grey levels of its whole frame; for audits."""
 
-import io
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from PIL import BmpImagePlugin, ImageFile, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 
-from btc_ray.images.headers import identify
+from btc_ray.images.decode import format_of
 
 FRAME = 64  # px, the side of the small whole frame
 BINS = 32  # of 8 grey levels each
-
-_READERS: dict[str, type[ImageFile.ImageFile]] = {
-    "JPEG": JpegImagePlugin.JpegImageFile,
-    "PNG": PngImagePlugin.PngImageFile,
-    "BMP": BmpImagePlugin.BmpImageFile,
-    "TIFF": TiffImagePlugin.TiffImageFile,
-    "WebP": WebPImagePlugin.WebPImageFile,
-}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -26,8 +16,8 @@ class Description:
     """One file.
 
     Attributes:
-        format: JPEG, PNG, BMP, TIFF or WebP.
-        mode: how the file stores a pixel, as Pillow names it: L (grey), RGB, P (palette), I;16 …
+        format: JPEG, PNG, TIFF …, as `images.formats` has it.
+        mode: how the file stores a pixel, as Pillow names it: L (grey), RGB, P (palette), I;16 …; empty where the format does not tell.
         brightness: mean grey level, 0 to 255.
         contrast: standard deviation of the grey levels.
         histogram: float32 (BINS,), the share of the pixels in each bin of grey levels.
@@ -44,13 +34,13 @@ class Description:
 
 def describe(data: bytes, grey: np.ndarray) -> Description:
     """Describe a whole image file that was decoded to `grey`, uint8 (H, W), at a part of its size perhaps."""
-    kind = identify(data)
+    kind = format_of(data)
     mean, deviation = cv2.meanStdDev(grey)
     counts = cv2.calcHist([grey], [0], None, [BINS], [0, 256]).ravel()
     shrinks = min(grey.shape) >= FRAME
     return Description(
-        format=kind,
-        mode=str(_READERS[kind](io.BytesIO(data)).mode),
+        format=kind.name,
+        mode="" if kind.mode is None else kind.mode(data),
         brightness=float(mean[0, 0]),
         contrast=float(deviation[0, 0]),
         histogram=(counts / grey.size).astype(np.float32),

@@ -5,26 +5,22 @@ Promises never to raise because of data: what is wrong with an image stands in i
 
 import hashlib
 import json
+import traceback
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from pathlib import PurePath
 from typing import Any, Literal, get_args
 
 import cv2
 import numpy as np
 
 from btc_ray.images.crop import Box, Crop, kaggle_crop, robust_crop
-from btc_ray.images.decode import MAX_PIXELS, Picture, Unreadable, Unsupported, decode, decode_shrunk
+from btc_ray.images.decode import decode_shrunk, picture_of
+from btc_ray.images.errors import Unreadable, Unsupported
+from btc_ray.images.limits import MAX_PIXELS
+from btc_ray.images.picture import ALGORITHM, Picture
 
 __all__ = ["Prepared", "Preprocess", "prepare"]
-
-ALGORITHM = 2
-"""Raise by one whenever `decode`, a crop or the resizing gives other pixels for some image: models trained on the old ones then go
-on with those, where they can still be made, or refuse, but never score a little wrong.
-
-1: every picture is decoded whole and shrunk by area at once.
-2: JPEG files that are large enough are decoded at a half, a quarter or an eighth, and pictures are halved before they are shrunk.
-Pictures that are not at least twice as large as what the model sees have the same pixels in both.
-"""
 
 LEAST_SIDE = 240  # px of a JPEG decoded at a part of its size: one and a half times what a head is looked for in
 
@@ -39,7 +35,7 @@ class Preprocess:
         crop: how the head is found: "robust", "kaggle" (the data set author's method) or "none".
         size: side of the square in pixels.
         max_pixels: images with more are not decoded. A limit on memory: it changes no pixel, so it is not in the id.
-        algorithm: which pixels, as `ALGORITHM` has it.
+        algorithm: which pixels, as `picture.ALGORITHM` has it.
     """
 
     crop: CropMethod = "robust"
@@ -87,10 +83,12 @@ class Prepared:
 
     Attributes:
         pixels: uint8 (size, size) where status is "ok", else None.
-        status: "ok"; "unreadable" (broken bytes); "unsupported" (a kind not taken); "failed" (no memory, or OpenCV gave up).
+        status: "ok"; "unreadable" (broken bytes); "unsupported" (a kind not taken); "failed" (no memory, or an error
+            of a program, whatever it was).
         error: why it is not ok, for a person.
         width, height: original size in pixels, upright; None where it was not decoded.
         box, crop_status, doubt: as in `crop.Crop`; None where it was not cropped.
+        window_low, window_high: the values of the file that became 0 and 255, as in `picture.Picture`.
         picture: uint8, the whole picture as it was decoded, at a part of its size perhaps; None where it was not.
     """
 
@@ -102,25 +100,28 @@ class Prepared:
     box: Box | None = None
     crop_status: str | None = None
     doubt: float | None = None
+    window_low: float | None = None
+    window_high: float | None = None
     picture: np.ndarray | None = None
 
 
-def prepare(data: bytes, preprocess: Preprocess) -> Prepared:
-    """Decode one image file, cut the head out, and stretch it to a square.
+def prepare(data: bytes, preprocess: Preprocess, frame: int = 0) -> Prepared:
+    """Decode one frame of an image file, cut the head out, and stretch it to a square.
 
     The crop is stretched to the square whatever its aspect, as in the data set author's script: heads become a little rounder
     or longer, alike in training and in scoring. Thread-safe.
 
     Args:
-        data: a whole image file, of any kind `decode` takes.
+        data: a whole image file, of any format in `images.formats`.
+        frame: which of its frames, from 0; picture files have one.
     """
     width = height = None
     try:
-        picture = _decoded(data, preprocess)
+        picture = _decoded(data, preprocess, frame)
         width, height = picture.width, picture.height
         crop = _crop(picture.grey, preprocess.crop)
         if picture.grey.shape != (height, width) and min(crop.box.w, crop.box.h) < preprocess.size:
-            picture = Picture(decode(data, max_pixels=preprocess.max_pixels), width, height)  # too small a head for a part of it
+            picture = _whole(data, preprocess, frame)  # too small a head for a part of it
             crop = _crop(picture.grey, preprocess.crop)
         box = crop.box
         part = picture.grey[box.y : box.y + box.h, box.x : box.x + box.w]
@@ -132,8 +133,9 @@ def prepare(data: bytes, preprocess: Preprocess) -> Prepared:
     except MemoryError:
         what = f"{width:,} × {height:,} pixels" if width else f"to decode this file of {len(data):,} bytes"
         return Prepared(status="failed", error=f"not enough memory {'for ' if width else ''}{what}", width=width, height=height)
-    except cv2.error as error:
-        reason = f"OpenCV could not process the decoded image ({error.err or error}); please report it with the file"
+    except Exception as error:  # noqa: BLE001
+        # Whatever one image raises is that image's row: a run must not end for good by a file, and its message may quote the file.
+        reason = f"this program failed on it ({_where(error)}); please report it with the file"
         return Prepared(status="failed", error=reason, width=width, height=height)
     return Prepared(
         pixels=pixels,
@@ -143,17 +145,31 @@ def prepare(data: bytes, preprocess: Preprocess) -> Prepared:
         box=_in_file(box, picture),
         crop_status=crop.status,
         doubt=crop.doubt,
+        window_low=picture.window_low,
+        window_high=picture.window_high,
         picture=picture.grey,
     )
 
 
-def _decoded(data: bytes, preprocess: Preprocess) -> Picture:
+def _where(error: Exception) -> str:
+    """Class and place of an error, without its message."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    what = "OpenCV's error" if isinstance(error, cv2.error) else type(error).__name__
+    return f"{what}, {PurePath(place.filename).name} line {place.lineno}"
+
+
+def _decoded(data: bytes, preprocess: Preprocess, frame: int) -> Picture:
     """The picture at the least of its sizes that shows as much as the model sees."""
     if preprocess.crop == "kaggle" or preprocess.algorithm < 2:  # the author's crop counts in pixels of the whole picture
-        grey = decode(data, max_pixels=preprocess.max_pixels)
-        return Picture(grey, width=grey.shape[1], height=grey.shape[0])
+        return _whole(data, preprocess, frame)
     # A head fills at least two thirds of most pictures' sides.
-    return decode_shrunk(data, least_side=max(preprocess.size * 3 // 2, LEAST_SIDE), max_pixels=preprocess.max_pixels)
+    least_side = max(preprocess.size * 3 // 2, LEAST_SIDE)
+    limits = {"max_pixels": preprocess.max_pixels, "algorithm": preprocess.algorithm}
+    return decode_shrunk(data, frame=frame, least_side=least_side, **limits)
+
+
+def _whole(data: bytes, preprocess: Preprocess, frame: int) -> Picture:
+    return picture_of(data, frame=frame, max_pixels=preprocess.max_pixels, algorithm=preprocess.algorithm)
 
 
 def _in_file(box: Box, picture: Picture) -> Box:

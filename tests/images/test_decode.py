@@ -292,8 +292,11 @@ def test_a_png_with_a_damaged_byte_is_found_by_its_checksum() -> None:
     [
         pytest.param(b"", "empty", id="empty"),
         pytest.param(b"\0" * 5000, "bytes are zero", id="zeros"),
-        pytest.param(b"<html>404 Not Found</html>", "it holds text.*404", id="error page"),
-        pytest.param(b"\xde\xad\xbe\xef" * 20, "de ad be ef", id="noise"),
+        pytest.param(b"<html>404 Not Found</html>", "it is an HTML page", id="error page"),
+        pytest.param(b"\xef\xbb\xbf\n<!DOCTYPE html>\n<p>Sign in", "it is an HTML page", id="sign-in page"),
+        pytest.param(b'<?xml version="1.0"?><Error/>', "it is XML text", id="error of an object store"),
+        pytest.param("Müller;1931\n".encode() * 200, "it is text", id="text cut within a letter"),
+        pytest.param(b"\xde\xad\xbe\xef" * 20, "it begins like no image format", id="noise"),
         pytest.param(FILES["grey png"][:6], "ends after 6 bytes", id="first bytes of a png"),
         pytest.param(tiff(GREY)[:-30], "cut short", id="tiff without its directory"),
     ],

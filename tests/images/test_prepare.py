@@ -1,6 +1,8 @@
 """From bytes to the square a model sees; whatever is wrong with an image is said, not raised."""
 
 import json
+import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -95,21 +97,36 @@ def test_running_out_of_memory_is_a_failed_image(monkeypatch: pytest.MonkeyPatch
     assert "memory" in str(result.error)
 
 
-def test_an_error_of_opencv_is_a_failed_image_and_a_programming_error_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
-    def opencv_gives_up(*_: object, **__: object) -> np.ndarray:
-        return cv2.resize(np.zeros((0, 0), np.uint8), (1, 1))
+def _opencv_gives_up(*_: object, **__: object) -> np.ndarray:
+    return cv2.resize(np.zeros((0, 0), np.uint8), (1, 1))
 
-    monkeypatch.setattr(room, "square", opencv_gives_up)
+
+def _raises(error: Exception) -> Callable[..., np.ndarray]:
+    def raises(*_: object, **__: object) -> np.ndarray:
+        raise error
+
+    return raises
+
+
+@pytest.mark.parametrize(
+    ("step", "word"),
+    [
+        pytest.param(_opencv_gives_up, "OpenCV", id="opencv"),
+        *(
+            pytest.param(_raises(error), type(error).__name__, id=type(error).__name__)
+            for error in (TypeError("Jane Doe"), RecursionError("Jane Doe"), struct.error("Jane Doe"), OSError(5, "Jane Doe"))
+        ),
+    ],
+)
+def test_whatever_one_image_raises_is_its_row_which_names_the_place_and_quotes_nothing(
+    step: Callable[..., np.ndarray], word: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "square", step)
     result = prepare(FILES["grey png"], Preprocess())
-    assert (result.status, result.width) == ("failed", 83)
-    assert "OpenCV" in str(result.error)
-
-    def bug(*_: object, **__: object) -> np.ndarray:
-        raise TypeError("ours")
-
-    monkeypatch.setattr(room, "square", bug)
-    with pytest.raises(TypeError, match="ours"):
-        prepare(FILES["grey png"], Preprocess())
+    assert (result.status, result.width, result.pixels) == ("failed", 83, None)
+    assert word in str(result.error)
+    assert "line" in str(result.error)
+    assert "Jane" not in str(result.error)
 
 
 def test_the_id_tells_settings_apart_by_the_pixels_they_give() -> None:

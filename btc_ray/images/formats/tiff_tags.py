@@ -6,7 +6,7 @@ Read here and not by a library because libraries warn on stderr about damaged on
 import struct
 from dataclasses import dataclass
 
-from btc_ray.images.headers import Unreadable, cut_short, several
+from btc_ray.images.errors import Unreadable, cut_short, several
 
 _WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _ORIENTATION, _SAMPLES = 256, 257, 258, 262, 274, 277
 _STRIP_OFFSETS, _STRIP_SIZES, _TILE_OFFSETS, _TILE_SIZES = 273, 279, 324, 325

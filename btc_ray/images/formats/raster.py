@@ -1,0 +1,104 @@
+"""What the formats that Pillow reads share: opening, loading, grey, upright, and stretching of deep pixels."""
+
+import io
+import struct
+import zlib
+
+import cv2
+import numpy as np
+from PIL import Image, ImageFile
+
+from btc_ray.images.errors import Unreadable, Unsupported, cut_short
+from btc_ray.images.formats.tiff_tags import exif_orientation
+
+# Everything Pillow's readers are seen to raise on damaged files. Only calls into Pillow stand inside the `try`s that use it.
+_PILLOW_ERRORS = (
+    OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, AttributeError, OverflowError,
+    RuntimeError, struct.error, zlib.error, Image.DecompressionBombError,
+)  # fmt: skip
+
+
+def opened(reader: type[ImageFile.ImageFile], data: bytes, kind: str, what: str = "") -> ImageFile.ImageFile:
+    """Read the header with one of Pillow's readers; not `Image.open`, whose limits and warnings are global."""
+    try:
+        return reader(io.BytesIO(data))
+    except _PILLOW_ERRORS as error:
+        if "cannot handle" in str(error) or "unknown pixel mode" in str(error) or "Unsupported" in str(error):
+            detail = f" ({what})" if what else ""
+            raise Unsupported(f"a {kind} of a rare kind{detail} is not taken; save it as 8-bit grey PNG") from error
+        raise Unreadable(f"the {kind} header is damaged; copy it again from its source") from error
+
+
+def load(image: ImageFile.ImageFile) -> None:
+    """Decode the pixels of an image that was opened, with no word of Pillow's: it may quote the file."""
+    try:
+        image.load()
+    except _PILLOW_ERRORS as error:
+        if "truncated" in str(error) or "not enough image data" in str(error):
+            raise cut_short(f"{image.format} pixel data end early") from error
+        raise Unreadable(f"the {image.format} pixel data are damaged; copy it again from its source") from error
+
+
+def plain(image: ImageFile.ImageFile, *, orient: bool = True) -> np.ndarray:
+    """Decode an image of at most 8 bits a channel to grey, uint8 (H, W), upright."""
+    load(image)
+    grey: Image.Image = image
+    if image.mode == "LAB":
+        grey = image.getchannel(0)
+    elif image.mode in ("La", "RGBa", "PA"):
+        grey = image.convert({"La": "LA", "RGBa": "RGBA", "PA": "RGBA"}[image.mode]).convert("L")
+    elif image.mode == "P":
+        grey = image.convert("RGB").convert("L")  # straight to "L" would let transparency in
+    elif image.mode != "L":
+        grey = image.convert("L")
+    pixels = np.asarray(grey)
+    return upright(pixels, orientation(image)) if orient else pixels
+
+
+def orientation(image: Image.Image) -> int:
+    """What the EXIF block says, 1 to 8; from 5 on rows and columns change places."""
+    exif = image.info.get("exif")
+    return exif_orientation(exif) if isinstance(exif, bytes) else 1
+
+
+def upright(grey: np.ndarray, orientation: int) -> np.ndarray:
+    """Turn and mirror by an EXIF orientation: (transpose, then flip rows, then flip columns)."""
+    if orientation >= 5:
+        grey = grey.T
+    if orientation in (3, 4, 7, 8):
+        grey = grey[::-1]
+    if orientation in (2, 3, 6, 7):
+        grey = grey[:, ::-1]
+    return np.ascontiguousarray(grey)
+
+
+def with_opencv(data: bytes, kind: str) -> np.ndarray:
+    """Decode with OpenCV what Pillow reduces to 8 bits: (H, W) or (H, W, 3 or 4) in the order BGR(A)."""
+    try:
+        values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error as error:
+        raise Unreadable(f"the {kind} pixel data are damaged; copy it again from its source") from error
+    if values is None:
+        raise Unreadable(f"the {kind} pixel data are damaged; copy it again from its source")
+    return np.asarray(values)
+
+
+def luma(values: np.ndarray) -> np.ndarray:
+    """(H, W) as it is; (H, W, 3 or 4) in OpenCV's order BGR(A) → ITU-R 601 luma, float32."""
+    if values.ndim == 2:
+        return values
+    return values[..., :3].astype(np.float32) @ np.array([0.114, 0.587, 0.299], np.float32)
+
+
+def stretched(values: np.ndarray) -> np.ndarray:
+    """Stretch numbers of any type from their smallest and largest finite value to 0 … 255; a constant picture becomes 0."""
+    finite = np.isfinite(values) if values.dtype.kind == "f" else None
+    if finite is not None and not finite.any():
+        raise Unreadable("every pixel is NaN or infinite; export it again")
+    seen = values if finite is None or finite.all() else values[finite]
+    low, high = float(seen.min()), float(seen.max())
+    if high == low:
+        return np.zeros(values.shape, np.uint8)
+    # Halves keep high - low finite for the largest doubles.
+    scaled = (values.astype(np.float64) * 0.5 - low * 0.5) * (255 / (high * 0.5 - low * 0.5))
+    return np.asarray(np.nan_to_num(scaled, nan=0, posinf=255, neginf=0).round().clip(0, 255).astype(np.uint8))
