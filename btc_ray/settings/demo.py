@@ -12,10 +12,10 @@ class Demo(Job):
     output: str
     """Folder for everything the demo makes."""
 
-    images_per_class: int = 60
+    images_per_class: int = 160
     """Phantom images per class to train on; a quarter as many again to test on."""
 
-    epochs: int = 40
+    epochs: int = 15
     """Passes over the training images."""
 
     def __post_init__(self) -> None:

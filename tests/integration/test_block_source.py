@@ -25,10 +25,10 @@ def test_a_worker_reads_the_blocks_that_it_works_on(tmp_path: Path, ray_here: No
     from btc_ray.workers.pool import Pool, data_context
 
     Place(str(tmp_path / "manifest.parquet")).write_table(pa.table({"row_id": range(100)}))
-    assert write_blocks([str(tmp_path / "manifest.parquet")], str(tmp_path / "blocks"), rows_each=10) == 10
+    assert write_blocks([Place(str(tmp_path / "manifest.parquet"))], Place(str(tmp_path / "blocks")), rows_each=10) == 10
     workers = Pool(cpus=2).cpu_workers()  # all there are: a task that asked for another would never run
     with data_context():
-        blocks = read_blocks(Place(str(tmp_path / "blocks"), {}))
+        blocks = read_blocks(Place(str(tmp_path / "blocks")))
         found = blocks.map_batches(Signing, batch_size=None, batch_format="pyarrow", **workers).materialize()
     rows = found.to_pandas()
     assert sorted(rows["row_id"]) == list(range(100))

@@ -15,7 +15,6 @@ import numpy as np
 import psutil
 import pytest
 
-from btc_ray.storage import Place
 from tests.scoring.runs import rows, score, start, state
 
 pytestmark = pytest.mark.ray
@@ -192,7 +191,7 @@ def test_a_gpu_that_fails_costs_its_worker_and_no_row(
     failures = tmp_path / "failures"
 
     def open_failing(settings: distributed.EngineSettings, **named: object) -> Engine:
-        engine = open_engine(Place(settings.model), settings.choice, threads=1)
+        engine = open_engine(settings.model, settings.choice, threads=1)
         answers = engine.answers
 
         def failing(pixels: np.ndarray) -> Answers:
