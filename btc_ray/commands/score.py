@@ -19,17 +19,10 @@ def score(chosen: settings.Score) -> int:
     """Score, then write summary.html; 3 where more images than allowed are not ok."""
     if chosen.dry_run:
         return _dry_run(chosen)
-    # Ray sets RAY_ADDRESS for a submitted job, whose driver stands on a head that is not there to work.
-    chosen = replace(chosen, address=chosen.address or os.environ.get("RAY_ADDRESS") or None)
-    from btc_ray.scoring.run import score as run
-
-    state = run(chosen, cpus=chosen.cpus or available_cpus(), ray_session=ray_session(chosen))
+    counts = run_and_summarise(chosen).counts
+    assert counts is not None
     output = Place(chosen.output, chosen.storage())
     page = output / "summary.html"
-    if not page.exists():
-        _summarise(output, state, page)
-    counts = state.counts
-    assert counts is not None
     for status, number in sorted(counts.status.items(), key=lambda item: -item[1]):
         print(f"{status:<12} {number:>12,}")
     for label, number in sorted(counts.label.items()):
@@ -44,6 +37,20 @@ def score(chosen: settings.Score) -> int:
         )
         return TOO_MANY_BAD
     return COMPLETE
+
+
+def run_and_summarise(chosen: settings.Score) -> RunState:
+    """Score an archive and write its summary.html; what run.json says at the end. Raises as `scoring.run.score` does."""
+    from btc_ray.scoring.run import score as run
+
+    # Ray sets RAY_ADDRESS for a submitted job, whose driver stands on a head that is not there to work.
+    chosen = replace(chosen, address=chosen.address or os.environ.get("RAY_ADDRESS") or None)
+    state = run(chosen, cpus=chosen.cpus or available_cpus(), ray_session=ray_session(chosen))
+    output = Place(chosen.output, chosen.storage())
+    page = output / "summary.html"
+    if not page.exists():
+        _summarise(output, state, page)
+    return state
 
 
 def _dry_run(chosen: settings.Score) -> int:

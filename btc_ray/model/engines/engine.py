@@ -43,6 +43,7 @@ class Engine(ABC):
         self.choice = choice
         self._head = Head(weight=weight, bias=bias, temperature=bundle.temperature, reference=reference)
         self._flips = bundle.test_time_flips
+        self._size = int(bundle.preprocess["size"])
 
     @abstractmethod
     def _features(self, pixels: np.ndarray) -> np.ndarray:
@@ -50,12 +51,16 @@ class Engine(ABC):
         MemoryError where fewer images may go through."""
 
     def answers(self, pixels: np.ndarray) -> Answers:
-        """uint8 (N, H, W) grey crops in; probabilities out in the bundle's class order, temperature applied, with how strange each
-        crop is. Raises what `_features` raises."""
+        """uint8 (N, size, size) grey crops in; probabilities out in the bundle's class order, temperature applied, with how strange
+        each crop is. Raises TypeError and ValueError for other arrays, and what `_features` raises."""
+        if pixels.dtype != np.uint8:
+            raise TypeError(f"crops are uint8, not {pixels.dtype}")
+        if pixels.ndim != 3 or pixels.shape[1:] != (self._size, self._size):
+            raise ValueError(f"crops are (N, {self._size}, {self._size}), not {pixels.shape}; cut them with images.prepare")
         if len(pixels) == 0:
             return self._head.answers(np.empty((0, FEATURES), np.float32))
         return self._head.answers(mean_of_views(self._features(views(pixels, flips=self._flips)), flips=self._flips))
 
     def probabilities(self, pixels: np.ndarray) -> np.ndarray:
-        """uint8 (N, H, W) grey crops in, float32 (N, classes) probabilities out."""
+        """uint8 (N, size, size) grey crops in, float32 (N, classes) probabilities out."""
         return self.answers(pixels).probabilities

@@ -59,8 +59,8 @@ def test_an_engine_that_drifts_is_seen(model: Path, crops: np.ndarray) -> None:
     assert np.abs(drifted - exact).max() > 0.02
 
 
-def test_images_of_any_size_and_number_go_through_one_engine(model: Path) -> None:
-    grey = np.random.default_rng(0).integers(0, 256, (5, 97, 65), dtype=np.uint8)
+def test_any_number_of_images_goes_through_one_engine(model: Path) -> None:
+    grey = np.random.default_rng(0).integers(0, 256, (5, 64, 64), dtype=np.uint8)
     exact, found = (open_engine(Place(str(model)), choice, threads=1) for choice in (TORCH, FP32))
     for count in (5, 1, 3, 0):
         np.testing.assert_allclose(found.probabilities(grey[:count]), exact.probabilities(grey[:count]), atol=1e-4)
