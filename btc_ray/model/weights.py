@@ -16,17 +16,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from torch import Tensor
 
-from btc_ray.errors import UserError
+from btc_ray.model.errors import WeightsError, weights_not_found
 from btc_ray.model.network import build_network
 from btc_ray.storage import Options, Place
 from btc_ray.storage.retries import explain
 
 if TYPE_CHECKING:
     from torchvision.models.resnet import ResNet
-
-
-class WeightsError(UserError):
-    """Weights that cannot be had or do not fit; the message says which file and what to do."""
 
 
 def imagenet_file() -> Path:
@@ -57,17 +53,12 @@ def initial_network(weights: str, num_classes: int, *, seed: int, options: Optio
     return network
 
 
-def not_found(file: Place) -> WeightsError:
-    """What is said of --weights that names no file."""
-    return WeightsError(f"weights not found: {file}. Give --weights imagenet, none, or the URI of a state dict.")
-
-
 def read_state(file: Place) -> dict[str, Tensor]:
     """The tensors of a state dict file, on the CPU. Raises WeightsError where it is missing or is not plain tensors."""
     try:
         data = file.read()
     except FileNotFoundError as error:
-        raise not_found(file) from error
+        raise weights_not_found(file) from error
     except OSError as error:
         raise WeightsError(f"--weights {file} cannot be read: {explain(error)}.") from error
     return parse_state(data, str(file))

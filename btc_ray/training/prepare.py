@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from btc_ray.dataset.table import class_names, read_labelled
 from btc_ray.images.prepare import Preprocess
 from btc_ray.model.bundle import Bundle, read_bundle
+from btc_ray.model.errors import weights_not_found
 from btc_ray.settings import Experiments, Retrain
 from btc_ray.storage import Place
 from btc_ray.storage.outputs import check_output
@@ -88,9 +89,7 @@ def _check_weights(settings: Retrain | Experiments) -> None:
         return
     file = Place(settings.weights, settings.storage())
     if not file.exists():
-        from btc_ray.model.weights import not_found
-
-        raise not_found(file)
+        raise weights_not_found(file)
 
 
 def _network(settings: Retrain | Experiments, classes: int) -> "ResNet":

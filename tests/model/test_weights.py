@@ -9,8 +9,9 @@ from safetensors.torch import save_file
 from torchvision.models.resnet import ResNet18_Weights
 
 from btc_ray.model import weights
+from btc_ray.model.errors import WeightsError
 from btc_ray.model.network import build_network
-from btc_ray.model.weights import WeightsError, initial_network, read_state
+from btc_ray.model.weights import initial_network, read_state
 from btc_ray.storage import Place
 
 

@@ -160,5 +160,5 @@ def test_an_engine_says_the_same_through_lanes(model: Path) -> None:
     engine._lanes = Lanes(engine._network.features, device="cpu", batch=4, shape=(64, 64), count=1)
     for ours, theirs in zip(engine.answers(pixels), expected, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
-    other = pixels[:, :32]  # of another shape: without lanes
-    assert engine.probabilities(other).shape == (7, 4)
+    other = pixels[:, :32]  # of another shape: without them
+    assert engine._features(other).shape == (7, 512)
