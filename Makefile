@@ -1,10 +1,10 @@
-# Two commands for people (demo, test), two for the house (lint, bench). Each makes what it needs.
+# Two commands for people (demo, test), three for the house (lint, test-fast, bench). Each makes what it needs.
 # make bench DATA=folder-in-the-Kaggle-layout [MODEL=bundle]
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   := .venv
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test test-fast lint bench clean
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "btc-ray needs Python 3.11 or newer; run make PYTHON=/path/to/python3.11")'
@@ -17,6 +17,10 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(VENV)/bin/python -m pytest
+
+# What starts neither Ray nor a browser nor a store.
+test-fast: $(STAMP)
+	$(VENV)/bin/python -m pytest -m 'not ray and not slow' --ignore tests/integration -q
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff format --check .

@@ -5,7 +5,9 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
+from btc_ray.errors import COMPLETE
 from btc_ray.settings import Info, Job, Retrain, SettingsError
+from btc_ray.settings.help import help_text
 from btc_ray.settings.recipe import RECIPES
 
 Chosen = TypeVar("Chosen")
@@ -13,8 +15,6 @@ Chosen = TypeVar("Chosen")
 
 def parse(kind: type[Chosen], arguments: Sequence[str], *, program: str) -> Chosen:
     """Settings from a command line. Exits with code 2, saying why, where they are unusable; with 0 after --help."""
-    import tyro
-
     arguments = list(arguments)
     if kind is Info and arguments and not arguments[0].startswith("-"):
         arguments.insert(0, "--path")  # `btc-ray info DIR`
@@ -23,6 +23,11 @@ def parse(kind: type[Chosen], arguments: Sequence[str], *, program: str) -> Chos
         description += "\n\nEvery flag may stand in a YAML file given as --config FILE; flags win over the file."
     if kind is Retrain:
         description += f"\n\n{_recipes()}"
+    if any(word in ("-h", "--help") for word in arguments):
+        print(help_text(kind, program=program, description=description))
+        raise SystemExit(COMPLETE)
+    import tyro
+
     return tyro.cli(
         kind,
         prog=program,

@@ -17,7 +17,7 @@ _SECRET_NAMES = (
 _USER_AND_PASSWORD = re.compile(r"(?<=://)[^/\s?#'\"]*:[^/\s?#'\"]*@")
 _HTTP_USER = re.compile(r"(?<=http://)[^/\s@?#'\"]+@|(?<=https://)[^/\s@?#'\"]+@")
 # name=value, as in a query, a connection string or KEY=VALUE.
-_ASSIGNED = re.compile(rf"(?i)(?<![A-Za-z0-9_-])({_SECRET_NAMES})=(?!\*\*\*)[^&;\s'\",)]+")
+_ASSIGNED = re.compile(rf"(?i)(?<![A-Za-z0-9_-])({_SECRET_NAMES})=(?!\*\*\*|VALUE\b)[^&;\s'\",)]+")
 # Any name in the query of a URL that sounds like a credential: providers of stores and proxies have dozens of them.
 _IN_QUERY = re.compile(
     r"(?i)([?&;][\w.%-]*(?:sig|token|key|secret|pass|pwd|auth|cred|sas|session|jwt|policy|hmac|ticket|otp|nonce|bearer|code)[\w.%-]*)"

@@ -120,6 +120,7 @@ def test_examples_and_reasons_stay_bounded(tmp_path: Path) -> None:
     assert sum(tally.count for tally in skipped.values()) == 350
 
 
+@pytest.mark.slow
 def test_fifty_thousand_entries_are_listed_in_bounded_memory(tmp_path: Path) -> None:
     archive = zip_bytes([(f"{member}.jpg", b"") for member in range(1000)], compression=0)
     write(tmp_path / "in", {f"{number:02d}/x.zip": archive for number in range(50)})

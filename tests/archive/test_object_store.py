@@ -14,6 +14,8 @@ from tests.archive.samples import jpeg, outcomes, rows, tar_bytes, write, zip_by
 from tests.archive.test_zips import fields
 from tests.conftest import Bucket
 
+pytestmark = pytest.mark.slow
+
 MEMBERS = [("a.jpg", jpeg(1)), ("d/b.jpg", jpeg(2) * 40), ("note.txt", b"x"), ("../c.jpg", b"x")]
 FILES = {
     "b.jpg": b"1",

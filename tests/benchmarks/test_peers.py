@@ -10,6 +10,8 @@ from benchmarks.inputs import images_below, write_model, write_phantoms
 from benchmarks.peers_tables import Results, Timing, read_labels
 from tests.scoring.runs import score
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -191,6 +191,7 @@ def test_the_kaggle_crop_keeps_the_frame_where_nothing_is_bright(grey: np.ndarra
 
 
 @pytest.mark.shared
+@pytest.mark.slow
 def test_no_real_crop_keeps_less_than_60_percent_of_the_head(real_images: Path) -> None:
     """By two measures built otherwise than the crop and written down in `benchmarks/crops.py`: the hull of a smoothed, triangle-
     thresholded image, and intensity above background. Every third image; all of them by `python -m benchmarks.crops`."""

@@ -1,6 +1,7 @@
 """Both crops against phantoms, whose head box is known: the robust one finds it, the published one often does not."""
 
 import numpy as np
+import pytest
 
 from btc_ray.images.crop import Box, kaggle_crop, robust_crop
 from btc_ray.phantoms.phantom import LABELS, make_phantom
@@ -17,6 +18,7 @@ def overlap(found: Box, head: tuple[int, int, int, int]) -> tuple[float, float]:
     return both / (found.w * found.h + w * h - both), both / (w * h)
 
 
+@pytest.mark.slow
 def test_the_robust_crop_finds_the_head_box_of_phantoms() -> None:
     phantoms = [make_phantom(LABELS[seed % len(LABELS)], seed=seed) for seed in range(5000, 5000 + PHANTOMS)]
     measured = {

@@ -4,7 +4,21 @@ from pathlib import Path
 
 import pytest
 
-from btc_ray.settings import Info, Retrain, Score, SettingsError, to_dict
+from btc_ray.settings import (
+    Audit,
+    Crop,
+    Demo,
+    Evaluate,
+    Experiments,
+    Info,
+    Manifest,
+    Retrain,
+    Review,
+    Score,
+    SettingsError,
+    Submit,
+    to_dict,
+)
 from btc_ray.settings.parse import parse
 
 NEEDED = ["--model", "m", "--input", "a", "b.zip", "--output", "run"]
@@ -108,3 +122,15 @@ def test_every_flag_has_help(capsys: pytest.CaptureFixture[str]) -> None:
         help_text = capsys.readouterr().out
         for name in kind.__dataclass_fields__:
             assert f"--{name.replace('_', '-')}" in help_text
+
+
+def test_help_is_by_subject_and_speaks_of_no_types_of_python(capsys: pytest.CaptureFixture[str]) -> None:
+    for kind in (Audit, Crop, Demo, Evaluate, Experiments, Info, Manifest, Retrain, Review, Score, Submit):
+        with pytest.raises(SystemExit) as ended:
+            parse(kind, ["--help"], program="btc-ray")
+        assert ended.value.code == 0
+        text = capsys.readouterr().out
+        assert "None" not in text
+        assert "STR" not in text
+        assert "\nMore:\n" not in text, "a flag has no subject: settings/help.py names one for each"
+        assert max(map(len, text.splitlines())) <= 110

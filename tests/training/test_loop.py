@@ -69,6 +69,7 @@ def test_the_head_learns() -> None:
 
 
 @pytest.mark.parametrize("train", ["layer4", "all"])
+@pytest.mark.slow
 def test_the_network_learns(train: str) -> None:
     data = images()
     recipe = RECIPES[train].changed(epochs=12, batch_size=8, ema=0.5, resolutions=(32,), frozen_statistics=False)
@@ -186,6 +187,7 @@ def test_class_weights_make_classes_count_the_same() -> None:
     assert weighted[1, 1] > plain[1, 1]
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_read_without_executing_code_and_training_goes_on_exactly_there() -> None:
     recipe = RECIPES["all"].changed(epochs=3, batch_size=8, resolutions=(24, 32))
     whole = trained(images(), recipe, epochs=3)[0]
@@ -230,6 +232,7 @@ def alone() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("workers", "kinds"), [(2, ("head", "moving")), (3, ("head", "frozen", "moving"))])
+@pytest.mark.slow
 def test_the_number_of_workers_changes_nothing_but_rounding(
     workers: int, kinds: tuple[str, ...], alone: dict[str, Any], tmp_path: Path
 ) -> None:
