@@ -14,7 +14,7 @@ from tests.reports import pages
 PAGES = ("audit", "evaluation", "experiments", "review", "summary")
 DESKTOP, PHONE = 1280, 390  # CSS pixels
 
-pytestmark = pytest.mark.skipif(find_browser() is None, reason=MISSING)
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(find_browser() is None, reason=MISSING)]
 
 # Elements that end beyond the window or its scroll bar, of those that no container scrolls or hides. On a phone a page that is too wide
 # is shown smaller and its innerWidth grows, so the width asked for is what counts.

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 
 @pytest.mark.slow
 def test_workers_that_compute_features_do_not_import_torchvision() -> None:

@@ -16,7 +16,7 @@ MOST_SECONDS = 1.0  # until a sort or a filter is on the screen
 
 Row = dict[str, Any]
 
-pytestmark = pytest.mark.skipif(find_browser() is None, reason=MISSING)
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(find_browser() is None, reason=MISSING)]
 
 # What a person reaches with the Tab key, in the order of the page, each with a name of its own.
 CONTROLS = """window.controls = [...document.querySelectorAll("a[href], button, input, select, summary")]
