@@ -30,8 +30,11 @@ def list_inputs(
     options: storage.Options = None,
     threads: int = THREADS,
     size_limit: int = SIZE_LIMIT,
+    follow_links: bool = False,
 ) -> Iterator[Entry | Skipped]:
     """Everything the inputs hold: folders, globs, files, lists (.txt, .csv, .parquet), archives, `archive.zip::member`.
+
+    Links in a folder are followed within it, and with `follow_links` wherever they lead; what is named itself may be a link.
 
     Raises ArchiveError, before anything comes out, for an input that does not exist; when its turn comes, for a glob without a
     match or a damaged list; and at the end where there is no row at all.
@@ -40,7 +43,7 @@ def list_inputs(
         raise TypeError("inputs is a sequence of URIs, not one string")
     if not inputs:
         raise ArchiveError("no input was given; name a folder, a file, a glob, a list or an archive")
-    scope = Scope(options=options, size_limit=size_limit)
+    scope = Scope(options=options, size_limit=size_limit, follow_links=follow_links)
     uris = [_placed(uri) for uri in inputs]
     with ThreadPoolExecutor(max_workers=threads, thread_name_prefix="inputs") as pool:
         resolved = list(pool.map(lambda uri: _resolve(uri, scope), uris))
@@ -75,7 +78,7 @@ def _resolve(uri: str, scope: Scope) -> Item:
         folder, pattern = split_glob(uri)
         if named_file(folder, scope) is None:
             raise ArchiveError(f"input {shown}: there is no folder {redact(folder)} to look for matches in; check the spelling")
-        return Later(lambda: walk(folder, scope, pattern=pattern, state=pattern.start()))
+        return Later(lambda: walk(folder, scope.within(folder), pattern=pattern, state=pattern.start()))
     raise ArchiveError(
         f"input {shown} does not exist; check the spelling" + (", or that the disk is mounted" if storage.is_local(uri) else "")
     )

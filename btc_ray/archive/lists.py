@@ -98,7 +98,7 @@ def _folder_of(uri: str) -> str:
 
 def _placed(folder: str, entry: str) -> str:
     """An entry as an absolute path or a URI; relative ones start at the list's folder."""
-    if not storage.is_local(entry) or entry.startswith("/") or entry.lower().startswith("file://"):
+    if not storage.is_local(entry) or entry.startswith("/") or entry.lower().startswith("file:/"):
         return storage.absolute(entry)
     if storage.is_local(folder):
         return storage.absolute(f"{folder}/{entry}")

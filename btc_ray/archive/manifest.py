@@ -132,11 +132,12 @@ def summarise(
     options: storage.Options = None,
     threads: int = THREADS,
     size_limit: int = SIZE_LIMIT,
+    follow_links: bool = False,
     seen: Callable[[Entry | Skipped], None] = lambda found: None,
 ) -> ManifestSummary:
     """The same summary as `write_manifest`, without writing; `seen` is called with everything met. Raises as `list_inputs` does."""
     counter = _Counter()
-    for found in list_inputs(inputs, options=options, threads=threads, size_limit=size_limit):
+    for found in list_inputs(inputs, options=options, threads=threads, size_limit=size_limit, follow_links=follow_links):
         counter.add(found)
         seen(found)
     return counter.summary(parts=0)
@@ -150,6 +151,7 @@ def write_manifest(
     rows_per_part: int = ROWS_PER_PART,
     threads: int = THREADS,
     size_limit: int = SIZE_LIMIT,
+    follow_links: bool = False,
 ) -> ManifestSummary:
     """List `inputs` into `destination`/part-00000.parquet … (SCHEMA; row_id 0..n-1) and the skipped into the file
     `skipped`; the inputs are opened with the destination's options.
@@ -160,7 +162,7 @@ def write_manifest(
     """
     if rows_per_part < 1:
         raise ValueError(f"rows_per_part must be at least 1, not {rows_per_part}")
-    found = list_inputs(inputs, options=destination.options, threads=threads, size_limit=size_limit)
+    found = list_inputs(inputs, options=destination.options, threads=threads, size_limit=size_limit, follow_links=follow_links)
     counter = _Counter()
     parts = 0
     rows: list[Entry] = []

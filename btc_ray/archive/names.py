@@ -20,11 +20,93 @@ _ARCHIVES = {
 }
 _ARCHIVE_ENDS = tuple(_ARCHIVES)
 _OTHER_ARCHIVES = frozenset({".rar", ".7z", ".gz", ".bz2", ".xz", ".zst"})
-_WINDOWS = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini"})
+_WINDOWS = frozenset({"thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini"})
+_LEFTOVER_FOLDERS = {
+    **dict.fromkeys(("@eadir", "@__thumb", "@synoeastream"), "thumbnails that a NAS made"),
+    **dict.fromkeys(
+        ("#recycle", "@recycle", "$recycle.bin", "recycler", "recycled", "network trash folder"), "deleted files in a recycle bin"
+    ),
+    **dict.fromkeys(("#snapshot", "~snapshot", "@snapshot", "@recently-snapshot"), "older versions of files (a NAS's snapshots)"),
+    **dict.fromkeys(("lost+found", "found.000"), "fragments that a disk check found"),
+    **dict.fromkeys(("system volume information", "@tmp", "@synoresource", "temporary items"), "files of the operating system"),
+}
 _DICOM = frozenset({".dcm", ".dicom"})
+_NEVER_DICOM = frozenset(
+    f".{end}"
+    for end in [
+        "txt",
+        "csv",
+        "tsv",
+        "json",
+        "jsonl",
+        "xml",
+        "html",
+        "htm",
+        "pdf",
+        "doc",
+        "docx",
+        "xls",
+        "xlsx",
+        "ods",
+        "odt",
+        "ppt",
+        "pptx",
+        "md",
+        "log",
+        "ini",
+        "cfg",
+        "yaml",
+        "yml",
+        "toml",
+        "py",
+        "ipynb",
+        "r",
+        "m",
+        "sh",
+        "bat",
+        "js",
+        "css",
+        "db",
+        "sqlite",
+        "mat",
+        "npy",
+        "npz",
+        "parquet",
+        "pq",
+        "pt",
+        "pth",
+        "safetensors",
+        "onnx",
+        "h5",
+        "hdf5",
+        "pkl",
+        "mp4",
+        "avi",
+        "mov",
+        "mkv",
+        "mp3",
+        "wav",
+        "gif",
+        "svg",
+        "ico",
+        "exe",
+        "dll",
+        "so",
+        "lnk",
+        "url",
+        "tmp",
+        "bak",
+        "part",
+        "crdownload",
+        "md5",
+        "sha256",
+        "sha1",
+    ]
+)
 _LISTS = {".txt": "text", ".csv": "csv", ".parquet": "parquet", ".pq": "parquet"}
 _DRIVE = re.compile(r"^[A-Za-z]:")
 
+_NO_EXTENSION = "not an image (no known extension)"
 DICOM_PROBLEM = "DICOM is not read; convert to PNG first"
 
 
@@ -66,6 +148,10 @@ def skip_folder(name: str) -> str | None:
     """Why a folder is not entered, or None. `.` and `..` are not hidden."""
     if name == "__MACOSX":
         return "macOS leftover"
+    if leftover := _LEFTOVER_FOLDERS.get(name.lower()):
+        return leftover
+    if name.startswith("@GMT-"):  # what Windows' "previous versions" are called on a Samba share
+        return _LEFTOVER_FOLDERS["#snapshot"]
     return "hidden folder" if name.startswith(".") and name not in (".", "..") else None
 
 
@@ -85,7 +171,13 @@ def skip_file(name: str) -> str | None:
     if end in _OTHER_ARCHIVES:
         return f"this kind of archive is not opened ({end}); extract it or use zip"
     # Numbered files (IM.0001) would make a reason each.
-    return f"not an image ({end})" if re.fullmatch(r"\.[a-z][a-z0-9]{0,7}", end) else "not an image (no known extension)"
+    return f"not an image ({end})" if re.fullmatch(r"\.[a-z][a-z0-9]{0,7}", end) else _NO_EXTENSION
+
+
+def sniff_candidate(name: str) -> bool:
+    """Whether a name promises nothing, so that only the first bytes tell what the file is: none or a numeric extension (IM.0001), a UID
+    (1.2.840.…), or one that is not known as something else (.ima). DICOM files are often called so."""
+    return (skip_file(name) or "").startswith("not an image") and extension(name) not in _NEVER_DICOM
 
 
 def skip_member(name: str) -> str | None:

@@ -31,8 +31,20 @@ class EndOf:
     number: int
 
 
-Item = Entry | Skipped | EndOf | Later
-Found = Entry | Skipped | EndOf
+@dataclass(frozen=True, slots=True)
+class Once:
+    """A folder that a link leads to: opened when its turn comes, and only where no link before it led to the same folder.
+
+    Folders that link to each other are 2ⁿ paths to one image; so each is read once by its own name and once by a link.
+    """
+
+    uri: str
+    identity: tuple[int, int]  # device and inode
+    open: "Callable[[], Iterable[Item]]"
+
+
+Item = Entry | Skipped | EndOf | Later | Once
+Found = Entry | Skipped | EndOf | Once
 _Opening = tuple[Later, "Future[Iterable[Item]]"]
 
 
@@ -62,9 +74,10 @@ class _Level:
         return item_or_opening
 
 
-def in_order(items: Iterable[Item], *, threads: int) -> Iterator[Found]:
+def in_order(items: Iterable[Item], *, threads: int) -> Iterator[Entry | Skipped | EndOf]:
     """The items, each `Later` replaced by what it holds, depth first. Raises what an `open` raises, when its turn comes."""
     pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="listing")
+    linked: set[tuple[int, int]] = set()
     try:
         levels = [_Level(items)]
         while levels:
@@ -75,6 +88,12 @@ def in_order(items: Iterable[Item], *, threads: int) -> Iterator[Found]:
                 later, opening = found
                 # Not started yet, because threads are busy further on: opened here, since nothing can come out before it.
                 levels.append(_Level(later.open() if opening.cancel() else opening.result()))
+            elif isinstance(found, Once):
+                if found.identity in linked:
+                    yield Skipped(uri=found.uri, reason="a folder that another link led to already")
+                else:
+                    linked.add(found.identity)
+                    levels.append(_Level(found.open()))
             else:
                 yield found
     finally:

@@ -7,7 +7,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
@@ -16,30 +16,49 @@ from btc_ray.archive import names
 from btc_ray.archive.containers import open_archive
 from btc_ray.archive.entries import SIZE_LIMIT, Entry, Skipped
 from btc_ray.archive.globs import Pattern
-from btc_ray.archive.readahead import Item, Later
+from btc_ray.archive.readahead import Item, Later, Once
 from btc_ray.storage.retries import explain, retrying
 
 Identity = tuple[int, int]  # device and inode of a local folder
 
 _BROKEN_LINK = "broken link: what it points to is gone"
+_LOOP = "symlink loop"
+_LEADS_OUT = "a link that leads out of the input folder is not followed (to follow such links: --follow-links)"
 _NOT_UTF8 = "the file name is not valid UTF-8; rename the file or its folder"
 _NAMELESS = "keys with an empty folder name (//) cannot be listed; rename them"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scope:
-    """What stays the same during one listing."""
+    """What stays the same during one listing. `root` is the folder that a person named, links resolved: what links may lead to
+    where they are not followed everywhere."""
 
     options: storage.Options = None
     size_limit: int = SIZE_LIMIT
+    follow_links: bool = False
+    root: str | None = None
+
+    def within(self, folder: str) -> "Scope":
+        """The same below a local folder that a person named."""
+        return replace(self, root=os.path.realpath(folder)) if storage.is_local(folder) else self
+
+    def bars(self, link: str) -> bool:
+        """Whether a local link is not followed, because it leads out of the folder that was named."""
+        if self.follow_links or self.root is None:
+            return False
+        return not f"{os.path.realpath(link)}/".startswith(f"{self.root.rstrip('/')}/")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Child:
+    """`other` is neither a file nor a folder; `barred` a folder that is not entered, which is counted; `lost` what cannot be asked
+    about or listed, which is a row: images may be in it. `problem` says why. `link` is where a folder behind a link stands."""
+
     name: str
-    kind: Literal["file", "folder", "other"]
+    kind: Literal["file", "folder", "other", "barred", "lost"]
     size: int | None = None
-    problem: str | None = None  # why a child of kind "other" is not read
+    problem: str | None = None
+    link: Identity | None = None
 
 
 def walk(
@@ -60,15 +79,19 @@ def walk(
         if storage.is_local(uri):
             about = os.stat(uri)  # noqa: PTH116 — a string may hold bytes that are not UTF-8
             above = above | {(about.st_dev, about.st_ino)}
-            children = _local_children(uri, above)
+            children, broken_off = _local_children(uri, above, scope)
         else:
-            children = _remote_children(uri, scope.options)
+            children, broken_off = list(_remote_children(uri, scope.options)), None
     except Exception as error:  # noqa: BLE001 — each file system raises its own kinds; all become a row
-        shown, _ = names.printable(uri)
-        return [Entry(uri=shown, problem_status="failed", problem=f"the folder cannot be listed: {explain(error)}")]
-    return list(
-        _items(uri, sorted(children, key=lambda child: (child.name, child.kind == "folder")), scope, pattern, state, above)
-    )
+        return [_unlisted(uri, error)]
+    children.sort(key=lambda child: (child.name, child.kind == "folder"))
+    items = list(_items(uri, children, scope, pattern, state, above))
+    return [*items, _unlisted(uri, broken_off, "the rest of ")] if broken_off else items
+
+
+def _unlisted(uri: str, error: Exception, part: str = "") -> Entry:
+    problem = f"{part}the folder cannot be listed: {explain(error)}"
+    return Entry(uri=names.printable(uri)[0], problem_status="failed", problem=problem)
 
 
 def _items(
@@ -80,17 +103,21 @@ def _items(
             inside = pattern.step(state, child.name)
             if pattern.matches(inside):
                 below = None
-            elif child.kind != "folder" or not inside:
+            elif not inside or child.kind in ("file", "other"):
                 continue
         place = f"{uri.rstrip('/')}/{child.name}"
         shown, is_text = names.printable(place)
-        reason = names.skip_folder(child.name) if child.kind == "folder" else names.skip_file(child.name)
         if child.kind == "other":
             yield _other(child, shown)
-        elif reason:
+        elif reason := names.skip_file(child.name) if child.kind == "file" else names.skip_folder(child.name):
             yield Skipped(uri=shown, reason=reason)
+        elif child.kind == "barred":
+            yield Skipped(uri=shown, reason=child.problem or _LEADS_OUT)
+        elif child.kind == "lost":
+            yield Entry(uri=shown, problem_status="failed", problem=child.problem)
         elif child.kind == "folder":
-            yield Later(partial(walk, place, scope, pattern=below, state=inside, above=above))
+            enter = partial(walk, place, scope, pattern=below, state=inside, above=above)
+            yield Later(enter) if child.link is None else Once(shown, child.link, enter)
         elif not is_text:
             yield Entry(uri=shown, size=child.size, problem_status="unsupported", problem=_NOT_UTF8)
         else:
@@ -136,7 +163,7 @@ def named_file(uri: str, scope: Scope) -> Item | None:
     except OSError as error:
         return Entry(uri=names.printable(uri)[0], problem_status="failed", problem=explain(error))
     if stat.S_ISDIR(about.st_mode):
-        return Later(lambda: walk(uri, scope))
+        return Later(lambda: walk(uri, scope.within(uri)))
     shown, is_text = names.printable(uri)
     if not is_text:
         return Entry(uri=shown, size=about.st_size, problem_status="unsupported", problem=_NOT_UTF8)
@@ -157,29 +184,52 @@ def _named_remote(uri: str, scope: Scope) -> Item | None:
     return file_item(uri, info.get("size"), scope)
 
 
-def _local_children(path: str, above: frozenset[Identity]) -> Iterator[_Child]:
+def _local_children(path: str, above: frozenset[Identity], scope: Scope) -> tuple[list[_Child], OSError | None]:
+    """What is in a folder, and the error that broke its listing off. Raises OSError where it cannot be listed at all."""
+    children: list[_Child] = []
     with os.scandir(path) as entries:
-        for entry in entries:
-            yield _local_child(entry, above)
+        try:
+            children.extend(_local_child(entry, above, scope) for entry in entries)
+        except OSError as error:  # a dying disk or mount; what came out before stays
+            return children, error
+    return children, None
 
 
-def _local_child(entry: "os.DirEntry[str]", above: frozenset[Identity]) -> _Child:
+def _local_child(entry: "os.DirEntry[str]", above: frozenset[Identity], scope: Scope) -> _Child:
     try:
         about = entry.stat()
     except OSError as error:
-        if entry.is_symlink() and error.errno == errno.ELOOP:
-            return _Child(name=entry.name, kind="other", problem="symlink loop")
-        if entry.is_symlink():
-            return _Child(name=entry.name, kind="other", problem=_BROKEN_LINK)
-        # Gone or forbidden between listing and now: a row, which tells at reading what is the matter.
-        return _Child(name=entry.name, kind="file")
+        return _unknown_child(entry, error)
+    linked = entry.is_symlink()
+    barred = linked and scope.bars(entry.path)
     if stat.S_ISDIR(about.st_mode):
-        if entry.is_symlink() and (about.st_dev, about.st_ino) in above:
-            return _Child(name=entry.name, kind="other", problem="symlink loop")
-        return _Child(name=entry.name, kind="folder")
+        identity = (about.st_dev, about.st_ino)
+        if barred or (linked and identity in above):
+            return _Child(name=entry.name, kind="barred", problem=_LEADS_OUT if barred else _LOOP)
+        return _Child(name=entry.name, kind="folder", link=identity if linked else None)
+    if barred:
+        return _Child(name=entry.name, kind="other", problem=_LEADS_OUT)
     if stat.S_ISREG(about.st_mode):
         return _Child(name=entry.name, kind="file", size=about.st_size)
     return _Child(name=entry.name, kind="other", problem=f"not a regular file ({special_kind(about.st_mode)})")
+
+
+def _unknown_child(entry: "os.DirEntry[str]", error: OSError) -> _Child:
+    """A name that cannot be asked about: gone by now, forbidden, too long, on a mount that died. What the folder itself says of its kind
+    is all that is known; only what is surely a file may be judged by its name."""
+    try:
+        if entry.is_symlink():
+            if error.errno == errno.ELOOP:
+                return _Child(name=entry.name, kind="other", problem=_LOOP)
+            if error.errno in (errno.ENOENT, errno.ENOTDIR):
+                return _Child(name=entry.name, kind="other", problem=_BROKEN_LINK)
+            return _Child(name=entry.name, kind="lost", problem=f"what the link points to: {explain(error)}")
+        if entry.is_file(follow_symlinks=False):
+            return _Child(name=entry.name, kind="file")  # reading it tells what is the matter
+        folder = entry.is_dir(follow_symlinks=False)
+    except OSError:
+        folder = False
+    return _Child(name=entry.name, kind="lost", problem=f"{'the folder cannot be listed: ' if folder else ''}{explain(error)}")
 
 
 def special_kind(mode: int) -> str:

@@ -18,7 +18,7 @@ def crop(chosen: settings.Crop) -> int:
     manifest, crops = output / "manifest", output / "crops"
     check_output(output)
     preprocess = Preprocess(crop=chosen.crop, size=chosen.size)
-    summary = write_manifest(chosen.input, manifest, skipped=output / "skipped.parquet")
+    summary = write_manifest(chosen.input, manifest, skipped=output / "skipped.parquet", follow_links=chosen.follow_links)
     say(f"{summary.rows:,} images to crop, {sum(tally.count for tally in summary.skipped.values()):,} other files skipped.")
     with ray_session(chosen)():
         crop_in_parallel(manifest, crops, preprocess=preprocess)

@@ -58,7 +58,7 @@ def evaluate(chosen: settings.Evaluate) -> int:
     output = Place(chosen.output, chosen.storage())
     check_output(output, ours=OURS)
     models = _models(chosen)
-    table = read_labelled(output.at(chosen.data))
+    table = read_labelled(output.at(chosen.data), follow_links=chosen.follow_links)
     for model in models:
         if not set(model.bundle.classes) & set(table["label"].to_pylist()):
             raise EvaluationError(

@@ -74,7 +74,7 @@ def _dry_run(chosen: settings.Score) -> int:
             elif (place := chance.randrange(met)) < SAMPLE:
                 sample[place] = found
 
-    summary = summarise(chosen.input, options=model.options, seen=look)
+    summary = summarise(chosen.input, options=model.options, follow_links=chosen.follow_links, seen=look)
     print(f"{summary.rows:,} images, {summary.size / 1e9:,.2f} GB" + (" at least" if summary.unknown_sizes else ""))
     for end, number in summary.formats.items():
         print(f"  {end:<14} {number:>12,}")

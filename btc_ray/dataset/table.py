@@ -40,10 +40,10 @@ class LabelledDataError(UserError):
     """A labelled data set that cannot be understood; the message says what was found and what is expected."""
 
 
-def read_labelled(data: Place, *, least_classes: int = 2) -> pa.Table:
+def read_labelled(data: Place, *, least_classes: int = 2, follow_links: bool = False) -> pa.Table:
     """Every labelled image of `data` as a table of SCHEMA, in the order of the listing. Raises LabelledDataError, also where there
     are fewer than `least_classes` classes: one that is to be told apart from others needs two."""
-    rows = _from_table(data) if data.uri.endswith((".parquet", ".csv")) else _from_folders(data)
+    rows = _from_table(data) if data.uri.endswith((".parquet", ".csv")) else _from_folders(data, follow_links)
     table = pa.Table.from_pylist([{"row_id": number, **row} for number, row in enumerate(rows)], schema=SCHEMA)
     classes = class_names(table)
     if len(classes) < least_classes:
@@ -64,9 +64,9 @@ def fingerprint(table: pa.Table) -> str:
     return digest.hexdigest()[:16]
 
 
-def _from_folders(data: Place) -> list[dict[str, object]]:
+def _from_folders(data: Place, follow_links: bool) -> list[dict[str, object]]:
     try:
-        return _in_class_folders(data)
+        return _in_class_folders(data, follow_links)
     except NoImagesError as error:
         raise LabelledDataError(
             f"no image was found in {data} (found: {error.found}). Expected {data}/Training/<class>/* and {data}/Testing/<class>/*, or "
@@ -74,11 +74,11 @@ def _from_folders(data: Place) -> list[dict[str, object]]:
         ) from error
 
 
-def _in_class_folders(data: Place) -> list[dict[str, object]]:
+def _in_class_folders(data: Place, follow_links: bool) -> list[dict[str, object]]:
     root = storage.absolute(data.uri).rstrip("/")
     rows = []
     skipped: Counter[str] = Counter()
-    for entry in list_inputs([data.uri], options=data.options):
+    for entry in list_inputs([data.uri], options=data.options, follow_links=follow_links):
         if not isinstance(entry, Entry):
             skipped[entry.reason] += 1
             continue

@@ -90,7 +90,7 @@ def _freeze_manifest(folder: RunFolder, settings: Score, bundle: Bundle) -> RunS
     ).write(folder.place)
     folder.manifest.remove()
     say("Listing the inputs …")
-    summary = write_manifest(settings.input, folder.manifest, skipped=folder.skipped)
+    summary = write_manifest(settings.input, folder.manifest, skipped=folder.skipped, follow_links=settings.follow_links)
     listed = asdict(summary)
     skipped_by_reason = listed.pop("skipped")
     state = state.changed(skipped=skipped_by_reason, manifest=Listed(**listed, listed=_now()))

@@ -12,6 +12,9 @@ class Crop(Job):
     input: tuple[str, ...]
     """Folders, globs, images, zip or tar archives, or lists (.txt, .csv, .parquet) of them; paths or URIs."""
 
+    follow_links: bool = False
+    """Follow links that lead out of an input folder too; else they are counted and left."""
+
     output: str
     """Folder or URI for crops/*.parquet, and doubtful.png: the crops that a person should look at first."""
 

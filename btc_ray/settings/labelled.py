@@ -15,6 +15,9 @@ class Labelled(Job):
     output: str
     """Folder or URI for what the job makes."""
 
+    follow_links: bool = False
+    """Follow links that lead out of the folder of --data too; else they are counted and left."""
+
     cache: str | None = None
     """Folder or URI where crops, copies and features are kept for the next job on the same data. Default: OUTPUT/../.btc-ray-cache."""
 

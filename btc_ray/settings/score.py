@@ -15,6 +15,9 @@ class Score(Job):
     input: tuple[str, ...]
     """Folders, globs, images, zip or tar archives, or lists (.txt, .csv, .parquet) of them; paths or URIs."""
 
+    follow_links: bool = False
+    """Follow links that lead out of an input folder too; else they are counted and left."""
+
     output: str
     """Run folder or URI. A killed run is continued by running the same command again."""
 

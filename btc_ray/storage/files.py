@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import fsspec
 
@@ -21,6 +22,7 @@ from btc_ray.storage.retries import retrying
 
 Options = Mapping[str, str] | None
 
+_FILE_URI = re.compile(r"^file:(?://|(?=/))", re.IGNORECASE)  # Java writes file:/path
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.\-]+)://", re.DOTALL)
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "az": "azure", "abfs": "azure", "abfss": "azure", "adl": "azure"}
 
@@ -41,19 +43,41 @@ def is_local(uri: str) -> bool:
 
 
 def local_path(uri: str) -> str:
-    """The absolute path of a local URI. `file://` is read as fsspec reads it: no %-decoding, so `%20` is those three characters.
+    """The absolute path of a local URI. In `file:` URIs %20 is decoded where more of the decoded path exists than of the path as it
+    stands: pathlib, Spark and desktops write it for a space, while fsspec means those three characters.
 
     Raises StorageError for a URI that is not local, or empty.
     """
     if not is_local(uri):
         raise StorageError(f"{redact(uri)!r} is not a path on this machine")
-    path = uri[len("file://") :] if _SCHEME.match(uri) else uri
-    path = path.removeprefix("localhost") if path.startswith("localhost/") and path != uri else path
+    path = uri
+    if prefix := _FILE_URI.match(uri):
+        path = uri[prefix.end() :]
+        path = path.removeprefix("localhost") if path.startswith("localhost/") else path
+        path = _decoded(path) if "%" in path else path
     if not path:
         raise StorageError("an empty path was given; name a file, a folder or a URI")
     if "\0" in path:
         raise StorageError(f"{path!r} holds a NUL character, which no file name has")
     return os.path.abspath(path)  # noqa: PTH100 — not Path.resolve: symbolic links stay as the user wrote them
+
+
+def _decoded(path: str) -> str:
+    """Whichever of the path and its %-decoded form leads further down to what exists."""
+    decoded = unquote(path, errors="surrogateescape")
+    return decoded if _existing_parts(decoded) > _existing_parts(path) else path
+
+
+def _existing_parts(path: str) -> int:
+    """How many names of the path, from its first on, exist; one that holds `::` (a member of an archive) by what stands before it."""
+    place, count = "", 0
+    for name in path.strip("/").split("/"):
+        if not os.path.lexists(f"{place}/{name}") and not (
+            "::" in name and os.path.lexists(f"{place}/{name.partition('::')[0]}")
+        ):
+            break
+        place, count = f"{place}/{name}", count + 1
+    return count
 
 
 def absolute(uri: str) -> str:

@@ -60,7 +60,7 @@ def prepare_retrain(settings: Retrain) -> Prepared:
                 f"--workers {settings.workers} asks for more than the {cpus} CPUs of this machine; give at most {cpus}."
             )
     champion, held = _champion(settings)
-    table = read_labelled(output.at(settings.data))
+    table = read_labelled(output.at(settings.data), follow_links=settings.follow_links)
     classes = class_names(table)
     if champion is not None and champion.classes != classes:
         raise ChampionError(f"the champion tells {', '.join(champion.classes)} apart, the data {', '.join(classes)}.")
@@ -74,7 +74,7 @@ def prepare_experiments(settings: Experiments) -> Prepared:
     """The same for `btc-ray experiments`, whose output the command has looked at. Raises WeightsError and LabelledDataError."""
     _check_weights(settings)
     data = Place(settings.data, settings.storage())
-    table = read_labelled(data)
+    table = read_labelled(data, follow_links=settings.follow_links)
     return Prepared(
         table=table,
         preprocess=Preprocess(crop=settings.crop, size=settings.size),

@@ -1,18 +1,22 @@
 """Folders, links and strange names on this machine's file system."""
 
+import ast
 import os
+import shutil
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from btc_ray.archive.entries import ArchiveError
+from btc_ray.archive.entries import ArchiveError, Entry, Skipped
 from btc_ray.archive.listing import list_inputs
 from btc_ray.archive.reader import ByteReader
 from btc_ray.storage import StorageError
-from tests.archive.samples import jpeg, listing, outcomes, rows, write
+from tests.archive.samples import jpeg, listing, outcomes, rows, write, zip_bytes
 
 
 def test_a_folder_comes_out_depth_first_and_sorted_by_code_points(tmp_path: Path) -> None:
@@ -236,3 +240,147 @@ def test_listing_twice_gives_the_same_order_whatever_the_threads(
     assert sum(getattr(item, "size", None) is not None for item in first) + sum(hasattr(item, "reason") for item in first) == len(
         first
     )
+
+
+def without_rights(script: str, *arguments: str) -> str:
+    """The output of Python code run by someone who may not open everything, as root may."""
+    caps = "-dac_override,-dac_read_search"
+    before = ["setpriv", f"--inh-caps={caps}", f"--bounding-set={caps}"] if os.geteuid() == 0 else []
+    return subprocess.run([*before, sys.executable, "-c", script, *arguments], check=True, capture_output=True, text=True).stdout
+
+
+OUTCOMES = "import sys; from tests.archive.samples import outcomes; print(outcomes(sys.argv[1]))"
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and shutil.which("setpriv") is None, reason="root may list every folder")
+@pytest.mark.parametrize(
+    ("mode", "lost"),
+    [
+        (0o000, {"2023/closed": "failed: the folder cannot be listed: no permission to read it"}),
+        (0o300, {"2023/closed": "failed: the folder cannot be listed: no permission to read it"}),  # may be entered, not listed
+        (  # may be listed, and nothing in it asked about
+            0o400,
+            {
+                "2023/closed/a.jpg": "ok",  # reading it tells
+                "2023/closed/deep": "failed: the folder cannot be listed: no permission to read it",
+                "2023/closed/note.txt": "skipped: not an image (.txt)",
+            },
+        ),
+    ],
+)
+def test_a_closed_folder_is_a_row_and_what_stands_beside_it_is_listed(tmp_path: Path, mode: int, lost: dict[str, str]) -> None:
+    write(tmp_path, {"2023/closed/deep/b.jpg": b"x", "2023/closed/a.jpg": b"x", "2023/closed/note.txt": b"x", "2024/c.jpg": b"x"})
+    if os.geteuid() == 0:
+        for folder in (tmp_path / "2023/closed/deep", tmp_path / "2023/closed"):
+            os.chown(folder, 0, 0)
+    (tmp_path / "2023/closed").chmod(mode)
+    try:
+        found = ast.literal_eval(without_rights(OUTCOMES, str(tmp_path)))
+    finally:
+        (tmp_path / "2023/closed").chmod(0o755)
+    assert found.pop("2024/c.jpg") == "ok"
+    assert {name: outcome.partition(":")[0] for name, outcome in found.items()} == {
+        name: outcome.partition(":")[0] for name, outcome in lost.items()
+    }
+    assert all(found[name].startswith(outcome) for name, outcome in lost.items())
+
+
+def test_a_path_too_long_to_be_asked_about_is_a_row(tmp_path: Path) -> None:
+    """Tools that change into each folder make trees whose whole path no system call takes."""
+    write(tmp_path, {"in/ok.jpg": b"x"})
+    here = os.open(tmp_path / "in", os.O_RDONLY)
+    for _ in range(25):
+        os.mkdir("d" * 200, dir_fd=here)
+        below = os.open("d" * 200, os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.close(here)
+    try:
+        deep, loose = rows(tmp_path / "in")
+    finally:
+        subprocess.run(["rm", "-rf", str(tmp_path / "in")], check=True)
+    assert (deep.problem_status, deep.problem) == (
+        "failed",
+        "the folder cannot be listed: it cannot be read (File name too long)",
+    )
+    assert loose.uri.endswith("/ok.jpg")
+
+
+@pytest.mark.parametrize(
+    "folder",
+    [
+        "@eaDir",
+        "@EADIR",
+        "#recycle",
+        "@Recycle",
+        "$RECYCLE.BIN",
+        "$Recycle.Bin",
+        "RECYCLER",
+        "#snapshot",
+        "~snapshot",
+        "lost+found",
+        "System Volume Information",
+        "@GMT-2024.01.31-00.00.00",
+        ".Trash-1000",
+        ".Trashes",
+        ".snapshot",
+        "@Recently-Snapshot",
+    ],
+)
+def test_what_servers_and_systems_leave_behind_is_counted_and_no_image(tmp_path: Path, folder: str) -> None:
+    write(tmp_path, {f"2024/{folder}/x/thumb.jpg": b"x", "2024/a.jpg": b"x"})
+    (tmp_path / "x.zip").write_bytes(zip_bytes([(f"{folder}/a.jpg", b"x"), ("b.jpg", b"x")]))
+    found = outcomes(tmp_path)
+    assert [name for name, outcome in found.items() if outcome == "ok"] == ["2024/a.jpg", "x.zip::b.jpg"]
+    assert found[f"2024/{folder}"] == found[f"x.zip::{folder}/a.jpg"]
+    assert found[f"2024/{folder}"].startswith("skipped: ")
+    assert outcomes(tmp_path / "2024" / folder) == {"x/thumb.jpg": "ok"}  # named by a person, it is read
+
+
+def linked_out(tmp_path: Path) -> Path:
+    write(tmp_path, {"in/a.jpg": b"x", "out/b.jpg": b"x", "out/deep/c.jpg": b"x", "secret": b"root:*:1"})
+    (tmp_path / "in/b.jpg").symlink_to("../out/b.jpg")
+    (tmp_path / "in/folder").symlink_to(tmp_path / "out")
+    (tmp_path / "in/shadow.jpg").symlink_to("../secret")
+    (tmp_path / "in/inner.jpg").symlink_to("../in/a.jpg")
+    return tmp_path / "in"
+
+
+def test_links_out_of_the_input_folder_are_counted_and_followed_only_when_asked(tmp_path: Path) -> None:
+    folder = linked_out(tmp_path)
+    left = "skipped: a link that leads out of the input folder is not followed (to follow such links: --follow-links)"
+    assert outcomes(folder) == {"a.jpg": "ok", "b.jpg": left, "folder": left, "inner.jpg": "ok", "shadow.jpg": left}
+    assert list(outcomes(folder, follow_links=True)) == [
+        "a.jpg",
+        "b.jpg",
+        "folder/b.jpg",
+        "folder/deep/c.jpg",
+        "inner.jpg",
+        "shadow.jpg",
+    ]
+
+
+def test_links_out_are_counted_under_a_glob_and_what_is_named_itself_may_be_a_link(tmp_path: Path) -> None:
+    folder = linked_out(tmp_path)
+    assert [item.uri.removeprefix(f"{folder}/") for item in listing(f"{folder}/**/*.jpg") if isinstance(item, Skipped)] == [
+        "b.jpg",
+        "folder",
+        "shadow.jpg",
+    ]
+    assert outcomes(folder / "folder") == {"b.jpg": "ok", "deep/c.jpg": "ok"}
+    assert outcomes(folder, folder / "b.jpg") == {"b.jpg": "ok"}
+
+
+@pytest.mark.timeout(20)
+def test_folders_that_link_to_each_other_are_each_read_a_bounded_number_of_times(tmp_path: Path) -> None:
+    write(tmp_path, {f"{level:02d}/note.txt": b"x" for level in range(24)} | {"24/a.jpg": b"x"})
+    for level in range(24):
+        for name in ("x", "y"):
+            (tmp_path / f"{level:02d}/{name}").symlink_to(f"../{level + 1:02d}")
+    found = listing(tmp_path)
+    assert listing(tmp_path, threads=1) == found
+    assert sum(isinstance(item, Entry) for item in found) == 2  # by its own name, and once by links
+    again = [item for item in found if isinstance(item, Skipped) and item.reason == "a folder that another link led to already"]
+    assert (
+        len(again) == 2 * (24 + 23) - 24
+    )  # two links in each folder with links, entered twice but for the first; 24 were followed

@@ -156,3 +156,25 @@ def test_ray_data_tries_again_what_we_try_again_and_not_what_we_gave_up(error: E
     with pytest.raises(retries.GaveUpError) as caught:
         retrying(lambda: (_ for _ in ()).throw(error), sleep=lambda pause: None)
     assert not tried_again(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("there", "uri", "path"),
+    [
+        ("my images/scan 1.jpg", "file://{}/my%20images/scan%201.jpg", "my images/scan 1.jpg"),
+        ("my images/scan 1.jpg", "file:{}/my%20images/scan%201.jpg", "my images/scan 1.jpg"),
+        ("my images/scan 1.jpg", "FILE://localhost{}/my%20images/scan%201.jpg", "my images/scan 1.jpg"),
+        ("Größe/ü.jpg", "file://{}/Gr%C3%B6%C3%9Fe/%C3%BC.jpg", "Größe/ü.jpg"),
+        ("50%20/a.jpg", "file://{}/50%20/a.jpg", "50%20/a.jpg"),
+        ("50%/a.jpg", "file://{}/50%/a.jpg", "50%/a.jpg"),
+        ("my images/x", "file://{}/my%20images/new%20run", "my images/new run"),
+        ("images/x", "file://{}/images/new%20run", "images/new%20run"),
+        ("my 1.zip", "file://{}/my%201.zip::a.jpg", "my 1.zip::a.jpg"),
+        ("my images/a.jpg", "file://{}/my%20images/*/b?.jpg", "my images/*/b?.jpg"),
+        ("my images/a.jpg", "{}/my%20images/a.jpg", "my%20images/a.jpg"),
+    ],
+)
+def test_a_file_uri_is_decoded_where_more_of_the_decoded_path_exists(tmp_path: Path, there: str, uri: str, path: str) -> None:
+    (tmp_path / there).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / there).touch()
+    assert storage.local_path(uri.format(tmp_path)) == f"{tmp_path}/{path}"

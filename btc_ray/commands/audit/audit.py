@@ -37,7 +37,7 @@ def audit(chosen: settings.Audit) -> int:
     check_output(output, ours=OURS)
     bundle = None if chosen.model is None else read_bundle(output.at(chosen.model))
     backbone = read_backbone(chosen)
-    table = read_labelled(output.at(chosen.data), least_classes=1)
+    table = read_labelled(output.at(chosen.data), least_classes=1, follow_links=chosen.follow_links)
     with ray_session(chosen)():
         work = gather(chosen, table, backbone, bundle)
     record, found = _record(work)
