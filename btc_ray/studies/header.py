@@ -9,6 +9,7 @@ import math
 import warnings
 import zlib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
@@ -187,15 +188,25 @@ def _group_facts(group: Any) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value is not None}
 
 
+@cache
+def _tag(keyword: str) -> Any:
+    """Asking a dataset by keyword costs a search through the dictionary where it has no such element."""
+    from pydicom.datadict import tag_for_keyword
+    from pydicom.tag import Tag
+
+    return Tag(tag_for_keyword(keyword) or 0)
+
+
 def _first(ds: Any, keyword: str) -> Any:
-    sequence = ds.get(keyword)
+    sequence = ds[_tag(keyword)].value if _tag(keyword) in ds else None
     return sequence[0] if sequence else None
 
 
 def _text(ds: Any, keyword: str) -> str | None:
     """Trimmed; values of several joined by a backslash; None where it is empty or cannot be read."""
+    tag = _tag(keyword)
     try:
-        value = ds.get(keyword)
+        value = ds[tag].value if tag in ds else None
     except RecursionError:
         raise
     except Exception:  # noqa: BLE001 — a value that cannot be converted is one that is not there
