@@ -193,7 +193,7 @@ COMMANDS = {
     "score": Command(settings=settings.Score, run=_score),
     "review": Command(settings=settings.Review, run=_review),
     "submit": Command(settings=settings.Submit, run=_submit, around_a_job=True),
-    "manifest": Command(settings=settings.Manifest, run=_manifest, around_a_job=True),
+    "manifest": Command(settings=settings.KubernetesManifest, run=_manifest, around_a_job=True),
     "info": Command(settings=settings.Info, run=_info),
 }
 CLUSTER_JOBS = ("crop", "audit", "retrain", "experiments", "evaluate", "score")

@@ -46,7 +46,7 @@ _MOST_REASONS = 200
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tally:
+class ReasonCount:
     """How many rows or names one reason concerns, and the first few of their URIs."""
 
     count: int
@@ -65,14 +65,14 @@ class ManifestSummary:
     size: int
     unknown_sizes: int
     parts: int
-    problems: dict[str, Tally]
-    skipped: dict[str, Tally]
+    problems: dict[str, ReasonCount]
+    skipped: dict[str, ReasonCount]
     formats: dict[str, int]
     fingerprint: str
 
 
 @dataclass(kw_only=True)
-class _Counter:
+class _SummaryBuilder:
     """The summary while it grows; bounded, whatever is counted."""
 
     rows: int = 0
@@ -105,8 +105,8 @@ class _Counter:
             size=self.size,
             unknown_sizes=self.unknown_sizes,
             parts=parts,
-            problems=_tallies(self.problems),
-            skipped=_tallies(self.skipped),
+            problems=_by_count(self.problems),
+            skipped=_by_count(self.skipped),
             formats=dict(sorted(self.formats.items(), key=lambda item: (-item[1], item[0]))),
             fingerprint=self.digest.hexdigest(),
         )
@@ -115,15 +115,15 @@ class _Counter:
 def _count(reasons: dict[str, list[Any]], reason: str, uri: str) -> None:
     if reason not in reasons and len(reasons) >= _MOST_REASONS:
         reason = "other reasons"
-    tally = reasons.setdefault(reason, [0, []])
-    tally[0] += 1
-    if len(tally[1]) < EXAMPLES:
-        tally[1].append(uri)
+    counted = reasons.setdefault(reason, [0, []])
+    counted[0] += 1
+    if len(counted[1]) < EXAMPLES:
+        counted[1].append(uri)
 
 
-def _tallies(reasons: dict[str, list[Any]]) -> dict[str, Tally]:
+def _by_count(reasons: dict[str, list[Any]]) -> dict[str, ReasonCount]:
     ordered = sorted(reasons.items(), key=lambda item: (-item[1][0], item[0]))
-    return {reason: Tally(count=count, examples=tuple(uris)) for reason, (count, uris) in ordered}
+    return {reason: ReasonCount(count=count, examples=tuple(uris)) for reason, (count, uris) in ordered}
 
 
 def summarise(
@@ -136,7 +136,7 @@ def summarise(
     seen: Callable[[Entry | Skipped], None] = lambda found: None,
 ) -> ManifestSummary:
     """The same summary as `write_manifest`, without writing; `seen` is called with everything met. Raises as `list_inputs` does."""
-    counter = _Counter()
+    counter = _SummaryBuilder()
     for found in list_inputs(inputs, options=options, threads=threads, size_limit=size_limit, follow_links=follow_links):
         counter.add(found)
         seen(found)
@@ -163,7 +163,7 @@ def write_manifest(
     if rows_per_part < 1:
         raise ValueError(f"rows_per_part must be at least 1, not {rows_per_part}")
     found = list_inputs(inputs, options=destination.options, threads=threads, size_limit=size_limit, follow_links=follow_links)
-    counter = _Counter()
+    counter = _SummaryBuilder()
     parts = 0
     rows: list[Entry] = []
     with _folder(destination) as folder, _skipped_file(skipped) as skip:

@@ -9,20 +9,20 @@ import pyarrow as pa
 import pyarrow.dataset as pads
 
 from btc_ray import NOT_FOR_DIAGNOSIS, settings
-from btc_ray.reports.comparison.comparison import CompareError, Comparison, CrossTable, changes, compare
+from btc_ray.reports.comparison.comparison import CompareError, Comparison, CrossTable, changes, compare_runs
 from btc_ray.scoring.state import RunState, read_state
 from btc_ray.storage import Place
 
 ORDINALS = ("first", "second")
 
 
-def compare_runs(chosen: settings.Info) -> int:
+def print_comparison(chosen: settings.Info) -> int:
     """Print what changed between the two runs of `chosen.compare`. Raises CompareError where one is no complete run."""
     assert chosen.compare is not None
     places = [Place(uri, chosen.storage()) for uri in chosen.compare]
     runs = [_read_run(place) for place in places]
     try:
-        found = compare(*map(_scores, places))
+        found = compare_runs(*map(_scores, places))
     except pa.ArrowInvalid as error:
         raise CompareError(f"the scores of {' or '.join(map(str, places))} are damaged: {error}") from error
     facts = [_facts(place, run) for place, run in zip(places, runs, strict=True)]

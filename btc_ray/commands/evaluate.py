@@ -51,8 +51,8 @@ def evaluate(chosen: settings.Evaluate) -> int:
     Raises BundleError, LabelledDataError and EvaluationError for unusable arguments, OutputError and RefusedError where the output
     holds something else.
     """
-    from btc_ray.reports.evaluation.record import assess, no_scores, verdict
-    from btc_ray.reports.evaluation.sets import choose_sets, recall
+    from btc_ray.reports.evaluation.record import assess, compare_sets, no_scores
+    from btc_ray.reports.evaluation.sets import choose_sets, training_overlap
     from btc_ray.reports.shared.metrics import DEFINITIONS
 
     output = Place(chosen.output, chosen.storage())
@@ -70,15 +70,15 @@ def evaluate(chosen: settings.Evaluate) -> int:
     with ray_session(chosen)():
         truth = _truth(chosen, table)
         for model in models:
-            memory = None if model.split is None else recall(truth, model.split)
-            sets, missing = choose_sets(truth, memory, model.bundle.data.get("split"), data=chosen.data, models=given)
+            overlap = None if model.split is None else training_overlap(truth, model.split)
+            sets, missing = choose_sets(truth, overlap, model.bundle.data.get("split"), data=chosen.data, models=given)
             wanted = np.any([one.rows for one in sets], axis=0) if sets else np.zeros(len(table), bool)
             scores = no_scores(model.bundle)
             if wanted.any():
                 folders[model.name], bad = _score(chosen, model, table.filter(pa.array(wanted)))
                 scores, worst = pa.Table.from_batches(folders[model.name].score_batches()), max(worst, bad)
             say(f"Measuring {model.name} …")
-            record, wrong = assess(truth, sets, missing, scores, model.bundle, name=model.name, memory=memory)
+            record, wrong = assess(truth, sets, missing, scores, model.bundle, name=model.name, overlap=overlap)
             where = {"bundle": str(model.place), "run": model.run if wanted.any() else None}
             records.append(record | where)
             errors.append(wrong)
@@ -86,7 +86,7 @@ def evaluate(chosen: settings.Evaluate) -> int:
         "kind": "evaluation",
         "notice": NOT_FOR_DIAGNOSIS,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "verdict": verdict(records),
+        "verdict": compare_sets(records),
         "data": _data(chosen, table, truth),
         "models": records,
         "definitions": DEFINITIONS,

@@ -31,9 +31,9 @@ def experiments(chosen: settings.Experiments) -> int:
     from btc_ray.training.prepare import prepare_experiments
 
     prepared = prepare_experiments(chosen)  # whatever can be wrong is found before the first image is read
-    from btc_ray.training.experiments import compare
+    from btc_ray.training.experiments import run_grid
 
-    compared = compare(chosen, prepared, grid, ray_session=ray_session(chosen))
+    compared = run_grid(chosen, prepared, grid, ray_session=ray_session(chosen))
     record = _record(chosen, grid, compared)
     _write(chosen, record, compared)
     from btc_ray.reports.experiments.record import table_lines

@@ -21,9 +21,9 @@ class InfoError(UserError):
 def info(chosen: settings.Info) -> int:
     """Print what `chosen.path` is, or what changed between the runs of `chosen.compare`. Raises InfoError, BundleError, CompareError."""
     if chosen.path is None:
-        from btc_ray.commands.compare import compare_runs  # pyarrow.dataset takes half a second
+        from btc_ray.commands.compare import print_comparison  # pyarrow.dataset takes half a second
 
-        return compare_runs(chosen)
+        return print_comparison(chosen)
     place = Place(chosen.path, chosen.storage())
     if (place / "bundle.json").exists():
         kind, facts = "model bundle", asdict(read_bundle(place))

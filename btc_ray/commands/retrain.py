@@ -37,9 +37,9 @@ def retrain(chosen: settings.Retrain) -> int:
 
 def _gate(chosen: settings.Retrain, trained: Any) -> int:
     """Write gate.json beside the bundle and say what it says."""
-    from btc_ray.reports.shared.metrics import compare
+    from btc_ray.reports.shared.metrics import compare_models
 
-    comparison = compare(trained.labels, trained.champion, trained.probabilities, trained.groups)
+    comparison = compare_models(trained.labels, trained.champion, trained.probabilities, trained.groups)
     verdict = decide(comparison) | {"champion": chosen.champion, "comparison": comparison}
     (Place(chosen.output, chosen.storage()) / "gate.json").write_json(verdict | {"model_id": trained.bundle.model_id}, indent=2)
     print(f"{verdict['decision']:<12} {verdict['reason']}")

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from btc_ray.dataset.groups import connected, contradicting, join_groups
-from btc_ray.dataset.likeness import TRANSFORMS, Face, face, likeness
+from btc_ray.dataset.likeness import TRANSFORMS, Comparable, comparable, likeness
 from btc_ray.dataset.neighbours import candidates, describe
 from btc_ray.progress import Progress
 
@@ -118,13 +118,13 @@ def _confirmed(pixels: np.ndarray, rows: np.ndarray, descriptors: np.ndarray, ex
     found = candidates(descriptors, executor)
     parents: dict[int, int] = {}
     links: list[_Link] = []
-    faces: dict[int, Face] = {}
+    comparables: dict[int, Comparable] = {}
     with Progress("Compared", len(found.first), unit="pairs") as progress:
         for start in range(0, len(found.first), _WINDOW):
             part = slice(start, start + _WINDOW)
             columns = found.first[part], found.second[part], found.transforms[part], found.maps[part]
             pairs: list[_Pair] = list(zip(*(column.tolist() for column in columns), strict=True))
-            links += _confirmed_in(pairs, parents, faces, pixels, rows, executor)
+            links += _confirmed_in(pairs, parents, comparables, pixels, rows, executor)
             progress.advance(len(pairs))
     return links
 
@@ -132,12 +132,12 @@ def _confirmed(pixels: np.ndarray, rows: np.ndarray, descriptors: np.ndarray, ex
 def _confirmed_in(
     pairs: list[_Pair],
     parents: dict[int, int],
-    faces: dict[int, Face],
+    comparables: dict[int, Comparable],
     pixels: np.ndarray,
     rows: np.ndarray,
     executor: Executor,
 ) -> list[_Link]:
-    """Links of a window of pairs; joins `parents` and adds to `faces`."""
+    """Links of a window of pairs; joins `parents` and adds to `comparables`."""
     links: list[_Link] = []
     while pairs:
         # First those that join something even if all before them turn out as copies: of n alike n - 1 are compared, not n²/2.
@@ -148,8 +148,8 @@ def _confirmed_in(
             ends = _root(parents, pair[0]), _root(parents, pair[1])
             if ends[0] != ends[1]:
                 (now if _join(hoped, *ends) else later).append(pair)
-        _make_faces(faces, sorted({position for pair in now for position in pair[:2]}), pixels, rows, executor)
-        compared = _in_parallel(executor, lambda pair: _compare(pair, faces), now)
+        _make_faces(comparables, sorted({position for pair in now for position in pair[:2]}), pixels, rows, executor)
+        compared = _in_parallel(executor, lambda pair: _compare(pair, comparables), now)
         for (first, second, *_), (transform, value) in zip(now, compared, strict=True):
             if value >= LEAST_LIKENESS and _join(parents, first, second):
                 low, high = sorted((int(rows[first]), int(rows[second])))
@@ -158,23 +158,25 @@ def _confirmed_in(
     return links
 
 
-def _make_faces(faces: dict[int, Face], needed: list[int], pixels: np.ndarray, rows: np.ndarray, executor: Executor) -> None:
-    """Add the faces of the images `rows[needed]` that are not there; when there are too many, the oldest of the others go."""
-    missing = [position for position in needed if position not in faces]
-    surplus = len(faces) + len(missing) - _MOST_FACES
+def _make_faces(
+    comparables: dict[int, Comparable], needed: list[int], pixels: np.ndarray, rows: np.ndarray, executor: Executor
+) -> None:
+    """Add the comparables of the images `rows[needed]` that are not there; when there are too many, the oldest of the others go."""
+    missing = [position for position in needed if position not in comparables]
+    surplus = len(comparables) + len(missing) - _MOST_FACES
     if surplus > 0:
         kept = set(needed)
-        for position in list(islice((position for position in faces if position not in kept), surplus)):
-            del faces[position]
-    made = _in_parallel(executor, lambda position: face(pixels[rows[position]]), missing)
-    faces.update(zip(missing, made, strict=True))
+        for position in list(islice((position for position in comparables if position not in kept), surplus)):
+            del comparables[position]
+    made = _in_parallel(executor, lambda position: comparable(pixels[rows[position]]), missing)
+    comparables.update(zip(missing, made, strict=True))
 
 
-def _compare(pair: _Pair, faces: dict[int, Face]) -> tuple[str, float]:
+def _compare(pair: _Pair, comparables: dict[int, Comparable]) -> tuple[str, float]:
     """The best of the pair's transforms and the likeness under it."""
     first, second, transforms, maps = pair
     tried = [
-        (name, likeness(faces[first], faces[second], name, start))
+        (name, likeness(comparables[first], comparables[second], name, start))
         for name, start in ((_NAMES[number], start) for number, start in zip(transforms, maps, strict=True) if number >= 0)
     ]
     return max(tried, key=lambda one: one[1])

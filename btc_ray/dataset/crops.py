@@ -22,7 +22,7 @@ from btc_ray.images.prepare import Preprocess
 from btc_ray.progress import Progress, say
 from btc_ray.storage import Options, Place
 from btc_ray.workers.blocks import batches
-from btc_ray.workers.counting import Tally
+from btc_ray.workers.counting import ProgressReporter
 from btc_ray.workers.pool import Pool
 from btc_ray.workers.rows import map_to_parquet
 
@@ -52,17 +52,17 @@ class _Cropper:
     def __init__(self, preprocess: Preprocess, options: Options, described: bool, counter: ActorHandle) -> None:
         cv2.setNumThreads(1)
         self._preprocess, self._described = preprocess, described
-        self._reader, self._tally = ByteReader(options), Tally(counter)
+        self._reader, self._progress = ByteReader(options), ProgressReporter(counter)
 
     def __call__(self, block: pa.Table) -> pa.Table:
         cropped = pa.concat_tables([self._crop(batch) for batch in batches(block, BATCH)]).combine_chunks()
-        self._tally.tell()
+        self._progress.report()
         return cropped
 
     def _crop(self, batch: pa.Table) -> pa.Table:
         rows = batch.to_pylist()
         found = prepare_batch(rows, self._reader.read_many(rows), self._preprocess, described=self._described)
-        return self._tally.counted(found)
+        return self._progress.counted(found)
 
 
 def crop_in_parallel(manifest: Place, output: Place, *, preprocess: Preprocess, described: bool = False) -> None:

@@ -34,8 +34,8 @@ _BLANK = 0.5  # grey levels, RMS of what is left when the picture's own blur is 
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Face:
-    """One picture, made ready to be compared."""
+class Comparable:
+    """One picture, made ready to be compared with others."""
 
     textures: tuple[np.ndarray, ...]  # float32, `texture` at the sides of `_LEVELS`
     small: np.ndarray  # uint8 (FINE, FINE)
@@ -59,17 +59,17 @@ def texture(pixels: np.ndarray) -> np.ndarray:
     return np.asarray(band / (np.sqrt(cv2.GaussianBlur(energy, (0, 0), COARSE / 19)) + 0.5 * level))
 
 
-def face(pixels: np.ndarray) -> Face:
+def comparable(pixels: np.ndarray) -> Comparable:
     """The picture made ready; uint8 (S, S) of any side."""
     whole = texture(pixels)
     smooth = cv2.GaussianBlur(whole, (0, 0), 1.2)
     levels = tuple(
         whole if side == COARSE else cv2.resize(smooth, (side, side), interpolation=cv2.INTER_AREA) for side, *_ in _LEVELS
     )
-    return Face(textures=levels, small=_resized(pixels, FINE))
+    return Comparable(textures=levels, small=_resized(pixels, FINE))
 
 
-def likeness(first: Face, second: Face, transform: str, start: Sequence[float] = (1, 0, 1, 0)) -> float:
+def likeness(first: Comparable, second: Comparable, transform: str, start: Sequence[float] = (1, 0, 1, 0)) -> float:
     """How well the edges of `second`, laid by `transform`, agree with those of `first`: -1 to 1; copies have 0.82 and more.
 
     The mean of two numbers: the cosine of the angle between the two gradients, averaged over the picture with the weight

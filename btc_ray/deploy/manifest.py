@@ -13,7 +13,7 @@ import yaml
 from btc_ray import NOT_FOR_DIAGNOSIS, __version__
 from btc_ray.deploy.pods import AUTOSCALER, head_group, worker_group
 from btc_ray.errors import UserError
-from btc_ray.settings import Job, Manifest
+from btc_ray.settings import Job, KubernetesManifest
 from btc_ray.settings.parse import divide, parse
 from btc_ray.settings.words import command_words, local_places
 from btc_ray.storage.redact import redact
@@ -31,38 +31,40 @@ RETRIES = 2
 NEVER_CONTINUE = ("crop",)
 
 
-class ManifestError(UserError):
+class KubernetesManifestError(UserError):
     """A job that cannot run on the cluster as it is described."""
 
 
 def manifest(arguments: Sequence[str], jobs: Mapping[str, type[Job]]) -> str:
     """The YAML that `btc-ray manifest ARGUMENTS` prints. `jobs` are those that a cluster can run, with their settings.
 
-    Raises SettingsError and ManifestError; exits as `parse` does, with 2 where flags are unusable, with 0 after --help.
+    Raises SettingsError and KubernetesManifestError; exits as `parse` does, with 2 where flags are unusable, with 0 after --help.
     """
-    own, words = divide(Manifest, arguments)
+    own, words = divide(KubernetesManifest, arguments)
     help_wanted = {"-h", "--help"} & set(words)
     job = words.pop(0) if words and not words[0].startswith("-") else None
     _refuse_credentials(arguments)
-    chosen = parse(Manifest, ["--help"] if help_wanted else own, program="btc-ray manifest")
+    chosen = parse(KubernetesManifest, ["--help"] if help_wanted else own, program="btc-ray manifest")
     if chosen.kind == "raycluster":
         if job is not None or words:
-            raise ManifestError("a raycluster runs no job of its own: leave the job out, and send jobs to the cluster later.")
+            raise KubernetesManifestError(
+                "a raycluster runs no job of its own: leave the job out, and send jobs to the cluster later."
+            )
         return _yaml(ray_cluster(chosen), arguments)
     if job is None or job not in jobs:
-        raise ManifestError(f"which job? btc-ray manifest JOB takes {', '.join(jobs)}; {job!r} is none of them.")
+        raise KubernetesManifestError(f"which job? btc-ray manifest JOB takes {', '.join(jobs)}; {job!r} is none of them.")
     settings = parse(jobs[job], words, program=f"btc-ray {job}")
     _refuse_credentials(command_words(settings))  # which --config may have brought
     return _yaml(ray_job(chosen, job, settings), arguments)
 
 
-def ray_cluster(chosen: Manifest) -> dict[str, Any]:
+def ray_cluster(chosen: KubernetesManifest) -> dict[str, Any]:
     """A RayCluster as plain values."""
     return _named(chosen, "RayCluster", "cluster") | {"spec": _cluster(chosen)}
 
 
-def ray_job(chosen: Manifest, job: str, settings: Job) -> dict[str, Any]:
-    """A RayJob or a RayCronJob as plain values. Raises ManifestError."""
+def ray_job(chosen: KubernetesManifest, job: str, settings: Job) -> dict[str, Any]:
+    """A RayJob or a RayCronJob as plain values. Raises KubernetesManifestError."""
     _check(chosen, job, settings)
     retries = (0 if job in NEVER_CONTINUE else RETRIES) if chosen.retries is None else chosen.retries
     spec = {
@@ -105,13 +107,15 @@ def ray_version() -> str:
     return version("ray")
 
 
-def _cluster(chosen: Manifest) -> dict[str, Any]:
-    """The spec of a RayCluster. Raises ManifestError where the image's tag names another Ray."""
+def _cluster(chosen: KubernetesManifest) -> dict[str, Any]:
+    """The spec of a RayCluster. Raises KubernetesManifestError where the image's tag names another Ray."""
     variant = "cuda" if chosen.gpu_workers[1] else "cpu"
     image = chosen.image or f"btc-ray:{__version__}-ray{ray_version()}-{variant}"
     named = re.search(r":.*\bray-?(\d+\.\d+\.\d+)", image)
     if named and named[1] != ray_version():
-        raise ManifestError(f"--image {image} has Ray {named[1]}, and here is Ray {ray_version()}. They must be the same.")
+        raise KubernetesManifestError(
+            f"--image {image} has Ray {named[1]}, and here is Ray {ray_version()}. They must be the same."
+        )
     groups = []
     if chosen.cpu_workers[1]:
         groups.append(worker_group(chosen, image, gpus=False))
@@ -125,7 +129,7 @@ def _cluster(chosen: Manifest) -> dict[str, Any]:
     return spec | {"headGroupSpec": head_group(chosen, image), "workerGroupSpecs": groups}
 
 
-def _named(chosen: Manifest, kind: str, what: str) -> dict[str, Any]:
+def _named(chosen: KubernetesManifest, kind: str, what: str) -> dict[str, Any]:
     metadata: dict[str, Any] = {"name": chosen.name or f"btc-ray-{what}"}
     if chosen.namespace:
         metadata["namespace"] = chosen.namespace
@@ -133,16 +137,16 @@ def _named(chosen: Manifest, kind: str, what: str) -> dict[str, Any]:
     return {"apiVersion": "ray.io/v1", "kind": kind, "metadata": metadata}
 
 
-def _check(chosen: Manifest, job: str, settings: Job) -> None:
-    """Raise ManifestError for what would fail only once it runs."""
+def _check(chosen: KubernetesManifest, job: str, settings: Job) -> None:
+    """Raise KubernetesManifestError for what would fail only once it runs."""
     if settings.address not in (None, "auto"):
-        raise ManifestError("leave --address out: the job joins the cluster that the manifest describes.")
+        raise KubernetesManifestError("leave --address out: the job joins the cluster that the manifest describes.")
     if getattr(settings, "device", "auto") == "cuda" and not chosen.gpu_workers[1]:
-        raise ManifestError("--device cuda needs workers that have GPUs: give --gpu-workers FEWEST MOST.")
+        raise KubernetesManifestError("--device cuda needs workers that have GPUs: give --gpu-workers FEWEST MOST.")
     if chosen.retries and job in NEVER_CONTINUE:
-        raise ManifestError(f"{job} does not continue in a folder that it has begun: --retries must be 0.")
+        raise KubernetesManifestError(f"{job} does not continue in a folder that it has begun: --retries must be 0.")
     if chosen.kind == "raycronjob" and DATE not in str(getattr(settings, "output", "")):
-        raise ManifestError(
+        raise KubernetesManifestError(
             f"--output must hold {DATE}, which becomes the day on which the night began, as in s3://bucket/runs/{DATE}: in the same "
             "folder every night would find the first one's results."
         )
@@ -151,7 +155,7 @@ def _check(chosen: Manifest, job: str, settings: Job) -> None:
         place = PurePosixPath(path)
         if ".." in place.parts or not any(place.is_relative_to(mount) for mount in mounts.values()):
             where = f"under {', '.join(mounts.values())}" if mounts else "to be found there (no --volumes)"
-            raise ManifestError(
+            raise KubernetesManifestError(
                 f"{flag} {path} is a path of this machine, and in the pods nothing is {where}. Give a URI (s3://, gs://, az://), or "
                 "mount a claim that holds it with --volumes CLAIM=/PATH."
             )
@@ -160,7 +164,7 @@ def _check(chosen: Manifest, job: str, settings: Job) -> None:
 def _refuse_credentials(words: Sequence[str]) -> None:
     for word in words:
         if redact(word) != word:
-            raise ManifestError(
+            raise KubernetesManifestError(
                 f"{redact(word)} holds a credential, which anybody could read in the manifest. Put it into a Secret as the environment "
                 "variable that fsspec reads, and give --secrets NAME, or let --service-account stand for it."
             )

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from btc_ray.settings import Manifest
+from btc_ray.settings import KubernetesManifest
 
 USER = 1000  # of cluster/Dockerfile
 # Ray's object store takes 30 % of a container's memory, and at most 95 % of /dev/shm, which Kubernetes makes 64 MiB where nobody
@@ -17,7 +17,7 @@ AUTOSCALER: dict[str, Any] = {
 }
 
 
-def head_group(chosen: Manifest, image: str) -> dict[str, Any]:
+def head_group(chosen: KubernetesManifest, image: str) -> dict[str, Any]:
     """The head: the driver and Ray's own services, and no task or actor. It stays away from spot nodes: with it goes the job."""
     pod = _pod(chosen, image, name="ray-head", cpus=chosen.head_cpus, memory=chosen.head_memory)
     pod["containers"][0]["ports"] = [
@@ -33,7 +33,7 @@ def head_group(chosen: Manifest, image: str) -> dict[str, Any]:
     return {"rayStartParams": {"num-cpus": "0", "dashboard-host": "0.0.0.0"}, "template": {"spec": pod}}
 
 
-def worker_group(chosen: Manifest, image: str, *, gpus: bool) -> dict[str, Any]:
+def worker_group(chosen: KubernetesManifest, image: str, *, gpus: bool) -> dict[str, Any]:
     """Workers with or without GPUs, as many as chosen. KubeRay tells Ray their CPUs and GPUs from the limits."""
     fewest, most = chosen.gpu_workers if gpus else chosen.cpu_workers
     pod = _pod(
@@ -63,7 +63,7 @@ def worker_group(chosen: Manifest, image: str, *, gpus: bool) -> dict[str, Any]:
     }
 
 
-def _pod(chosen: Manifest, image: str, *, name: str, cpus: int, memory: int, gpus: int = 0) -> dict[str, Any]:
+def _pod(chosen: KubernetesManifest, image: str, *, name: str, cpus: int, memory: int, gpus: int = 0) -> dict[str, Any]:
     """A pod of one container; `memory` in GiB. What it asks for is what it may use, so that no neighbour's need ends it."""
     resources = {"cpu": str(cpus), "memory": f"{memory}Gi"} | ({"nvidia.com/gpu": str(gpus)} if gpus else {})
     mounts = [{"name": "shared-memory", "mountPath": "/dev/shm"}]

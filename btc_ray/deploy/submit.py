@@ -114,8 +114,8 @@ def follow(client: Any, submission: str, address: str) -> int:
 
 def submission_id(name: str, job: Job) -> str:
     """`btc-ray-score-1a2b3c4d5e6f`: the job and a hash of its settings, credentials left out."""
-    told = {**to_dict(job), "debug": None, "address": None, "cpus": None}
-    return f"btc-ray-{name}-{hashlib.sha256(json.dumps([name, told], sort_keys=True).encode()).hexdigest()[:12]}"
+    settings = {**to_dict(job), "debug": None, "address": None, "cpus": None}
+    return f"btc-ray-{name}-{hashlib.sha256(json.dumps([name, settings], sort_keys=True).encode()).hexdigest()[:12]}"
 
 
 def check_visible(job: Job, *, shared: Sequence[str]) -> None:

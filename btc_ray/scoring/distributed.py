@@ -29,7 +29,7 @@ from btc_ray.scoring.scorer import Predictor, Preparer, Scorer
 from btc_ray.storage import Place
 from btc_ray.storage.retries import expect_answers
 from btc_ray.workers.blocks import batches
-from btc_ray.workers.counting import Tally
+from btc_ray.workers.counting import ProgressReporter
 from btc_ray.workers.pool import Pool, data_context
 from btc_ray.workers.rows import map_to_parquet
 
@@ -125,11 +125,11 @@ def _scored(dataset: Dataset, engine: EngineSettings, pool: Pool, batch: int, co
 class _ScoringActor:
     def __init__(self, settings: EngineSettings, batch: int, counter: ActorHandle) -> None:
         self._scorer = Scorer(settings.bundle, _open(settings), settings.model.options)
-        self._batch, self._tally = batch, Tally(counter)
+        self._batch, self._progress = batch, ProgressReporter(counter)
 
     def __call__(self, block: pa.Table) -> pa.Table:
-        scored = [self._tally.counted(self._scorer(batch)) for batch in batches(block, self._batch)]
-        self._tally.tell()
+        scored = [self._progress.counted(self._scorer(batch)) for batch in batches(block, self._batch)]
+        self._progress.report()
         return pa.concat_tables(scored).combine_chunks()  # a megabyte at most; every table on its own would cost Ray Data more
 
 
@@ -152,7 +152,7 @@ class _PredictingActor:
 
     def __init__(self, settings: EngineSettings, batch: int, counter: ActorHandle) -> None:
         self._predict = Predictor(settings.bundle, _open(settings, calls=CALLS_A_GPU, batch=batch))
-        self._batch, self._tally = batch, Tally(counter)
+        self._batch, self._progress = batch, ProgressReporter(counter)
         self._threads = ThreadPoolExecutor(CALLS_A_GPU)
 
     def __call__(self, block: pa.Table) -> pa.Table:
@@ -161,8 +161,8 @@ class _PredictingActor:
         except DeviceError as error:  # Ray starts a new process where this one dies
             say(f"btc-ray: {error}")
             os._exit(1)
-        table = self._tally.counted(pa.concat_tables(scored).combine_chunks())
-        self._tally.tell()
+        table = self._progress.counted(pa.concat_tables(scored).combine_chunks())
+        self._progress.report()
         return table
 
 

@@ -23,7 +23,7 @@ class IncompleteError(BtcRayError, RuntimeError):
 
 
 @dataclass(kw_only=True)
-class _Counter:
+class _ValueCounts:
     """What a run comes to, while it is counted."""
 
     rows: int = 0
@@ -36,7 +36,7 @@ class _Counter:
                 if entry["values"] is not None:
                     counter[entry["values"]] += entry["counts"]
 
-    def counts(self) -> Counts:
+    def to_record(self) -> Counts:
         return Counts(rows=self.rows, **{name: dict(counter) for name, counter in self.columns.items()})
 
 
@@ -56,7 +56,7 @@ def write_finished(
     """
     folder.finished.remove()
     ranges = _row_ranges(sources)
-    names, counter = [], _Counter()
+    names, counts = [], _ValueCounts()
     for number, manifest in enumerate(_manifest_windows(folder)):
         first, last = manifest["row_id"][0].as_py(), manifest["row_id"][-1].as_py()
         table = _rows_between([part for part, low, high in ranges if low <= last and high >= first], schema, first, last)
@@ -64,8 +64,8 @@ def write_finished(
         name = f"part-{number:05d}.parquet" if generation == 0 else f"part-{number:05d}-retry{generation}.parquet"
         (folder.finished / name).write_table(table.replace_schema_metadata(schema.metadata))
         names.append(name)
-        counter.add(table)
-    return names, counter.counts()
+        counts.add(table)
+    return names, counts.to_record()
 
 
 def _row_ranges(sources: Sequence[Place]) -> list[tuple[Place, int, int]]:

@@ -8,7 +8,7 @@ from btc_ray.settings.experiments import Experiments
 from btc_ray.settings.info import Info
 from btc_ray.settings.job import CropMethod, Device, Engine, Job, Precision, SettingsError, Split, check_size, to_dict
 from btc_ray.settings.labelled import Labelled, Training
-from btc_ray.settings.manifest import LONGEST_NAME, Kind, Manifest
+from btc_ray.settings.manifest import LONGEST_NAME, Kind, KubernetesManifest
 from btc_ray.settings.retrain import Retrain
 from btc_ray.settings.review import Review
 from btc_ray.settings.score import Score
@@ -27,8 +27,8 @@ __all__ = [
     "Info",
     "Job",
     "Kind",
+    "KubernetesManifest",
     "Labelled",
-    "Manifest",
     "Precision",
     "Retrain",
     "Review",

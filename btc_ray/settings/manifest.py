@@ -17,7 +17,7 @@ _CRON_FIELDS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Manifest:
+class KubernetesManifest:
     """Write a job, or a cluster for many, as KubeRay YAML: btc-ray manifest JOB [the job's flags] [these flags], in any order."""
 
     kind: Kind = "rayjob"

@@ -70,8 +70,8 @@ def _recipes() -> str:
     for name, recipe in RECIPES.items():
         values = asdict(recipe)
         del values["train"]
-        told = ", ".join(f"{key.replace('_', '-')} {_word(value)}" for key, value in values.items())
-        lines.append(f"--train {name}: {told}.")
+        line = ", ".join(f"{key.replace('_', '-')} {_word(value)}" for key, value in values.items())
+        lines.append(f"--train {name}: {line}.")
     return "\n\n".join(lines)
 
 

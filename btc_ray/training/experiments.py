@@ -70,7 +70,7 @@ class Compared:
     seconds: float
 
 
-def compare(
+def run_grid(
     settings: Experiments,
     prepared: Prepared,
     grid: Sequence[Experiment],

@@ -54,8 +54,8 @@ class Experiment:
         """The first 16 hex digits of a sha256 over the settings that are not the defaults of `Recipe`, so that a setting which a
         later version adds does not make another recipe of an old one."""
         values = asdict(self.recipe)
-        told = {item.name: values[item.name] for item in fields(Recipe) if values[item.name] != item.default}
-        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+        changed = {item.name: values[item.name] for item in fields(Recipe) if values[item.name] != item.default}
+        return hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def read_grid(content: bytes, source: str, *, most: int) -> list[Experiment]:
@@ -162,11 +162,11 @@ def _named(found: Mapping[Recipe, str | None]) -> list[Experiment]:
     experiments: list[Experiment] = []
     taken: set[str] = set()
     for recipe, name in found.items():
-        told = describe(recipe, usual)
-        told = told if name is None else name if given[name] == 1 else f"{name}: {told}"
-        experiment = Experiment(name=told, recipe=recipe)
-        if told in taken:
-            experiment = Experiment(name=f"{told} ({experiment.experiment_id[:6]})", recipe=recipe)
+        title = describe(recipe, usual)
+        title = title if name is None else name if given[name] == 1 else f"{name}: {title}"
+        experiment = Experiment(name=title, recipe=recipe)
+        if title in taken:
+            experiment = Experiment(name=f"{title} ({experiment.experiment_id[:6]})", recipe=recipe)
         taken.add(experiment.name)
         experiments.append(experiment)
     return experiments

@@ -61,7 +61,7 @@ def train_epoch(learner: Learner, train: Examples, *, classes: int, seed: int, e
         order = order[np.sort(np.unique(train.copies[order], return_index=True)[1])]  # the first of each group in this order
     changes = draw(recipe, len(order), random)
     weights = _class_weights(train.labels, classes).to(learner.device) if recipe.class_weights else None
-    tally = _Tally(classes, learner.device)
+    running = _RunningResult(classes, learner.device)
     learner.train()
     steps = steps_per_epoch(train, batch_size=recipe.batch_size, one_per_group=recipe.one_per_group)
     for places in np.array_split(np.arange(len(order)), steps):
@@ -72,13 +72,13 @@ def train_epoch(learner: Learner, train: Examples, *, classes: int, seed: int, e
             logits = learner.wrapped(inputs)
         loss = F.cross_entropy(logits.float(), targets, weights, label_smoothing=recipe.label_smoothing, reduction="none").sum()
         learner.step(loss * workers / len(places))
-        tally.add(logits.detach(), targets)
-    return tally.result()
+        running.add(logits.detach(), targets)
+    return running.result()
 
 
 def evaluate(learner: Learner, examples: Examples, *, classes: int) -> Result:
     """Loss and confusion over every row, each counted once, whatever the number of workers."""
-    tally = _Tally(classes, learner.device)
+    running = _RunningResult(classes, learner.device)
     rank, workers = place()
     mine = np.arange(rank, len(examples.labels), workers)
     model = learner.model.eval()
@@ -86,8 +86,8 @@ def evaluate(learner: Learner, examples: Examples, *, classes: int) -> Result:
         rows = mine[start : start + MEASURED_TOGETHER]
         with torch.inference_mode(), torch.autocast(learner.device.type, torch.bfloat16, enabled=learner.bf16):
             logits = model(learner.inputs(examples.inputs, rows))
-        tally.add(logits, torch.from_numpy(examples.labels[rows]).to(learner.device))
-    return tally.result()
+        running.add(logits, torch.from_numpy(examples.labels[rows]).to(learner.device))
+    return running.result()
 
 
 def patience_is_over(losses: Sequence[float], patience: int) -> bool:
@@ -95,7 +95,7 @@ def patience_is_over(losses: Sequence[float], patience: int) -> bool:
     return bool(patience and losses) and len(losses) - 1 - int(np.argmin(losses)) >= patience
 
 
-class _Tally:
+class _RunningResult:
     """Sums over the rows of all workers."""
 
     def __init__(self, classes: int, device: torch.device) -> None:

@@ -1,7 +1,7 @@
 """What the workers have done so far, for the driver's progress. Nothing is imported here: the process of this actor starts at once."""
 
 
-class Counter:
+class ProgressActor:
     """An actor."""
 
     def __init__(self) -> None:

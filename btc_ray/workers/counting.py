@@ -13,36 +13,36 @@ import ray
 from ray.actor import ActorHandle
 
 from btc_ray.progress import Progress
-from btc_ray.workers.counter import Counter
+from btc_ray.workers.counter import ProgressActor
 from btc_ray.workers.pool import beside_driver
 
 
 def new_counter() -> ActorHandle:
     """Beside the driver; what workers are given to count with."""
-    return ray.remote(Counter).options(**beside_driver()).remote()
+    return ray.remote(ProgressActor).options(**beside_driver()).remote()
 
 
-class Tally:
-    """A worker's own count, told to the counter once a second: a call costs both processes together as much as half an image."""
+class ProgressReporter:
+    """A worker's own count, reported to the counter once a second: a call costs both processes together as much as half an image."""
 
     def __init__(self, counter: ActorHandle) -> None:
         self._counter = counter
         self._images = self._bad = 0
-        self._told = time.monotonic()
+        self._reported = time.monotonic()
 
     def counted(self, table: pa.Table) -> pa.Table:
         """The table, its rows counted, those whose `status` is not ok as bad."""
         self._images += len(table)
         self._bad += len(table) - table["status"].to_pylist().count("ok")
-        if time.monotonic() - self._told > 1.0:
-            self.tell()
+        if time.monotonic() - self._reported > 1.0:
+            self.report()
         return table
 
-    def tell(self) -> None:
-        """Tell the counter now, as at the end of a block."""
+    def report(self) -> None:
+        """Report to the counter now, as at the end of a block."""
         self._counter.add.remote(self._images, self._bad)
         self._images = self._bad = 0
-        self._told = time.monotonic()
+        self._reported = time.monotonic()
 
 
 @contextmanager

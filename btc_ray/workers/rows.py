@@ -43,7 +43,7 @@ def map_to_parquet(
 
     Args:
         parts: the files; rows with a `row_id`.
-        mapped: the dataset of blocks, and an actor to count with (`counting.Tally`), to the dataset of results.
+        mapped: the dataset of blocks, and an actor to count with (`counting.ProgressReporter`), to the dataset of results.
         output: folder of the results.
         blocks: a folder for what is left to do, as Ray Data reads it; it is removed at the end.
         rows: how many are left; batch: how many a worker takes at once, of which a block holds whole ones.

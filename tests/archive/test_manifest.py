@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from btc_ray.archive.entries import ArchiveError
-from btc_ray.archive.manifest import SCHEMA, ManifestSummary, Tally, summarise, write_manifest
+from btc_ray.archive.manifest import SCHEMA, ManifestSummary, ReasonCount, summarise, write_manifest
 from btc_ray.archive.reader import ByteReader
 from btc_ray.storage import Place
 from tests.archive.samples import tar_bytes, write, zip_bytes
@@ -53,15 +53,15 @@ def test_rows_are_numbered_through_the_parts(tmp_path: Path, inputs: Path) -> No
         unknown_sizes=0,
         parts=4,
         problems={
-            "unsupported: member name leaves the archive": Tally(
+            "unsupported: member name leaves the archive": ReasonCount(
                 count=2, examples=(f"{inputs}/x.zip::../b.jpg", f"{inputs}/y.tar::../b.jpg")
             ),
-            next(key for key in summary.problems if key.startswith("unreadable: ")): Tally(
+            next(key for key in summary.problems if key.startswith("unreadable: ")): ReasonCount(
                 count=1, examples=(f"{inputs}/z.zip",)
             ),
         },
         skipped={
-            "not an image (.csv)": Tally(
+            "not an image (.csv)": ReasonCount(
                 count=3, examples=(f"{inputs}/n.csv", f"{inputs}/x.zip::c.csv", f"{inputs}/y.tar::c.csv")
             )
         },

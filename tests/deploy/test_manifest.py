@@ -16,7 +16,7 @@ import yaml
 
 from btc_ray import cli
 from btc_ray.deploy import manifest
-from btc_ray.settings import Manifest, Retrain, Score
+from btc_ray.settings import KubernetesManifest, Retrain, Score
 from btc_ray.settings.parse import parse
 from tests.conftest import SHARED
 
@@ -339,7 +339,7 @@ def test_the_longest_name_still_names_a_job_of_a_night() -> None:
 
 
 def test_no_flag_is_both_the_manifests_and_a_jobs() -> None:
-    ours = {item.name for item in fields(Manifest)}
+    ours = {item.name for item in fields(KubernetesManifest)}
     assert not any(ours & {item.name for item in fields(settings)} for settings in JOBS.values())
 
 

@@ -1,4 +1,4 @@
-"""The engine on a GPU computes what it computes on the CPU, whichever lane a batch takes. Skipped where there is none."""
+"""The engine on a GPU computes what it computes on the CPU, whichever stream a batch takes. Skipped where there is none."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -35,15 +35,15 @@ def test_the_gpu_says_what_the_cpu_says(model: Path, precision: Precision) -> No
     cpu = open_engine(Place(str(model)), choose(engine="torch", device="cpu", precision="fp32"))
     gpu = opened(model, precision)
     assert isinstance(gpu, TorchEngine)
-    assert gpu._lanes is not None
-    for count in (1, 16, 37):  # a part of a lane, all of it, several
+    assert gpu._streams is not None
+    for count in (1, 16, 37):  # a part of a stream, all of it, several
         given = crops(model, count)
         np.testing.assert_allclose(gpu.probabilities(given), cpu.probabilities(given), atol=NEAR[precision])
-    other = crops(model, 3)[:, :48, :32]  # of no lane's shape
+    other = crops(model, 3)[:, :48, :32]  # of no stream's shape
     np.testing.assert_allclose(gpu.probabilities(other), cpu.probabilities(other), atol=NEAR[precision])
 
 
-def test_threads_that_share_the_lanes_get_their_own_answers(model: Path) -> None:
+def test_threads_that_share_the_streams_get_their_own_answers(model: Path) -> None:
     engine = opened(model, "bf16")
     given = [crops(model, count) for count in range(1, 41)]
     alone = [engine.probabilities(pixels) for pixels in given]

@@ -16,7 +16,7 @@ from btc_ray.images.decode import decode
 from btc_ray.images.describe import describe
 from btc_ray.images.prepare import Preprocess
 from btc_ray.phantoms.phantom import LABELS, VIEWS, make_phantom
-from btc_ray.reports.audit.conclusion import verdict
+from btc_ray.reports.audit.conclusion import conclude
 from btc_ray.reports.audit.label_doubts import doubtful_labels
 from btc_ray.reports.audit.masking import ask_masked
 from btc_ray.reports.audit.page import write_audit
@@ -173,7 +173,7 @@ def audit() -> str:
         "settings": {"data": LONG},
         "seconds": 12.0,
     }  # fmt: skip
-    record["verdict"] = verdict(record)
+    record["verdict"] = conclude(record)
     assert record["copies"]["test_images_with_copy_in_training"] == 5
     return write_audit(record, images, crop_of=lambda row: crops[row], read_image=lambda row: contents[row["row_id"]], shown=24)
 

@@ -11,7 +11,7 @@ from btc_ray.settings import (
     Evaluate,
     Experiments,
     Info,
-    Manifest,
+    KubernetesManifest,
     Retrain,
     Review,
     Score,
@@ -125,7 +125,7 @@ def test_every_flag_has_help(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_help_is_by_subject_and_speaks_of_no_types_of_python(capsys: pytest.CaptureFixture[str]) -> None:
-    for kind in (Audit, Crop, Demo, Evaluate, Experiments, Info, Manifest, Retrain, Review, Score, Submit):
+    for kind in (Audit, Crop, Demo, Evaluate, Experiments, Info, KubernetesManifest, Retrain, Review, Score, Submit):
         with pytest.raises(SystemExit) as ended:
             parse(kind, ["--help"], program="btc-ray")
         assert ended.value.code == 0

@@ -9,7 +9,7 @@ import pytest
 
 from btc_ray.commands.retrain import CHAMPION_STAYS, _gate
 from btc_ray.model.bundle import read_bundle
-from btc_ray.reports.shared.metrics import compare
+from btc_ray.reports.shared.metrics import compare_models
 from btc_ray.settings import Retrain
 from btc_ray.storage import Place
 from btc_ray.training.gate import decide
@@ -30,13 +30,13 @@ def seen(right: int, *, seed: int = 0) -> np.ndarray:
     [(150, 190, "promote", "better"), (190, 150, "keep", "worse"), (180, 184, "keep", "chance"), (180, 180, "keep", "chance")],
 )
 def test_the_decision_follows_the_interval_and_mcnemars_test(champion: int, challenger: int, decision: str, reason: str) -> None:
-    found = decide(compare(LABELS, seen(champion), seen(challenger, seed=1), np.arange(IMAGES)))
+    found = decide(compare_models(LABELS, seen(champion), seen(challenger, seed=1), np.arange(IMAGES)))
     assert found["decision"] == decision
     assert found["reason"].startswith(reason)
 
 
 def test_many_images_of_one_patient_are_not_much_evidence() -> None:
-    found = decide(compare(LABELS, seen(150), seen(190, seed=1), np.zeros(IMAGES, int)))
+    found = decide(compare_models(LABELS, seen(150), seen(190, seed=1), np.zeros(IMAGES, int)))
     assert found["decision"] == "keep"
     assert "too few held-out groups" in found["reason"]
 

@@ -49,7 +49,7 @@ def audit(chosen: settings.Audit) -> int:
 
 def _record(work: Inputs) -> "tuple[dict[str, Any], Found]":
     """What audit.json holds, and what its tables are made from."""
-    from btc_ray.reports.audit.conclusion import verdict
+    from btc_ray.reports.audit.conclusion import conclude
     from btc_ray.reports.audit.record import Found, describe_images, images_table
 
     say("Estimating viewing planes …")
@@ -92,7 +92,7 @@ def _record(work: Inputs) -> "tuple[dict[str, Any], Found]":
         "settings": settings.to_dict(work.chosen),
     }
     record["counts"] = _counts(record)
-    record = {"verdict": verdict(record)} | record
+    record = {"verdict": conclude(record)} | record
     return record, found
 
 

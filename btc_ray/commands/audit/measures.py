@@ -82,7 +82,7 @@ def probe(work: Inputs) -> dict[str, Any]:
             copied[used],
             work.classes,
             seed=work.chosen.seed,
-            told=lambda title: say(f"Probe: {title} …"),
+            announce=lambda title: say(f"Probe: {title} …"),
         )
     return {"probes": probes, "missing": missing, "there": there, "group_split": division}
 

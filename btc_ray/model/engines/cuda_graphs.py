@@ -1,7 +1,7 @@
-"""Batches under way on a GPU, each in a lane of its own: while one lane's kernels run, the other's pixels travel.
+"""Batches under way on a GPU, each on a CUDA stream of its own: while the kernels of one run, the pixels of the other are copied.
 
-A lane is of one shape, so that its kernels are recorded once as a CUDA graph and then launched as one; a batch that does not
-fill it is computed among what an earlier one left. On a CPU, where a lane gains nothing, it does the same without streams and graph.
+A stream computes batches of one shape, so that its kernels are captured once as a CUDA graph and then launched as one; a batch that is
+smaller is computed together with what an earlier one left in the buffers. On a CPU the same is done without streams and graph.
 
 Sources: PyTorch's notes on CUDA semantics, "CUDA Graphs" and "Use pinned memory buffers".
 """
@@ -17,52 +17,52 @@ from torch import Tensor
 from btc_ray.model.engines.folding import FEATURES
 
 LARGEST = 256  # images: enough to fill a GPU; the stem's result at 224 px is 0.82 GB (256 · 64 · 112 · 112 · 4 bytes)
-MOST = 2  # lanes of an engine: one computes, one is filled and emptied
+MOST = 2  # streams of an engine: one computes, one copies
 WARM_UP = 3  # calls before a recording, as PyTorch's notes have it: cuDNN measures its kernels at the first, workspaces are made
 
 Features = Callable[[Tensor], Tensor]  # uint8 (N, H, W) to float32 (N, 512), on one device
 
 
-class Lanes:
-    """`count` lanes of up to `batch` images of `shape`; safe to call from several threads, which wait for a free lane.
+class GraphedStreams:
+    """`count` streams for up to `batch` images of `shape`; safe to call from several threads, which wait for a free stream.
 
-    Where the GPU has no room the first lane is made for half the batch, a quarter and so on, and there are no more than fit. Raises
+    Where the GPU has no room the first stream is made for half the batch, a quarter and so on, and there are no more than fit. Raises
     RuntimeError where even one image cannot be computed.
     """
 
     def __init__(self, compute: Features, *, device: str, batch: int, shape: tuple[int, int], count: int) -> None:
         self.shape = shape
         self._compute = compute  # its weights are what the graphs read
-        self._free: SimpleQueue[_Lane] = SimpleQueue()
-        first = _roomy_lane(compute, device, batch, shape)
+        self._free: SimpleQueue[_GraphedStream] = SimpleQueue()
+        first = _largest_that_fits(compute, device, batch, shape)
         self._free.put(first)
         with suppress(RuntimeError):
             for _ in range(count - 1):
-                self._free.put(_Lane(compute, device, first.batch, shape))
+                self._free.put(_GraphedStream(compute, device, first.batch, shape))
 
     def features(self, pixels: np.ndarray) -> np.ndarray:
-        """uint8 (N, H, W) of the lanes' shape, any N, to float32 (N, 512)."""
+        """uint8 (N, H, W) of the streams' shape, any N, to float32 (N, 512)."""
         found = np.empty((len(pixels), FEATURES), np.float32)
-        lane = self._free.get()
+        stream = self._free.get()
         try:
-            for start in range(0, len(pixels), lane.batch):
-                lane.compute(pixels[start : start + lane.batch], found[start : start + lane.batch])
+            for start in range(0, len(pixels), stream.batch):
+                stream.compute(pixels[start : start + stream.batch], found[start : start + stream.batch])
         finally:
-            self._free.put(lane)
+            self._free.put(stream)
         return found
 
 
-def _roomy_lane(compute: Features, device: str, batch: int, shape: tuple[int, int]) -> "_Lane":
+def _largest_that_fits(compute: Features, device: str, batch: int, shape: tuple[int, int]) -> "_GraphedStream":
     try:
-        return _Lane(compute, device, batch, shape)
+        return _GraphedStream(compute, device, batch, shape)
     except RuntimeError:  # want of memory has many names: torch's own, cuDNN's that found no kernel, CUDA's for a graph
         if batch == 1:
             raise
-    # Outside of `except`, whose traceback keeps the tensors of the lane that had no room.
-    return _roomy_lane(compute, device, batch // 2, shape)
+    # Outside of `except`, whose traceback keeps the tensors of the stream that had no room.
+    return _largest_that_fits(compute, device, batch // 2, shape)
 
 
-class _Lane:
+class _GraphedStream:
     def __init__(self, compute: Features, device: str, batch: int, shape: tuple[int, int]) -> None:
         on_gpu = device == "cuda"
         self.batch = batch

@@ -91,7 +91,7 @@ class OpenVINOEngine(Engine):
         if threads is not None:
             settings["INFERENCE_NUM_THREADS"] = threads * calls
         graph = resnet18(self._folded) if int8 is None else int8_resnet18(self._folded, int8)
-        self._leaves = None if int8 is None else int8.leaves
+        self._output_scale = None if int8 is None else int8.output_scale
         self._model = ov.Core().compile_model(graph, "CPU", settings)
         self._of_thread = threading.local()
         self._again: OpenVINOEngine | None = None
@@ -121,4 +121,4 @@ class OpenVINOEngine(Engine):
         request = self._of_thread.request
         request.infer([pixels[:, None]], share_inputs=True)
         found = request.get_output_tensor().data
-        return found if self._leaves is None else found * self._leaves
+        return found if self._output_scale is None else found * self._output_scale

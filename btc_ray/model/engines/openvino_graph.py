@@ -26,12 +26,12 @@ def resnet18(folded: Folded) -> ov.Model:
 
 def int8_resnet18(folded: Folded, network: Int8Network) -> ov.Model:
     """The same with the blocks in 8 bits; the stem is `folded`'s, and its mean is not in units of the network's own."""
-    enters = network.enters
+    input_scale = network.input_scale
     scaled = replace(
         folded,
-        grey=folded.grey / enters.reshape(-1, 1, 1, 1),
-        ones=folded.ones / enters.reshape(-1, 1, 1, 1),
-        bias=folded.bias / enters,
+        grey=folded.grey / input_scale.reshape(-1, 1, 1, 1),
+        ones=folded.ones / input_scale.reshape(-1, 1, 1, 1),
+        bias=folded.bias / input_scale,
     )
     pixels = ops.parameter([-1, 1, -1, -1], ov.Type.u8, name="pixels")
     x = ops.max_pool(ops.relu(_stem(pixels, scaled)), [2, 2], [1, 1], [1, 1], [1, 1], [3, 3]).output(0)

@@ -10,7 +10,7 @@ from btc_ray.errors import DeviceError
 from btc_ray.images.prepare import Preprocess
 from btc_ray.model.bundle import Bundle
 from btc_ray.model.engines.choose import Device, Precision
-from btc_ray.model.engines.cuda_graphs import LARGEST, MOST, Lanes
+from btc_ray.model.engines.cuda_graphs import LARGEST, MOST, GraphedStreams
 from btc_ray.model.engines.engine import Choice, Engine, EngineError
 from btc_ray.model.engines.folded import FoldedResNet18
 from btc_ray.model.reference import Reference
@@ -56,7 +56,7 @@ class TorchEngine(Engine):
     On a CPU `threads` is the number of threads of one call (`torch.set_num_threads`, which holds for the process): one thread
     a call and as many calls as cores is the fastest arrangement, since small convolutions do not share well.
 
-    On CUDA crops of the bundle's size are computed in `lanes`, `batch` images at most at a time; others, and all on MPS, as they come.
+    On CUDA crops of the bundle's size are computed in `streams`, `batch` images at most at a time; others, and all on MPS, as they come.
     How cuDNN computes is set for the process: the fastest kernels of those it has; in fp32 without TF32, whose 10 bits of mantissa are no
     fp32; in half precision with it, for what stays fp32 there (benchmarks/GPU.md has what that changes).
     """
@@ -75,14 +75,14 @@ class TorchEngine(Engine):
         if threads is not None and choice.device == "cpu":
             torch.set_num_threads(threads)
         super().__init__(bundle, state, choice, reference)
-        self._lanes: Lanes | None = None
+        self._streams: GraphedStreams | None = None
         with _blaming_the_device():
             self._network = FoldedResNet18(self._folded, device=choice.device, dtype=_DTYPES[choice.precision])
             if choice.device == "cuda":
                 torch.backends.cudnn.benchmark = True
                 torch.backends.cudnn.allow_tf32 = choice.precision != "fp32"
                 size = Preprocess.from_dict(bundle.preprocess).size
-                self._lanes = Lanes(
+                self._streams = GraphedStreams(
                     self._network.features,
                     device=choice.device,
                     batch=min(batch or LARGEST, LARGEST),
@@ -92,8 +92,8 @@ class TorchEngine(Engine):
 
     def _features(self, pixels: np.ndarray) -> np.ndarray:
         with _blaming_the_device(), torch.inference_mode():
-            if self._lanes is not None and pixels.shape[1:] == self._lanes.shape:
-                return self._lanes.features(pixels)
+            if self._streams is not None and pixels.shape[1:] == self._streams.shape:
+                return self._streams.features(pixels)
             return self._network.features(torch.from_numpy(pixels).to(self.choice.device)).cpu().numpy()
 
 

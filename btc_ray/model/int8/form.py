@@ -1,6 +1,6 @@
 """The int8 form of a bundle's network, as `int8.safetensors` holds it: weights of 8 bits, and the steps that activations are counted in.
 
-It is made once, at the end of a training (see training/quantise.py), and only ever used where the bundle's record of it allows.
+It is made once, at the end of a training (see quantise.py), and only ever used where the bundle's record of it allows.
 """
 
 import hashlib
@@ -43,19 +43,20 @@ class Int8Block:
 class Int8Network:
     """Eight blocks between a stem and a mean that stay as they are.
 
-    The blocks count their channels in units of their own, so that quiet ones use all levels too: what the stem leaves is divided by
-    `enters` float32 (64,), the features are multiplied by `leaves` float32 (512,).
+    Each channel has a scale of its own, so that channels of small activations use all 255 levels too: the output of the stem is
+    divided by `input_scale` float32 (64,), the features are multiplied by `output_scale` float32 (512,). In the file these are called
+    `enters` and `leaves`, as they were in the first bundles.
     """
 
-    enters: np.ndarray
-    leaves: np.ndarray
+    input_scale: np.ndarray
+    output_scale: np.ndarray
     blocks: tuple[Int8Block, ...]
 
     def to_bytes(self) -> bytes:
         """As `int8.safetensors` holds it."""
         from safetensors.numpy import save
 
-        arrays = {"enters": self.enters, "leaves": self.leaves}
+        arrays = {"enters": self.input_scale, "leaves": self.output_scale}
         for block in self.blocks:
             arrays[f"{block.name}.steps"] = np.array([block.stride, block.step, block.inner_step], np.float32)
             for part in ("first", "second", "shortcut"):
@@ -71,7 +72,8 @@ class Int8Network:
 
         arrays = load(data)
         names = sorted(name.removesuffix(".steps") for name in arrays if name.endswith(".steps"))
-        return cls(enters=arrays["enters"], leaves=arrays["leaves"], blocks=tuple(_block(arrays, name) for name in names))
+        blocks = tuple(_block(arrays, name) for name in names)
+        return cls(input_scale=arrays["enters"], output_scale=arrays["leaves"], blocks=blocks)
 
 
 def _block(arrays: Mapping[str, np.ndarray], name: str) -> Int8Block:

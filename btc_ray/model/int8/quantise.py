@@ -18,9 +18,9 @@ from btc_ray.model.engines.folding import Block, Convolution, Folded
 from btc_ray.model.int8.form import Int8Block, Int8Network, Quantised
 
 LEVELS, WEIGHT = 255, 127  # of an activation, which is never negative, and of a weight, to either side
-EQUALISED = 0.5  # 0: channels in equal units; 1: in those in which all are equally loud, at the cost of the weights
+EQUALISED = 0.5  # 0: every channel at the same scale; 1: all channels of equal range, at the cost of the weights
 UNITS = 16.0  # the largest unit, and one over the smallest
-HEADROOM = 1.25  # cutting off what is loud loses less on average, and moved the few loudest images by ten times as much
+HEADROOM = 1.25  # clipping large activations loses less on average, but moved the few images that have them ten times as far
 ROWS = 8  # positions to learn a rounding from, for each input of a convolution
 RIDGE = 0.01  # of the mean square of an input, added to all
 COLUMNS = 128  # inputs rounded before the later ones hear of it: one large product instead of many small
@@ -35,11 +35,11 @@ def quantise(folded: Folded, pixels: np.ndarray) -> Int8Network:
         for block, of_block in zip(folded.blocks, units, strict=True):
             made, exact, found = _block(block, exact, found, of_block)
             blocks.append(made)
-        return Int8Network(enters=units[0][0].numpy(), leaves=units[-1][2].numpy(), blocks=tuple(blocks))
+        return Int8Network(input_scale=units[0][0].numpy(), output_scale=units[-1][2].numpy(), blocks=tuple(blocks))
 
 
 def _block(block: Block, exact: Tensor, found: Tensor, units: tuple[Tensor, Tensor, Tensor]) -> tuple[Int8Block, Tensor, Tensor]:
-    """A block in 8 bits, and what it leaves: `exact` as in fp32, `found` in 8 bits and in units of its own.
+    """A block in 8 bits, and its output: `exact` as in fp32, `found` in 8 bits and in units of its own.
 
     `units`: of the channels of its input, between its convolutions, and of its output.
     """
@@ -79,10 +79,12 @@ def _units(folded: Folded, entering: Tensor) -> list[tuple[Tensor, Tensor, Tenso
     What is added has to be counted in the same units, so those of a block's output are its input's unless a shortcut stands between.
     """
     x, inners, numbers = entering, [], []  # `numbers`: which stream each block reads
-    streams: list[tuple[list[Tensor], list[Convolution]]] = [([_loudness(entering)], [])]  # how loud, and who reads it
+    streams: list[tuple[list[Tensor], list[Convolution]]] = [
+        ([_largest_activation(entering)], [])
+    ]  # how largest, and who reads it
     for block in folded.blocks:
         inner = _convolved(x, block.first, block.stride).relu_()
-        inners.append(_unit([_loudness(inner)], [block.second]))
+        inners.append(_unit([_largest_activation(inner)], [block.second]))
         numbers.append(len(streams) - 1)
         streams[-1][1].append(block.first)
         kept = x
@@ -91,24 +93,25 @@ def _units(folded: Folded, entering: Tensor) -> list[tuple[Tensor, Tensor, Tenso
             streams[-1][1].append(block.shortcut)
             streams.append(([], []))
         x = _convolved(inner, block.second, 1).add_(kept).relu_()
-        streams[-1][0].append(_loudness(x))
+        streams[-1][0].append(_largest_activation(x))
     found = [_unit(*stream) for stream in streams]
     numbers.append(len(streams) - 1)
     return [(found[numbers[place]], inner, found[numbers[place + 1]]) for place, inner in enumerate(inners)]
 
 
-def _unit(loudness: list[Tensor], readers: list[Convolution]) -> Tensor:
-    """Louder channels get larger units, so that quiet ones use more than the lowest levels; those that weigh much, smaller ones."""
-    loud = torch.stack(loudness).amax(dim=0)
+def _unit(activations: list[Tensor], readers: list[Convolution]) -> Tensor:
+    """Channels of large activations get a larger scale, so that the others use more than the lowest levels; those with large weights a
+    smaller one."""
+    largest = torch.stack(activations).amax(dim=0)
     weight = torch.from_numpy(np.max([np.abs(reader.weight).max(axis=(0, 2, 3)) for reader in readers], axis=0))
-    unit, heard = torch.ones_like(loud), (loud > 0) & (weight > 0)
-    if heard.any():
-        unit[heard] = loud[heard] ** EQUALISED / weight[heard] ** (1 - EQUALISED)
-        unit[heard] /= unit[heard].log().mean().exp()
+    unit, used = torch.ones_like(largest), (largest > 0) & (weight > 0)
+    if used.any():
+        unit[used] = largest[used] ** EQUALISED / weight[used] ** (1 - EQUALISED)
+        unit[used] /= unit[used].log().mean().exp()
     return unit.clamp_(1 / UNITS, UNITS)
 
 
-def _loudness(x: Tensor) -> Tensor:
+def _largest_activation(x: Tensor) -> Tensor:
     """What one value in ten thousand of each channel exceeds: float32 (C,)."""
     flat = x.transpose(0, 1).flatten(1)
     return flat.topk(max(1, flat.shape[1] // 10_000), dim=1).values[:, -1].contiguous()
@@ -159,7 +162,7 @@ def _covariance(x: Tensor, side: int, stride: int) -> Tensor | None:
 
 def _rounded(weight: Tensor, scale: Tensor, covariance: Tensor) -> Tensor:
     """Whole numbers (out, K): `weight` over `scale`, rounded so that the products with inputs of this covariance change little."""
-    order = covariance.diagonal().argsort(descending=True)  # the loudest first, while many are left to make good
+    order = covariance.diagonal().argsort(descending=True)  # the largest first, while many are left to make good
     weight, rounded = weight[:, order], torch.empty_like(weight)
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(covariance))[order][:, order]
     inverse = torch.linalg.cholesky(inverse, upper=True)

@@ -13,7 +13,7 @@ ENOUGH = 30  # images; a score on fewer says next to nothing
 _NOT_LESION = ("histogram", "border", "silhouette", "thumbnail")
 
 
-def verdict(record: Mapping[str, Any]) -> dict[str, Any]:
+def conclude(record: Mapping[str, Any]) -> dict[str, Any]:
     """`headline`, and the sentences `cannot` and `can`: what a test score on this data cannot and can mean; and `notes`."""
     if not record["data"]["readable"]:
         none = f"None of the {record['data']['images']:,} images can be read"
@@ -87,9 +87,9 @@ def _shortcuts(record: Mapping[str, Any]) -> list[str]:
     clear = [(key, found) for key in _NOT_LESION if (found := _asked(record, key)) is not None and _is_clear(found)]
     if not clear:
         return []
-    told = [f"{_NAME[key]} {_share(found)}" for key, found in sorted(clear, key=lambda one: -one[1]["accuracy"]["value"])]
+    shares = [f"{_NAME[key]} {_share(found)}" for key, found in sorted(clear, key=lambda one: -one[1]["accuracy"]["value"])]
     return [
-        f"That a model has looked at the lesion: without it, {_listed(told)} get right, where always guessing the largest class would "
+        f"That a model has looked at the lesion: without it, {_listed(shares)} get right, where always guessing the largest class would "
         f"get {clear[0][1]['chance']:.1%} ({_where(record)})."
     ]
 

@@ -61,7 +61,7 @@ def run_probes(
     classes: Sequence[str],
     *,
     seed: int = 0,
-    told: Callable[[str], None] = lambda _: None,
+    announce: Callable[[str], None] = lambda _: None,
 ) -> list[dict[str, Any]]:
     """Train and ask each probe on each division.
 
@@ -72,7 +72,7 @@ def run_probes(
         groups: int (N,), equal for images that are not independent; intervals are resampled by them.
         sides: by PUBLISHED and GROUP, those that there are, all of whose images are used: `Sides.sample` bounds the work.
         copied: bool (N,), test images of the published split with a copy in its training images: CLEAN counts the others.
-        told: gets the title of each probe before it runs.
+        announce: gets the title of each probe before it runs.
 
     Returns:
         A record for each probe: key, title, sentence, and `results` by division: `accuracy` and `chance` (the share of the largest
@@ -80,7 +80,7 @@ def run_probes(
     """
     records = []
     for key, inputs in _inputs(frames, histograms).items():
-        told(TITLES[key])
+        announce(TITLES[key])
         results: dict[str, Any] = {}
         for name, division in sides.items():
             train, test = np.flatnonzero(division.train), np.flatnonzero(division.test)

@@ -87,7 +87,7 @@ class _Pairs:
         return _Pairs(first=self.first[chosen], second=self.second[chosen])
 
 
-def compare(first: pads.Dataset, second: pads.Dataset) -> Comparison:
+def compare_runs(first: pads.Dataset, second: pads.Dataset) -> Comparison:
     """Compare the `scores` of two complete runs; only the columns named here are read, one after the other.
 
     Raises CompareError where a column is missing.

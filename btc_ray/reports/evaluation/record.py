@@ -9,7 +9,19 @@ import pyarrow as pa
 
 from btc_ray.model.bundle import Bundle
 from btc_ray.model.reference import ACCEPT, REJECT, REVIEW
-from btc_ray.reports.evaluation.sets import ALL, CLEAN, GROUP, NEW, PUBLISHED, SENTENCES, TITLES, ImageSet, Memory, Missing, Truth
+from btc_ray.reports.evaluation.sets import (
+    ALL,
+    CLEAN,
+    GROUP,
+    NEW,
+    PUBLISHED,
+    SENTENCES,
+    TITLES,
+    ImageSet,
+    Missing,
+    TrainingOverlap,
+    Truth,
+)
 from btc_ray.reports.shared.metrics import measure
 from btc_ray.reports.shared.tally import Causes
 
@@ -41,14 +53,14 @@ def assess(
     bundle: Bundle,
     *,
     name: str,
-    memory: Memory | None = None,
+    overlap: TrainingOverlap | None = None,
 ) -> tuple[dict[str, Any], pa.Table]:
     """Measure one model.
 
     Args:
         scores: the table of its run; rows are found by `uri`.
         name: what the page calls the model.
-        memory: what it trained on; None where that is not recorded.
+        overlap: what it trained on; None where that is not recorded.
 
     Returns:
         The model's part of the record, and its errors as ERRORS_SCHEMA.
@@ -86,7 +98,7 @@ def assess(
             }
         )
     wanted = np.any([chosen.rows for chosen in sets], axis=0) if sets else np.zeros(len(labels), bool)
-    errors = _errors(truth, sets, scores, bundle, name, memory, order, np.flatnonzero(wanted & usable), labels, probabilities)
+    errors = _errors(truth, sets, scores, bundle, name, overlap, order, np.flatnonzero(wanted & usable), labels, probabilities)
     record = {
         "name": name,
         "model_id": bundle.model_id,
@@ -97,7 +109,7 @@ def assess(
         "git_commit": bundle.git_commit,
         "data_fingerprint": bundle.data.get("fingerprint"),
         "split": bundle.data.get("split"),
-        "trained_on": None if memory is None else memory.trained_on,
+        "trained_on": None if overlap is None else overlap.trained_on,
         "scored": int((wanted & ok).sum()),
         "not_ok": _causes(truth, wanted & ~ok, scores, order),
         "errors": len(errors),
@@ -141,7 +153,7 @@ def _errors(
     scores: pa.Table,
     bundle: Bundle,
     name: str,
-    memory: Memory | None,
+    overlap: TrainingOverlap | None,
     order: np.ndarray,
     candidates: np.ndarray,
     labels: np.ndarray,
@@ -164,7 +176,7 @@ def _errors(
                 "probability_of_label": float(probabilities[row, labels[row]]),
                 "group": int(truth.group[row]),
                 "sets": [chosen.key for chosen in sets if chosen.rows[row]],
-                "copy_seen": None if memory is None else bool(memory.copy_seen[row]),
+                "copy_seen": None if overlap is None else bool(overlap.copy_seen[row]),
                 "contradicting": bool(truth.contradicting[row]),
                 "content_sha256": truth.content_sha256[row],
             }
@@ -196,7 +208,7 @@ _FOUND_IN = {
 }
 
 
-def verdict(models: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+def compare_sets(models: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """`headline` and `text`: the number to believe, and what the published split measures; `models` as `assess` gives them."""
     best = next((found for key in (NEW, GROUP, CLEAN, PUBLISHED, ALL) if (found := _sets(models, key))), None)
     if best is None:

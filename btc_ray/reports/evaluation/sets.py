@@ -52,7 +52,7 @@ class Truth:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Memory:
+class TrainingOverlap:
     """What a model had to do with each of N labelled images, all bool (N,).
 
     `known`: its record names the file; `seen`: these bytes trained it, or chose its best epoch; `copy_seen`: an image of its group
@@ -90,7 +90,7 @@ class Missing:
     commands: tuple[str, ...] = ()
 
 
-def recall(truth: Truth, split: pa.Table) -> Memory:
+def training_overlap(truth: Truth, split: pa.Table) -> TrainingOverlap:
     """Find the images of `split` (a bundle's split.parquet) among the labelled ones, by their bytes; data that was moved is found.
 
     Copies are found by the groups of `truth`, and by those that the record itself holds, so that they are found where the training
@@ -118,7 +118,7 @@ def recall(truth: Truth, split: pa.Table) -> Memory:
         bool,
     )
     trained_on = {content for content, name in by_content.items() if name in _SEEN}
-    return Memory(
+    return TrainingOverlap(
         known=np.array([content in by_content for content in contents], bool),
         seen=seen,
         copy_seen=seen | recorded | np.isin(truth.group, truth.group[seen]),
@@ -129,33 +129,33 @@ def recall(truth: Truth, split: pa.Table) -> Memory:
 
 
 def choose_sets(
-    truth: Truth, memory: Memory | None, split: str | None, *, data: str, models: Sequence[str]
+    truth: Truth, overlap: TrainingOverlap | None, split: str | None, *, data: str, models: Sequence[str]
 ) -> tuple[list[ImageSet], list[Missing]]:
     """The sets a model can be measured on, and why it cannot on the others.
 
     Args:
-        memory: None where the bundle has no split.parquet.
+        overlap: None where the bundle has no split.parquet.
         split: how it was trained, `folders` or `group`; None where that is not recorded.
         data, models: the labelled data and the bundles as the user named them, for the commands.
     """
-    if memory is None:
+    if overlap is None:
         return _of_unknown_memory(truth, data, models)
-    if not memory.known.any():
+    if not overlap.known.any():
         elsewhere = "none of these images is in the model's record of its training: they are new to it"
-        return [_new(truth, memory)], [Missing(key=key, reason=elsewhere) for key in (PUBLISHED, CLEAN, GROUP)]
+        return [_new(truth, overlap)], [Missing(key=key, reason=elsewhere) for key in (PUBLISHED, CLEAN, GROUP)]
     sets: list[ImageSet] = []
     missing: list[Missing] = []
-    as_published = memory.held_out.any() and not (memory.held_out & ~truth.published_test).any()
+    as_published = overlap.held_out.any() and not (overlap.held_out & ~truth.published_test).any()
     if split == "folders" or (split is None and as_published):
         if truth.published_test.any():
-            sets += [_published(truth, memory), _clean(truth, memory)]
+            sets += [_published(truth, overlap), _clean(truth, overlap)]
         else:
             missing += [Missing(key=key, reason="the data names no test images") for key in (PUBLISHED, CLEAN)]
         missing.append(
             Missing(key=GROUP, reason="the model was trained with --split folders", commands=_commands(data, models, "group"))
         )
     else:
-        trained = int((memory.seen & truth.published_test).sum())
+        trained = int((overlap.seen & truth.published_test).sum())
         reason = "the model was trained with --split group" + (
             f", on {trained:,} of the {truth.published_test.sum():,} published test images" if trained else ""
         )
@@ -166,12 +166,12 @@ def choose_sets(
                 if available
                 else Missing(key=key, reason="the data names no test images")
             )
-        if memory.held_out.any():
-            sets.append(_group(truth, memory))
+        if overlap.held_out.any():
+            sets.append(_group(truth, overlap))
         else:
             missing.append(Missing(key=GROUP, reason="none of the images that the model held out is among the data"))
-    if (~memory.known & truth.readable()).any():
-        sets.append(_new(truth, memory))
+    if (~overlap.known & truth.readable()).any():
+        sets.append(_new(truth, overlap))
     return sets, missing
 
 
@@ -184,44 +184,44 @@ def _commands(data: str, models: Sequence[str], split: str) -> tuple[str, ...]:
     )
 
 
-def _published(truth: Truth, memory: Memory) -> ImageSet:
-    unrecorded = int((truth.published_test & ~memory.known & truth.readable()).sum())
+def _published(truth: Truth, overlap: TrainingOverlap) -> ImageSet:
+    unrecorded = int((truth.published_test & ~overlap.known & truth.readable()).sum())
     more = (f"{unrecorded:,} of them are not in the model's record: files that came or changed since",) if unrecorded else ()
-    return _described(PUBLISHED, truth.published_test, truth, memory, {}, more)
+    return _described(PUBLISHED, truth.published_test, truth, overlap, {}, more)
 
 
-def _clean(truth: Truth, memory: Memory) -> ImageSet:
-    copies = truth.published_test & memory.copy_seen
-    clashing = truth.published_test & ~memory.copy_seen & truth.contradicting
+def _clean(truth: Truth, overlap: TrainingOverlap) -> ImageSet:
+    copies = truth.published_test & overlap.copy_seen
+    clashing = truth.published_test & ~overlap.copy_seen & truth.contradicting
     left_out = {"trained on, or with a copy that is": int(copies.sum()), "whose copies bear another label": int(clashing.sum())}
-    return _described(CLEAN, truth.published_test & ~copies & ~clashing, truth, memory, left_out)
+    return _described(CLEAN, truth.published_test & ~copies & ~clashing, truth, overlap, left_out)
 
 
-def _group(truth: Truth, memory: Memory) -> ImageSet:
-    copies = memory.held_out & memory.copy_seen  # none, unless copies are found that were not found when it was trained
-    clashing = memory.held_out & ~copies & truth.contradicting
+def _group(truth: Truth, overlap: TrainingOverlap) -> ImageSet:
+    copies = overlap.held_out & overlap.copy_seen  # none, unless copies are found that were not found when it was trained
+    clashing = overlap.held_out & ~copies & truth.contradicting
     left_out = {"with a copy that was trained on": int(copies.sum()), "whose copies bear another label": int(clashing.sum())}
-    return _described(GROUP, memory.held_out & ~copies & ~clashing, truth, memory, left_out)
+    return _described(GROUP, overlap.held_out & ~copies & ~clashing, truth, overlap, left_out)
 
 
-def _new(truth: Truth, memory: Memory) -> ImageSet:
+def _new(truth: Truth, overlap: TrainingOverlap) -> ImageSet:
     # A file that cannot be read has no bytes to be known by: it is a row of this set only where all of the data is new.
-    new = ~memory.known & (truth.readable() | ~memory.known.any())
-    copies, clashing = new & memory.copy_seen, new & ~memory.copy_seen & truth.contradicting
+    new = ~overlap.known & (truth.readable() | ~overlap.known.any())
+    copies, clashing = new & overlap.copy_seen, new & ~overlap.copy_seen & truth.contradicting
     more: tuple[str, ...] = ()
-    if memory.present < memory.trained_on:
+    if overlap.present < overlap.trained_on:
         more = (
-            f"copies can be found only where both images are among the data, which holds {memory.present:,} of the "
-            f"{memory.trained_on:,} images that the model trained on",
+            f"copies can be found only where both images are among the data, which holds {overlap.present:,} of the "
+            f"{overlap.trained_on:,} images that the model trained on",
         )
     left_out = {"with a copy that was trained on": int(copies.sum()), "whose copies bear another label": int(clashing.sum())}
-    return _described(NEW, new & ~copies & ~clashing, truth, memory, left_out, more)
+    return _described(NEW, new & ~copies & ~clashing, truth, overlap, left_out, more)
 
 
 def _described(
-    key: str, rows: np.ndarray, truth: Truth, memory: Memory, left_out: Mapping[str, int], more: tuple[str, ...] = ()
+    key: str, rows: np.ndarray, truth: Truth, overlap: TrainingOverlap, left_out: Mapping[str, int], more: tuple[str, ...] = ()
 ) -> ImageSet:
-    total, seen, copied = int(rows.sum()), int((rows & memory.seen).sum()), int((rows & memory.copy_seen).sum())
+    total, seen, copied = int(rows.sum()), int((rows & overlap.seen).sum()), int((rows & overlap.copy_seen).sum())
     clashing = int((rows & truth.contradicting).sum())
     remarks = [
         f"{copied:,} of {total:,} have a copy among the images that the model trained on"

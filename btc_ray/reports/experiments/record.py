@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from btc_ray import NOT_FOR_DIAGNOSIS
 from btc_ray.reports.experiments import figures as figures
-from btc_ray.reports.experiments.seeds import needed_difference, rank, runs, verdict
+from btc_ray.reports.experiments.seeds import conclude_ranking, needed_difference, rank, runs
 from btc_ray.reports.shared.page import PALETTE, as_source, render
 
 CLAIMED = 0.9925  # of the published report, near which its differences are judged
@@ -45,7 +45,7 @@ def assess(
         for accuracy in (CLAIMED if reached is None else reached, CLAIMED)
     ]
     return {
-        "verdict": verdict(ranked, needed),
+        "verdict": conclude_ranking(ranked, needed),
         "needed": needed,
         "experiments": [one | {"settings": dict(settings_of[one["experiment"]])} for one in ranked],
         "classes": list(classes),

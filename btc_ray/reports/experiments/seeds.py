@@ -149,7 +149,7 @@ def _paired_p(apart: np.ndarray) -> float:
     return float(2 * stats.t.sf(abs(apart.mean()) / error, len(apart) - 1))
 
 
-def verdict(ranked: Sequence[Mapping[str, Any]], needed: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def conclude_ranking(ranked: Sequence[Mapping[str, Any]], needed: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The result in plain words: `headline`, `paragraphs`, and `tied`, the names of those that cannot be told from the best.
 
     Args:
@@ -209,13 +209,13 @@ def _told(compared: int, tied: Sequence[str], seeds: int) -> str:
 
 def _single_runs(own: Mapping[str, Any], claim: Mapping[str, Any]) -> list[str]:
     """What a difference of single runs would have to be, and what 0.9925 against 0.9931 comes to."""
-    images, told = own["images"], []
+    images, sentences = own["images"], []
     if own["seeds_alone"] is not None:
-        told.append(
+        sentences.append(
             f"Single runs, and their seeds: two runs of one recipe that differ in nothing but the seed lie up to "
             f"{own['seeds_alone']:.4f} of test accuracy apart in 95 of 100 pairs (deviation {own['seed_deviation']:.4f})."
         )
-    told.append(
+    sentences.append(
         f"Single runs, and {images:,} test images: two models measured on the same of them can be told apart from a difference of "
         f"{own['same_images']:.4f} on, {own['discordant']} images that all speak for the same one (McNemar's exact test). Two published "
         f"accuracies of which nothing else is known need about {own['published']:.4f} near {own['accuracy']:.4f}, and "
@@ -223,7 +223,7 @@ def _single_runs(own: Mapping[str, Any], claim: Mapping[str, Any]) -> list[str]:
         f"{claim['claim']:.4f}: {claim['claim_images']:.1f} images of {images:,}. "
         + ("That says nothing." if claim["claim"] < claim["same_images"] else "On so many images it can say something.")
     )
-    return told
+    return sentences
 
 
 def _figure(found: Mapping[str, Any]) -> str:

@@ -96,7 +96,7 @@ def measure(
     }
 
 
-def compare(
+def compare_models(
     labels: np.ndarray, champion_probabilities: np.ndarray, challenger_probabilities: np.ndarray, groups: np.ndarray
 ) -> dict[str, Any]:
     """Two models on the same images, paired: challenger minus champion.

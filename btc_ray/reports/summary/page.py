@@ -56,7 +56,7 @@ def write_summary(*, scores: Scores, run: Mapping[str, Any], read_image: ReadIma
         "summary.html.j2",
         filters={"share": lambda part, whole: f"{part / whole:.1%}" if whole else "–"},
         notice=NOT_FOR_DIAGNOSIS,
-        verdict=verdict(images, found.status["ok"]),
+        verdict=outcome(images, found.status["ok"]),
         trouble=found.status["ok"] < images or images == 0,
         complete=run.get("complete", True),
         images=images,
@@ -79,7 +79,7 @@ def write_summary(*, scores: Scores, run: Mapping[str, Any], read_image: ReadIma
     )
 
 
-def verdict(images: int, ok: int) -> str:
+def outcome(images: int, ok: int) -> str:
     """One line in plain words: how many of the images were scored."""
     if images == 0:
         return "No images were found in the inputs"

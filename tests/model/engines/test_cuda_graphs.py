@@ -13,7 +13,7 @@ from torch import Tensor
 from btc_ray.errors import DeviceError
 from btc_ray.model.bundle import read_arrays, read_bundle
 from btc_ray.model.engines.choose import choose
-from btc_ray.model.engines.cuda_graphs import Lanes
+from btc_ray.model.engines.cuda_graphs import GraphedStreams
 from btc_ray.model.engines.folding import FEATURES
 from btc_ray.model.engines.torch_engine import TorchEngine
 from btc_ray.storage import Place
@@ -30,8 +30,8 @@ def images(count: int) -> np.ndarray:
     return np.random.default_rng(count).integers(0, 256, (count, *SHAPE), dtype=np.uint8)
 
 
-def lanes(compute: object = sums, *, batch: int = 4, count: int = 1) -> Lanes:
-    return Lanes(compute, device="cpu", batch=batch, shape=SHAPE, count=count)  # type: ignore[arg-type]
+def graphed_streams(compute: object = sums, *, batch: int = 4, count: int = 1) -> GraphedStreams:
+    return GraphedStreams(compute, device="cpu", batch=batch, shape=SHAPE, count=count)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("count", [1, 3, 4, 5, 11])
@@ -42,7 +42,7 @@ def test_any_number_of_images_is_computed_in_batches_of_one_shape(count: int) ->
         seen.append(tuple(grey.shape))
         return sums(grey)
 
-    found = lanes(compute).features(images(count))
+    found = graphed_streams(compute).features(images(count))
     assert found.shape == (count, FEATURES)
     assert found.dtype == np.float32
     assert np.array_equal(found[:, 0], images(count).sum(axis=(1, 2)))
@@ -50,15 +50,15 @@ def test_any_number_of_images_is_computed_in_batches_of_one_shape(count: int) ->
 
 
 def test_what_an_earlier_batch_left_is_not_handed_out() -> None:
-    one_lane = lanes()
-    before = one_lane.features(images(4)).copy()
-    assert np.array_equal(one_lane.features(images(4)[:1]), before[:1])
-    kept = one_lane.features(images(2))
-    one_lane.features(images(4))
+    one_stream = graphed_streams()
+    before = one_stream.features(images(4)).copy()
+    assert np.array_equal(one_stream.features(images(4)[:1]), before[:1])
+    kept = one_stream.features(images(2))
+    one_stream.features(images(4))
     assert np.array_equal(kept[:, 0], images(2).sum(axis=(1, 2)))  # and the next call does not write into it
 
 
-def test_as_many_calls_compute_at_a_time_as_there_are_lanes() -> None:
+def test_as_many_calls_compute_at_a_time_as_there_are_streams() -> None:
     under_way, most, counting = 0, 0, threading.Lock()
 
     def compute(grey: Tensor) -> Tensor:
@@ -71,7 +71,7 @@ def test_as_many_calls_compute_at_a_time_as_there_are_lanes() -> None:
             under_way -= 1
         return sums(grey)
 
-    two = lanes(compute, count=2)
+    two = graphed_streams(compute, count=2)
     given = [images(count) for count in range(1, 13)]
     with ThreadPoolExecutor(6) as pool:
         found = list(pool.map(two.features, given))
@@ -80,7 +80,7 @@ def test_as_many_calls_compute_at_a_time_as_there_are_lanes() -> None:
         assert np.array_equal(features[:, 0], pixels.sum(axis=(1, 2)))
 
 
-def test_a_call_that_fails_leaves_its_lane_to_the_next() -> None:
+def test_a_call_that_fails_leaves_its_streams_to_the_next() -> None:
     broken = False
 
     def compute(grey: Tensor) -> Tensor:
@@ -88,18 +88,18 @@ def test_a_call_that_fails_leaves_its_lane_to_the_next() -> None:
             raise RuntimeError("a kernel failed")
         return sums(grey)
 
-    one_lane = lanes(compute)
+    one_stream = graphed_streams(compute)
     broken = True
     with pytest.raises(RuntimeError, match="a kernel failed"):
-        one_lane.features(images(2))
+        one_stream.features(images(2))
     broken = False
-    assert np.array_equal(one_lane.features(images(2))[:, 0], images(2).sum(axis=(1, 2)))
+    assert np.array_equal(one_stream.features(images(2))[:, 0], images(2).sum(axis=(1, 2)))
 
 
 @pytest.mark.parametrize(
     "said", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("FIND was unable to find an engine")]
 )
-def test_where_there_is_no_room_a_lane_is_smaller(said: Exception) -> None:
+def test_where_there_is_no_room_a_streams_is_smaller(said: Exception) -> None:
     seen = []
 
     def compute(grey: Tensor) -> Tensor:
@@ -108,7 +108,7 @@ def test_where_there_is_no_room_a_lane_is_smaller(said: Exception) -> None:
         seen.append(len(grey))
         return sums(grey)
 
-    found = lanes(compute, batch=8, count=2).features(images(5))
+    found = graphed_streams(compute, batch=8, count=2).features(images(5))
     assert set(seen) == {2}
     assert np.array_equal(found[:, 0], images(5).sum(axis=(1, 2)))
 
@@ -116,10 +116,10 @@ def test_where_there_is_no_room_a_lane_is_smaller(said: Exception) -> None:
         raise said
 
     with pytest.raises(type(said)):
-        lanes(none, batch=8)
+        graphed_streams(none, batch=8)
 
 
-def test_there_are_as_many_lanes_as_have_room() -> None:
+def test_there_are_as_many_streams_as_have_room() -> None:
     made = 0
 
     def compute(grey: Tensor) -> Tensor:
@@ -129,9 +129,9 @@ def test_there_are_as_many_lanes_as_have_room() -> None:
         made += 1
         return sums(grey)
 
-    one = lanes(compute, batch=4, count=2)
+    one = graphed_streams(compute, batch=4, count=2)
     assert one._free.qsize() == 1
-    made = 2  # the call that failed was the second lane's
+    made = 2  # the call that failed was the second stream's
     assert np.array_equal(one.features(images(9))[:, 0], images(9).sum(axis=(1, 2)))
 
 
@@ -152,12 +152,12 @@ def test_a_failed_gpu_is_told_from_a_failed_batch(model: Path) -> None:
         assert "For debugging" not in str(told.value)
 
 
-def test_an_engine_says_the_same_through_lanes(model: Path) -> None:
+def test_an_engine_says_the_same_through_streams(model: Path) -> None:
     bundle = read_bundle(Place(str(model)))
     engine = TorchEngine(bundle, read_arrays(Place(str(model)), bundle), choose(engine="torch", device="cpu", precision="fp32"))
     pixels = np.random.default_rng(0).integers(0, 256, (7, 64, 64), dtype=np.uint8)
     expected = engine.answers(pixels)
-    engine._lanes = Lanes(engine._network.features, device="cpu", batch=4, shape=(64, 64), count=1)
+    engine._streams = GraphedStreams(engine._network.features, device="cpu", batch=4, shape=(64, 64), count=1)
     for ours, theirs in zip(engine.answers(pixels), expected, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
     other = pixels[:, :32]  # of another shape: without them

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from btc_ray.reports.audit.conclusion import verdict
+from btc_ray.reports.audit.conclusion import conclude
 from btc_ray.reports.audit.probes import CLEAN, GROUP, PUBLISHED
 from btc_ray.reports.shared.bootstrap import wilson
 
@@ -52,7 +52,7 @@ def record(**changed: Any) -> dict[str, Any]:
 
 
 def test_where_nothing_is_wrong_nothing_is_said_to_be() -> None:
-    found = verdict(record())
+    found = conclude(record())
     assert found["headline"] == "Nothing was found here that would make a test score worthless"
     assert found["cannot"] == []
     assert found["notes"] == ["No image is a copy of another."]
@@ -72,8 +72,8 @@ def test_where_nothing_is_wrong_nothing_is_said_to_be() -> None:
     ],
 )
 def test_what_is_found_is_said_with_its_numbers(changed: dict[str, Any], said: str) -> None:
-    assert any(said in sentence for sentence in verdict(record(**changed))["cannot"])
-    assert not any(said in sentence for sentence in verdict(record())["cannot"])
+    assert any(said in sentence for sentence in conclude(record(**changed))["cannot"])
+    assert not any(said in sentence for sentence in conclude(record())["cannot"])
 
 
 def test_copies_come_first_and_shortcuts_are_told_from_images_without_them() -> None:
@@ -81,7 +81,7 @@ def test_copies_come_first_and_shortcuts_are_told_from_images_without_them() -> 
     copied = {"test_images_with_copy_in_training": 300, "test_images_with_copy_in_training_by_kind": kinds}
     probes = record()["probes"]["probes"]
     probes[1]["results"] |= {PUBLISHED: result(399), GROUP: result(320)}
-    found = verdict(record(copies=copied, probes={"probes": probes}))
+    found = conclude(record(copies=copied, probes={"probes": probes}))
     assert found["headline"].endswith("75% of its images have a copy in training")
     assert "300 of 400 test images (75.0%)" in found["cannot"][0]
     assert "10 the same file and 290 mirrored" in found["cannot"][0]
@@ -99,5 +99,5 @@ def test_a_bundle_that_does_not_need_the_centre_is_told_and_one_that_does_is_not
             "rows": [*rows, {"kind": "without_centre", "share": 0.5, "accuracy": wilson(right, 400)}],
         }
 
-    assert any("painted over" in sentence for sentence in verdict(record(masking=masking(360)))["cannot"])
-    assert not any("painted over" in sentence for sentence in verdict(record(masking=masking(210)))["cannot"])
+    assert any("painted over" in sentence for sentence in conclude(record(masking=masking(360)))["cannot"])
+    assert not any("painted over" in sentence for sentence in conclude(record(masking=masking(210)))["cannot"])

@@ -6,12 +6,12 @@ from typing import Any
 import pyarrow.dataset as pads
 import pytest
 
-from btc_ray.reports.comparison.comparison import ChangedLabel, CompareError, Comparison, Difference, changes, compare
+from btc_ray.reports.comparison.comparison import ChangedLabel, CompareError, Comparison, Difference, changes, compare_runs
 from tests.scores import row, scores
 
 
 def compared(first: Sequence[Mapping[str, Any]], second: Sequence[Mapping[str, Any]]) -> Comparison:
-    return compare(pads.dataset(scores(first)), pads.dataset(scores(second)))
+    return compare_runs(pads.dataset(scores(first)), pads.dataset(scores(second)))
 
 
 def test_rows_in_both_and_in_one_run_are_counted_whatever_their_order() -> None:
@@ -110,4 +110,4 @@ def test_models_of_other_classes_are_compared_in_the_classes_they_share() -> Non
 
 def test_a_table_that_holds_no_scores_is_named() -> None:
     with pytest.raises(CompareError, match="'status' is missing"):
-        compare(pads.dataset(scores([row("/1")])), pads.dataset(scores([row("/1")]).drop_columns("status")))
+        compare_runs(pads.dataset(scores([row("/1")])), pads.dataset(scores([row("/1")]).drop_columns("status")))

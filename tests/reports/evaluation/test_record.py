@@ -17,8 +17,8 @@ from PIL import Image
 from btc_ray import NOT_FOR_DIAGNOSIS
 from btc_ray.model.bundle import Bundle
 from btc_ray.reports.evaluation.page import SHOWN, evaluation_figures, write_evaluation
-from btc_ray.reports.evaluation.record import ERRORS_SCHEMA, assess, no_scores, verdict
-from btc_ray.reports.evaluation.sets import CLEAN, GROUP, NEW, PUBLISHED, Truth, choose_sets, recall
+from btc_ray.reports.evaluation.record import ERRORS_SCHEMA, assess, compare_sets, no_scores
+from btc_ray.reports.evaluation.sets import CLEAN, GROUP, NEW, PUBLISHED, Truth, choose_sets, training_overlap
 from btc_ray.reports.shared.curves import reaches_corner, reliability_png, roc_lines, roc_png
 from btc_ray.reports.shared.metrics import measure
 from tests.reports.shared.test_metrics import simulate
@@ -87,16 +87,16 @@ def assessed(
             "group": truth.group,
         }
     )
-    memory = recall(truth, record)
-    sets, missing = choose_sets(truth, memory, split, data="DATA", models=["x"])
+    overlap = training_overlap(truth, record)
+    sets, missing = choose_sets(truth, overlap, split, data="DATA", models=["x"])
     table = scores(truth.uri.tolist(), probabilities, bad=bad)
-    return assess(truth, sets, missing, table, bundle(split), name=name, memory=memory)
+    return assess(truth, sets, missing, table, bundle(split), name=name, overlap=overlap)
 
 
 def whole(*models: dict[str, Any]) -> dict[str, Any]:
     return {
         "notice": NOT_FOR_DIAGNOSIS,
-        "verdict": verdict(models),
+        "verdict": compare_sets(models),
         "models": [model | {"bundle": "/bundles/x", "run": "run"} for model in models],
         "facts": {"When": "today"},
         "versions": {"python": "3"},
@@ -158,12 +158,12 @@ def test_a_model_that_nothing_is_asked_of_has_reasons_and_no_numbers() -> None:
     truth, _ = images()
     record, errors = assess(truth, [], [], no_scores(bundle()), bundle(), name="m")
     assert (record["sets"], record["scored"], len(errors)) == ([], 0, 0)
-    assert "no number" in verdict([record])["headline"]
+    assert "no number" in compare_sets([record])["headline"]
 
 
 def test_the_verdict_says_that_the_published_split_measures_memory() -> None:
     record, _ = assessed()
-    found = verdict([record])
+    found = compare_sets([record])
     share = record["sets"][1]["metrics"]["accuracy"]["value"]
     assert found["headline"].startswith(f"{share:.1%} right on")
     assert "no copy in training" in found["headline"]
@@ -173,7 +173,7 @@ def test_the_verdict_says_that_the_published_split_measures_memory() -> None:
 def test_the_verdict_believes_the_group_split_before_the_published_one() -> None:
     folders, _ = assessed()
     group, _ = assessed("group", name="other")
-    found = verdict([folders, group])
+    found = compare_sets([folders, group])
     assert "groups were held out" in found["headline"]
     assert "measures memory" in found["text"]
 
@@ -182,15 +182,15 @@ def test_the_verdict_admits_what_is_not_recorded() -> None:
     truth, probabilities = images()
     sets, missing = choose_sets(truth, None, None, data="DATA", models=[])
     record, _ = assess(truth, sets, missing, scores(truth.uri.tolist(), probabilities), bundle(None), name="m")
-    assert "unknown" in verdict([record])["text"]
+    assert "unknown" in compare_sets([record])["text"]
 
 
 def test_the_verdict_names_the_classes_that_its_number_does_not_measure() -> None:
     record, _ = assessed()
     without = copy.deepcopy(record)
     without["sets"][1]["metrics"]["absent_classes"] = ["notumor"]
-    assert "no images of" not in verdict([record])["text"]
-    assert "no images of notumor among them" in verdict([without])["text"]
+    assert "no images of" not in compare_sets([record])["text"]
+    assert "no images of notumor among them" in compare_sets([without])["text"]
 
 
 def test_the_page_shows_each_number_with_what_it_counts_and_why_one_is_missing() -> None:
@@ -276,11 +276,11 @@ def test_the_kinds_of_sets_are_told_apart_on_the_page() -> None:
     """An external set stands first, and the three others say why they are not to be had."""
     truth, probabilities = images()
     record = pa.table({"uri": ["z"], "content_sha256": ["z"], "split": ["train"], "group": pa.array([1], pa.int64())})
-    memory = recall(truth, record)
-    sets, missing = choose_sets(truth, memory, "group", data="DATA", models=[])
+    overlap = training_overlap(truth, record)
+    sets, missing = choose_sets(truth, overlap, "group", data="DATA", models=[])
     assert [one.key for one in sets] == [NEW]
     found, errors = assess(
-        truth, sets, missing, scores(truth.uri.tolist(), probabilities), bundle("group"), name="m", memory=memory
+        truth, sets, missing, scores(truth.uri.tolist(), probabilities), bundle("group"), name="m", overlap=overlap
     )
     page = text_of(write_evaluation(whole(found), errors.to_pylist(), {}))
     assert page.index("Images new to the model") < page.index("Published split")

@@ -13,11 +13,11 @@ from btc_ray.reports.evaluation.sets import (
     NEW,
     PUBLISHED,
     ImageSet,
-    Memory,
     Missing,
+    TrainingOverlap,
     Truth,
     choose_sets,
-    recall,
+    training_overlap,
 )
 
 # name, label, content, group, published test, split in the model's record (None: not in it)
@@ -69,11 +69,11 @@ def record_of(rows: list[Row], *, groups: bool = True) -> pa.Table:
 
 def chosen(
     rows: list[Row], split: str | None, *, record: pa.Table | None = None
-) -> tuple[dict[str, ImageSet], dict[str, Missing], Memory]:
+) -> tuple[dict[str, ImageSet], dict[str, Missing], TrainingOverlap]:
     truth = truth_of(rows)
-    memory = recall(truth, record_of(rows) if record is None else record)
-    sets, missing = choose_sets(truth, memory, split, data="DATA", models=["here"])
-    return {one.key: one for one in sets}, {one.key: one for one in missing}, memory
+    overlap = training_overlap(truth, record_of(rows) if record is None else record)
+    sets, missing = choose_sets(truth, overlap, split, data="DATA", models=["here"])
+    return {one.key: one for one in sets}, {one.key: one for one in missing}, overlap
 
 
 def names(rows: list[Row], one: ImageSet) -> list[str]:
@@ -105,8 +105,8 @@ def test_a_test_image_with_a_copy_in_training_or_a_doubtful_label_is_not_in_the_
 
 def test_copies_of_training_images_that_are_not_among_the_data_are_known_from_the_record() -> None:
     only_tests = [row for row in FOLDERS if row[4]]
-    sets, _, memory = chosen(only_tests, "folders", record=record_of(FOLDERS))
-    assert (memory.trained_on, memory.present) == (3, 1)
+    sets, _, overlap = chosen(only_tests, "folders", record=record_of(FOLDERS))
+    assert (overlap.trained_on, overlap.present) == (3, 1)
     assert names(only_tests, sets[CLEAN]) == ["alone", "broken"]
 
 
@@ -178,9 +178,9 @@ def test_no_set_holds_an_image_that_was_seen_except_the_published_one(split: str
         )
         for number in range(300)
     ]
-    sets, missing, memory = chosen(rows, split)
+    sets, missing, overlap = chosen(rows, split)
     assert {PUBLISHED, CLEAN, GROUP} <= sets.keys() | missing.keys()
     for key, one in sets.items():
-        assert one.seen == (one.rows & memory.seen).sum()
+        assert one.seen == (one.rows & overlap.seen).sum()
         if key != PUBLISHED:
-            assert not (one.rows & memory.copy_seen).any()
+            assert not (one.rows & overlap.copy_seen).any()

@@ -10,7 +10,7 @@ import pytest
 from sklearn import metrics as reference
 
 from btc_ray.reports.shared.bootstrap import Grouped, percentile_interval, resample_auroc, resample_sums, wilson
-from btc_ray.reports.shared.metrics import BINS, MetricsError, compare, measure, uncalibrated
+from btc_ray.reports.shared.metrics import BINS, MetricsError, compare_models, measure, uncalibrated
 
 CLASSES = ("glioma", "meningioma", "notumor", "pituitary")
 Images = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -146,7 +146,7 @@ def test_the_difference_of_two_models_covers_the_truth() -> None:
     for _ in range(200):
         first, second = (np.repeat(random.random(150) < share, 4)[:, None] for share in (0.7, 0.8))
         champion, challenger = (np.where(right, [0.9, 0.1], [0.1, 0.9]) for right in (first, second))
-        difference = compare(np.zeros(600, int), champion, challenger, np.arange(600) // 4)["difference"]
+        difference = compare_models(np.zeros(600, int), champion, challenger, np.arange(600) // 4)["difference"]
         covered += difference["low"] <= 0.1 <= difference["high"]
     assert 180 <= covered <= 199
 
@@ -156,7 +156,7 @@ def test_two_models_are_compared_pair_by_pair() -> None:
     labels = np.zeros(20, int)
     champion, challenger = np.tile([0.8, 0.2], (20, 1)), np.tile([0.8, 0.2], (20, 1))
     champion[:8], challenger[8] = [0.2, 0.8], [0.2, 0.8]
-    found = strict(compare(labels, champion, challenger, np.arange(20)))
+    found = strict(compare_models(labels, champion, challenger, np.arange(20)))
     assert (found["only_champion_right"], found["only_challenger_right"]) == (1, 8)
     assert found["p_value"] == pytest.approx(0.0390625)
     assert found["difference"]["value"] == pytest.approx(7 / 20)
@@ -166,7 +166,7 @@ def test_two_models_are_compared_pair_by_pair() -> None:
 
 def test_a_model_compared_with_itself_differs_in_nothing() -> None:
     labels, probabilities, groups = simulate(60)
-    found = compare(labels, probabilities, probabilities, groups)
+    found = compare_models(labels, probabilities, probabilities, groups)
     assert (found["difference"]["value"], found["p_value"]) == (0, 1)
     assert found["difference"]["low"] is None
     assert found["difference"]["reason"]

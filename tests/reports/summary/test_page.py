@@ -16,7 +16,7 @@ import pytest
 
 from btc_ray import NOT_FOR_DIAGNOSIS
 from btc_ray.reports.shared.tally import cause
-from btc_ray.reports.summary.page import CAUSES_SHOWN, verdict, write_summary
+from btc_ray.reports.summary.page import CAUSES_SHOWN, outcome, write_summary
 
 CLASSES = ("glioma", "meningioma", "notumor", "pituitary")
 
@@ -90,7 +90,7 @@ def sheets(page: str) -> list[str]:
     ],
 )
 def test_the_verdict_is_one_line_in_plain_words(images: int, ok: int, words: str) -> None:
-    assert verdict(images, ok) == words
+    assert outcome(images, ok) == words
 
 
 @pytest.mark.parametrize(("rows", "bad"), [(0, 0), (5, 5), (1, 0), (300, 7)])
@@ -99,7 +99,7 @@ def test_a_page_stands_for_any_table_and_says_twice_what_it_is_not_for(rows: int
     page = write_summary(scores=table, run={}, read_image=read_image)
     assert page.startswith("<!DOCTYPE html>")
     assert text_of(page).count(NOT_FOR_DIAGNOSIS) == 2
-    assert verdict(rows, rows - bad) in text_of(page)
+    assert outcome(rows, rows - bad) in text_of(page)
     for name in CLASSES:
         count = table["label"].to_pylist().count(name)
         assert re.search(rf"{name} {count:,} (\d+\.\d%|–)", text_of(page))
