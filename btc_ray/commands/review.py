@@ -128,7 +128,8 @@ def _seen(content: bytes | Exception, row: Mapping[str, Any], preprocess: Prepro
         return str(content), nothing
     if hashlib.sha256(content).hexdigest() != row["content_sha256"]:
         return "the file has changed since it was scored", nothing
-    grey = decode(content, max_pixels=preprocess.max_pixels)
+    frame = row.get("frame") or 0
+    grey = decode(content, frame=frame, max_pixels=preprocess.max_pixels, algorithm=preprocess.algorithm)
     x, y, w, h = (row[f"crop_{name}"] for name in "xywh")
     return grey, square(grey[y : y + h, x : x + w], preprocess.size)
 

@@ -32,10 +32,10 @@ def decode(data: bytes, *, frame: int = 0, max_pixels: int = MAX_PIXELS, algorit
 def picture_of(data: bytes, *, frame: int = 0, max_pixels: int = MAX_PIXELS, algorithm: int = ALGORITHM) -> Picture:
     """Decode one frame, counted from 0, of an image file.
 
-    8-bit pictures keep their values (colour becomes ITU-R 601 luma, alpha is dropped). Deeper ones (16 or 32 bit, signed,
-    float) are stretched from their own smallest to their own largest value, so that 12-bit MRI in a 16-bit container is not
-    black; there NaN and -inf become 0 and +inf becomes 255. EXIF and TIFF orientation is followed. Thread-safe; the GIL is
-    released while pixels are decoded.
+    8-bit pictures keep their values (colour becomes ITU-R 601 luma, alpha is dropped). Deeper ones (16 or 32 bit, signed, float) are
+    stretched between their own 0.5 and 99.5 percentiles, so that 12-bit MRI in a 16-bit container is not black, not even beside a
+    burned-in letter at 65535; there NaN and -inf become 0 and +inf becomes 255. EXIF and TIFF orientation is followed. Thread-safe;
+    the GIL is released while pixels are decoded.
 
     Raises:
         Unreadable: the bytes are broken, wherever they are cut or damaged in a way that can be told.

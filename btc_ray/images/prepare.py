@@ -88,7 +88,7 @@ class Prepared:
         error: why it is not ok, for a person.
         width, height: original size in pixels, upright; None where it was not decoded.
         box, crop_status, doubt: as in `crop.Crop`; None where it was not cropped.
-        window_low, window_high: the values of the file that became 0 and 255, as in `picture.Picture`.
+        window_low, window_high: as in `picture.Picture`.
         picture: uint8, the whole picture as it was decoded, at a part of its size perhaps; None where it was not.
     """
 

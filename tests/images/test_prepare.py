@@ -17,7 +17,7 @@ from btc_ray.images.decode import decode_shrunk
 from btc_ray.images.prepare import LEAST_SIDE, Prepared, Preprocess, prepare
 from btc_ray.phantoms.phantom import LABELS, make_phantom
 from tests.images.test_crop import head
-from tests.images.test_decode import FILES, FRAMES, encoded
+from tests.images.test_decode import FILES, FRAMES, encoded, tiff
 
 
 def png(grey: np.ndarray) -> bytes:
@@ -140,7 +140,8 @@ def test_the_id_tells_settings_apart_by_the_pixels_they_give() -> None:
 def test_the_ids_are_those_in_bundles_already_written() -> None:
     # They change with ALGORITHM and with nothing else; a change makes every bundle out there refuse new images.
     assert Preprocess(algorithm=1).preprocess_id == "71723641b01f30d3"
-    assert Preprocess().preprocess_id == "85cec4329ef31efe"
+    assert Preprocess(algorithm=2).preprocess_id == "85cec4329ef31efe"
+    assert Preprocess().preprocess_id == "185807470ce8f931"
 
 
 def test_settings_come_back_from_json() -> None:
@@ -157,7 +158,7 @@ def test_settings_come_back_from_json() -> None:
         ({"size": 0}, "size is 0"),
         ({"size": 224.0}, "whole number"),
         ({"max_pixels": True}, "max_pixels is True"),
-        ({"algorithm": 3}, "algorithm is 3; it must be a whole number from 1 to 2"),
+        ({"algorithm": 4}, "algorithm is 4; it must be a whole number from 1 to 3"),
     ],
 )
 def test_impossible_settings_are_refused(values: dict[str, Any], message: str) -> None:
@@ -200,6 +201,32 @@ def test_a_jpeg_decoded_at_a_part_of_its_size_is_turned_like_the_whole(orientati
     whole, part = (prepare(data, Preprocess(crop="none", size=64, algorithm=algorithm)) for algorithm in (1, 2))
     assert (part.width, part.height, part.box) == (whole.width, whole.height, whole.box)
     assert np.abs(np.asarray(whole.pixels, int) - np.asarray(part.pixels, int)).mean() < 2
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.uint32, np.float32, np.float64], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("planted", [65_535, 200_000])
+def test_a_letter_burned_into_a_deep_picture_does_not_darken_the_head(kind: Any, planted: int) -> None:
+    values = head(300).astype(kind) * 16
+    lettered = values.copy()
+    lettered[5:25, 5:11] = min(planted, np.iinfo(kind).max) if kind in (np.uint16, np.uint32) else planted
+    plain, marked, before = (
+        prepare(tiff(of), Preprocess(crop="none", algorithm=algorithm))
+        for of, algorithm in ((values, 3), (lettered, 3), (lettered, 2))
+    )
+    darker = [float(np.median(np.asarray(one.pixels)[100:140, 100:140])) for one in (plain, marked, before)]
+    assert abs(darker[0] - darker[1]) < 12
+    assert darker[2] < darker[0] / 4, "which bundles of before go on with"
+    assert marked.window_high is not None
+    assert marked.window_high <= 255 * 16
+    assert before.window_high == lettered.max()
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP", "TIFF", "WEBP"])
+def test_pictures_of_eight_bits_have_the_same_pixels_by_the_second_and_the_third_algorithm(kind: str) -> None:
+    data = encoded(head(400), kind)
+    second, third = (prepare(data, Preprocess(size=160, algorithm=algorithm)) for algorithm in (2, 3))
+    assert np.array_equal(np.asarray(second.pixels), np.asarray(third.pixels))
+    assert (third.window_low, third.window_high) == (None, None)
 
 
 def test_the_authors_crop_is_always_that_of_the_whole() -> None:

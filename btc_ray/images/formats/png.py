@@ -11,7 +11,7 @@ from PIL.PngImagePlugin import PngImageFile
 
 from btc_ray.images.errors import Unreadable, cut_short, several
 from btc_ray.images.formats.format import Format, one_frame
-from btc_ray.images.formats.raster import load, luma, opened, orientation, plain, stretched, upright, with_opencv
+from btc_ray.images.formats.raster import deep, load, luma, opened, orientation, plain, upright, with_opencv
 from btc_ray.images.limits import check_size
 from btc_ray.images.picture import Picture, whole
 
@@ -40,7 +40,7 @@ def _decode(data: bytes, frame: int, *, max_pixels: int, algorithm: int) -> Pict
     # Pillow keeps 16 bits of plain grey only; of colour and grey with alpha it drops the lower 8.
     if values.ndim == 3:
         values = with_opencv(data, "PNG")
-    return whole(upright(stretched(luma(values)), orientation(image)))
+    return deep(upright(luma(values), orientation(image)), algorithm=algorithm)
 
 
 def read_png(data: bytes) -> PngHeader:

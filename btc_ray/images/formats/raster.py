@@ -10,12 +10,17 @@ from PIL import Image, ImageFile
 
 from btc_ray.images.errors import Unreadable, Unsupported, cut_short
 from btc_ray.images.formats.tiff_tags import exif_orientation
+from btc_ray.images.picture import Picture, whole
+from btc_ray.images.window import SHARE, window
 
 # Everything Pillow's readers are seen to raise on damaged files. Only calls into Pillow stand inside the `try`s that use it.
 _PILLOW_ERRORS = (
     OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, AttributeError, OverflowError,
     RuntimeError, struct.error, zlib.error, Image.DecompressionBombError,
 )  # fmt: skip
+
+
+_BAND = 4_000_000  # pixels
 
 
 def opened(reader: type[ImageFile.ImageFile], data: bytes, kind: str, what: str = "") -> ImageFile.ImageFile:
@@ -42,17 +47,31 @@ def load(image: ImageFile.ImageFile) -> None:
 def plain(image: ImageFile.ImageFile, *, orient: bool = True) -> np.ndarray:
     """Decode an image of at most 8 bits a channel to grey, uint8 (H, W), upright."""
     load(image)
-    grey: Image.Image = image
-    if image.mode == "LAB":
-        grey = image.getchannel(0)
-    elif image.mode in ("La", "RGBa", "PA"):
-        grey = image.convert({"La": "LA", "RGBa": "RGBA", "PA": "RGBA"}[image.mode]).convert("L")
-    elif image.mode == "P":
-        grey = image.convert("RGB").convert("L")  # straight to "L" would let transparency in
-    elif image.mode != "L":
-        grey = image.convert("L")
-    pixels = np.asarray(grey)
+    pixels = grey_of(image)
     return upright(pixels, orientation(image)) if orient else pixels
+
+
+def grey_of(image: Image.Image) -> np.ndarray:
+    """Any of Pillow's modes → grey, uint8 (H, W); a band of rows at a time, since each copy of a large picture is a lot of memory."""
+    width, height = image.size
+    rows = max(1, _BAND // max(width, 1))
+    if height <= rows:
+        return np.asarray(_grey(image))
+    grey = np.empty((height, width), np.uint8)
+    for top in range(0, height, rows):
+        band = image.crop((0, top, width, min(height, top + rows)))
+        grey[top : top + rows] = np.asarray(_grey(band))
+    return grey
+
+
+def _grey(image: Image.Image) -> Image.Image:
+    if image.mode == "LAB":
+        return image.getchannel(0)
+    if image.mode in ("La", "RGBa", "PA"):
+        return image.convert({"La": "LA", "RGBa": "RGBA", "PA": "RGBA"}[image.mode]).convert("L")
+    if image.mode == "P":
+        return image.convert("RGB").convert("L")  # straight to "L" would let transparency in
+    return image if image.mode == "L" else image.convert("L")
 
 
 def orientation(image: Image.Image) -> int:
@@ -87,18 +106,19 @@ def luma(values: np.ndarray) -> np.ndarray:
     """(H, W) as it is; (H, W, 3 or 4) in OpenCV's order BGR(A) → ITU-R 601 luma, float32."""
     if values.ndim == 2:
         return values
-    return values[..., :3].astype(np.float32) @ np.array([0.114, 0.587, 0.299], np.float32)
+    found = np.empty(values.shape[:2], np.float32)
+    for top in range(0, len(values), rows := max(1, _BAND // max(values.shape[1], 1))):
+        found[top : top + rows] = values[top : top + rows, :, :3].astype(np.float32) @ np.array([0.114, 0.587, 0.299], np.float32)
+    return found
 
 
-def stretched(values: np.ndarray) -> np.ndarray:
-    """Stretch numbers of any type from their smallest and largest finite value to 0 … 255; a constant picture becomes 0."""
-    finite = np.isfinite(values) if values.dtype.kind == "f" else None
-    if finite is not None and not finite.any():
-        raise Unreadable("every pixel is NaN or infinite; export it again")
-    seen = values if finite is None or finite.all() else values[finite]
-    low, high = float(seen.min()), float(seen.max())
-    if high == low:
-        return np.zeros(values.shape, np.uint8)
-    # Halves keep high - low finite for the largest doubles.
-    scaled = (values.astype(np.float64) * 0.5 - low * 0.5) * (255 / (high * 0.5 - low * 0.5))
-    return np.asarray(np.nan_to_num(scaled, nan=0, posinf=255, neginf=0).round().clip(0, 255).astype(np.uint8))
+def deep(values: np.ndarray, *, inverted: bool = False, algorithm: int) -> Picture:
+    """A picture of more than 8 bits, (H, W) numbers of any type, brought to 8; `inverted`: its largest number is black.
+
+    By percentiles; before `algorithm` 3 from the smallest to the largest finite value.
+    """
+    try:
+        grey, low, high = window(values, share=0.0 if algorithm < 3 else SHARE)
+    except ValueError as error:
+        raise Unreadable("every pixel is NaN or infinite; export it again") from error
+    return whole(np.subtract(255, grey, out=grey) if inverted else grey, window_low=low, window_high=high)

@@ -1,127 +1,151 @@
-"""TIFF directories, as they stand in TIFF files and in EXIF blocks: sizes, sample types, pages, orientation.
+"""Directories of tags, as they stand in TIFF files and in EXIF blocks; a value is read only where it is asked for.
 
-Read here and not by a library because libraries warn on stderr about damaged ones, where this promises an error or a value.
+Read here and not by a library because libraries warn on stderr about damaged ones, and read every value of every tag: 5,000 tags that
+share one value of 64 kB are 3 GB.
 """
 
 import struct
 from dataclasses import dataclass
 
-from btc_ray.images.errors import Unreadable, cut_short, several
+import numpy as np
 
-_WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _ORIENTATION, _SAMPLES = 256, 257, 258, 262, 274, 277
-_STRIP_OFFSETS, _STRIP_SIZES, _TILE_OFFSETS, _TILE_SIZES = 273, 279, 324, 325
-_SUBFILE, _COMPRESSION, _ROWS_PER_STRIP, _PLANES, _SAMPLE_FORMAT = 254, 259, 278, 284, 339
-# Tags that hold one number by the standard. Several are damage, and would make Pillow warn on stderr.
-_ONE_NUMBER = {_WIDTH, _HEIGHT, _COMPRESSION, _PHOTOMETRIC, _ORIENTATION, _SAMPLES, _ROWS_PER_STRIP, _PLANES}
-# TIFF type number → (struct letter, bytes). Others (ASCII, rationals) are never asked for here.
-_TYPES = {1: ("B", 1), 3: ("H", 2), 4: ("I", 4), 16: ("Q", 8), 13: ("I", 4), 8: ("h", 2), 9: ("i", 4)}
-_TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
-_SAMPLE_NAMES = {1: "unsigned", 2: "signed", 3: "float", 4: "untyped", 5: "complex", 6: "complex"}
+from btc_ray.images.errors import Unreadable, Unsupported, cut_short
+from btc_ray.images.limits import TIFF_DIRECTORIES, TIFF_TAGS
 
-Directory = dict[int, tuple[int, ...]]
+ORIENTATION, SUBFILE = 274, 254
+# TIFF type number → bytes of one value, and the NumPy letter of integers.
+_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+_INTEGERS = {1: "u1", 3: "u2", 4: "u4", 13: "u4", 16: "u8", 6: "i1", 8: "i2", 9: "i4", 17: "i8"}
 
 
-@dataclass(frozen=True, kw_only=True)
-class TiffPage:
-    """The one picture of a TIFF file: its size, and how its numbers are to be read."""
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """Where the values of a tag stand."""
 
-    width: int
-    height: int
-    bits: int
-    samples: int
-    number_type: str
-    white_is_zero: bool
+    kind: int
+    count: int
+    at: int
 
     @property
-    def deep(self) -> bool:
-        """Whether its numbers are not plain 0 to 255 and have to be scaled."""
-        return self.bits > 8 or self.number_type != "unsigned"
-
-    def __str__(self) -> str:
-        return f"{self.samples} × {self.bits} bit {self.number_type}"
+    def size(self) -> int:
+        return self.count * _BYTES.get(self.kind, 1)
 
 
-def read_tiff(data: bytes) -> TiffPage:
-    """Read the directories of a TIFF file (classic or BigTIFF) and check that its pixel data lie within the file.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Directory:
+    """The tags of one picture, by number."""
+
+    data: bytes
+    order: str  # "<" or ">"
+    tags: dict[int, Tag]
+
+    def raw(self, tag: int) -> bytes:
+        """The bytes of a tag's values, as stored; empty where there is no such tag.
+
+        Raises:
+            Unreadable: they lie behind the end of the file.
+        """
+        found = self.tags.get(tag)
+        if found is None:
+            return b""
+        if found.at + found.size > len(self.data):
+            raise cut_short(f"the value of TIFF tag {tag} lies behind its end")
+        return self.data[found.at : found.at + found.size]
+
+    def numbers(self, tag: int, most: int) -> np.ndarray:
+        """The first `most` values of a tag of whole numbers, int64; none where there is no such tag or it holds no numbers.
+
+        Raises:
+            Unreadable: they lie behind the end of the file.
+        """
+        found = self.tags.get(tag)
+        letter = None if found is None else _INTEGERS.get(found.kind)
+        if found is None or letter is None:
+            return np.empty(0, np.int64)
+        if found.at + found.size > len(self.data):
+            raise cut_short(f"the value of TIFF tag {tag} lies behind its end")
+        values = np.frombuffer(self.data, np.dtype(self.order + letter), min(found.count, most), found.at)
+        if letter == "u8" and values.size and int(values.max()) > len(self.data):
+            raise cut_short(f"TIFF tag {tag} points behind its end")
+        return values.astype(np.int64)
+
+    def number(self, tag: int, default: int) -> int:
+        """The one value of a tag.
+
+        Raises:
+            Unreadable: it holds several, or it lies behind the end of the file.
+        """
+        found = self.tags.get(tag)
+        if found is not None and found.count != 1:
+            raise Unreadable(f"TIFF tag {tag} holds {found.count:,} values instead of one: the file is damaged; export it again")
+        values = self.numbers(tag, 1)
+        return int(values[0]) if values.size else default
+
+
+def read_directories(data: bytes) -> list[Directory]:
+    """Follow the chain of directories of a TIFF or BigTIFF file; of all but the first only what kind of picture they are is kept.
 
     Raises:
-        Unreadable: a directory or pixel data lie outside the file.
-        Unsupported: more than one full page (previews and masks do not count).
+        Unreadable: a directory lies outside the file.
+        Unsupported: more directories, or more tags in the first, than `limits` has.
     """
-    pages = _directories(data)
-    if not pages:
-        raise Unreadable("the TIFF holds no image; export it again")
-    first, *others = pages
-    # Bit 0 of NewSubfileType marks a reduced copy, bit 2 a transparency mask: neither is a slice of its own.
-    count = 1 + sum(not page.get(_SUBFILE, (0,))[0] & 0b101 for page in others)
-    if count > 1:
-        raise several(count, "pages")
-    for offsets, sizes in ((_STRIP_OFFSETS, _STRIP_SIZES), (_TILE_OFFSETS, _TILE_SIZES)):
-        # Some writers leave the sizes out of one-strip files; the decoder then judges for itself.
-        for offset, size in zip(first.get(offsets, ()), first.get(sizes, ()), strict=False):
-            if offset + size > len(data):
-                raise cut_short("its TIFF pixel data lie behind its end")
-    return TiffPage(
-        width=_number(first, _WIDTH, 0),
-        height=_number(first, _HEIGHT, 0),
-        bits=max(first.get(_BITS, (1,)), default=1),
-        samples=_number(first, _SAMPLES, 1),
-        number_type=_SAMPLE_NAMES.get(_number(first, _SAMPLE_FORMAT, 1), "unsigned"),
-        white_is_zero=_number(first, _PHOTOMETRIC, 1) == 0,
-    )
+    order, big, at = _start(data)
+    found: list[Directory] = []
+    seen: set[int] = set()
+    while at and at not in seen:  # a chain that bites its tail ends there
+        if len(found) == TIFF_DIRECTORIES:
+            raise Unsupported(f"holds more than {TIFF_DIRECTORIES:,} pages; export the slices as single images")
+        seen.add(at)
+        tags, at = _directory(data, at, order, big, only=(SUBFILE,) if found else None)
+        found.append(Directory(data=data, order=order, tags=tags))
+    return found
 
 
 def exif_orientation(exif: bytes) -> int:
     """Return the EXIF orientation, 1 to 8, of an EXIF block; 1 where it has none or is damaged (as viewers do)."""
+    data = exif.removeprefix(b"Exif\0\0")
     try:
-        pages = _directories(exif.removeprefix(b"Exif\0\0"), only_first=True)
-    except Unreadable:
+        order, big, at = _start(data)
+        tags, _ = _directory(data, at, order, big, only=(ORIENTATION,))
+        orientation = Directory(data=data, order=order, tags=tags).number(ORIENTATION, 1)
+    except (Unreadable, Unsupported):
         return 1
-    orientation = _number(pages[0], _ORIENTATION, 1) if pages else 1
     return orientation if 1 <= orientation <= 8 else 1
 
 
-def _number(page: Directory, tag: int, default: int) -> int:
-    return next(iter(page.get(tag, ())), default)
-
-
-def _directories(data: bytes, *, only_first: bool = False) -> list[Directory]:
-    """Follow the chain of directories; integers only, other types are passed over."""
+def _start(data: bytes) -> tuple[str, bool, int]:
+    """Byte order, whether it is a BigTIFF, and where the first directory is."""
     order = {b"II": "<", b"MM": ">"}.get(data[:2])
     if order is None:
         raise Unreadable("the TIFF header is damaged; copy it again from its source")
-    pages: list[Directory] = []
-    seen: set[int] = set()
-    try:
-        big = struct.unpack_from(order + "H", data, 2)[0] == 43
-        at = struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)[0]
-        while at and at not in seen:  # a chain that bites its tail ends there
-            seen.add(at)
-            page, at = _directory(data, at, order, big)
-            pages.append(page)
-            if only_first:
-                break
-    except struct.error as error:
-        raise cut_short("in the middle of a TIFF directory") from error
-    return pages
+    if len(data) < 8:
+        raise cut_short("within the TIFF header")
+    big = struct.unpack_from(order + "H", data, 2)[0] == 43
+    if big and len(data) < 16:
+        raise cut_short("within the TIFF header")
+    return order, big, struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)[0]
 
 
-def _directory(data: bytes, at: int, order: str, big: bool) -> tuple[Directory, int]:
-    count_code, entry_code, next_code = ("Q", "HHQ", "Q") if big else ("H", "HHI", "I")
-    inline = 8 if big else 4
-    count = struct.unpack_from(order + count_code, data, at)[0]
-    at += struct.calcsize(order + count_code)
-    head = struct.calcsize(order + entry_code)
-    page: Directory = {}
-    for _ in range(count):
-        tag, kind, length = struct.unpack_from(order + entry_code, data, at)
-        if tag in _ONE_NUMBER and length != 1:
-            raise Unreadable(f"TIFF tag {tag} holds {length:,} values instead of one: the file is damaged; export it again")
-        size = length * _TYPE_BYTES.get(kind, 1)
-        place = at + head if size <= inline else struct.unpack_from(order + ("Q" if big else "I"), data, at + head)[0]
-        if place + size > len(data):
-            raise cut_short(f"the value of TIFF tag {tag} lies behind its end")
-        if kind in _TYPES:
-            page[tag] = struct.unpack_from(f"{order}{length}{_TYPES[kind][0]}", data, place)
-        at += head + inline
-    return page, struct.unpack_from(order + next_code, data, at)[0]
+def _directory(data: bytes, at: int, order: str, big: bool, *, only: tuple[int, ...] | None) -> tuple[dict[int, Tag], int]:
+    """Its tags (or those of `only`), the first of each number, and where the next directory is."""
+    entry, head, inline, word = ("HHQ", 12, 8, "Q") if big else ("HHI", 8, 4, "I")
+    start = at + (8 if big else 2)
+    if start > len(data):
+        raise cut_short("its TIFF directory lies behind its end")
+    count = struct.unpack_from(order + ("Q" if big else "H"), data, at)[0]
+    end = start + count * (head + inline)
+    if end + inline > len(data):
+        raise cut_short("in the middle of a TIFF directory")
+    if count > TIFF_TAGS:
+        raise Unsupported(f"a TIFF directory of {count:,} tags is not taken; export it again")
+    tags: dict[int, Tag] = {}
+    for at_entry in range(start, end, head + inline):
+        tag, kind, length = struct.unpack_from(order + entry, data, at_entry)
+        if tag in tags or (only is not None and tag not in only):
+            continue
+        size = length * _BYTES.get(kind, 1)
+        place = at_entry + head
+        tags[tag] = Tag(kind, length, place if size <= inline else struct.unpack_from(order + word, data, place)[0])
+        if only is not None:
+            break
+    return tags, struct.unpack_from(order + word, data, end)[0]
