@@ -47,6 +47,9 @@ def joined(address: str | None, *, cpus: int | None = None, debug: bool = False)
             say("Starting Ray on this machine …")
             workers = max(cpus or available_cpus(), 2)  # Ray Data needs two
             keep_idle_processes(workers)
+            os.environ["RAY_USAGE_STATS_ENABLED"] = (
+                "0"  # nothing leaves the machine: no report, and no question which cloud it is on
+            )
             _import_meanwhile("pandas")
             ray.init(
                 address="local",  # without it Ray would join a cluster that it finds in the environment or on this machine
