@@ -20,8 +20,8 @@ import psutil
 
 STORE = 100 << 20  # bytes of each node's object store
 TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "a-token-of-at-least-thirty-two-characters"}  # as the manifests ask for
-# A node that is gone is noticed after ten seconds rather than after half a minute.
-HEALTH = {"RAY_health_check_period_ms": "1000", "RAY_health_check_failure_threshold": "10"}
+# A node that is gone is noticed after twenty seconds rather than half a minute: with less, one that waits for a core is taken for gone.
+HEALTH = {"RAY_health_check_period_ms": "1000", "RAY_health_check_failure_threshold": "20"}
 BIN = Path(sys.executable).parent
 _NUMBERS = itertools.count(1)  # of the logs: nodes start side by side
 

@@ -169,7 +169,7 @@ def test_the_page_shows_the_copies_side_by_side_and_fetches_nothing(audited: Pat
         "Mirrored: a test image and its copies in training",
         "glioma / meningioma",
         "mirrored Tr-gl_0000.png",
-        "it holds text",
+        "it is text",
     ):
         assert said in text
     assert len(text) < 4_000_000

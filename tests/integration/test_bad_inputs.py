@@ -52,7 +52,7 @@ FRAMES = [Image.fromarray(np.roll(GREY, shift, 1)) for shift in (0, 30, 60)]
 FILES: dict[str, tuple[bytes, str, str | None]] = {
     "empty.jpg": (b"", "unreadable", "empty"),
     "text.jpg": (b"Patient seen today, no findings.", "unreadable", "text"),
-    "page.jpg": (b"<!DOCTYPE html><html>404 Not Found</html>", "unreadable", "text"),
+    "page.jpg": (b"<!DOCTYPE html><html>404 Not Found</html>", "unreadable", "an HTML page"),
     "zeros.jpg": (bytes(5000), "unreadable", "zero"),
     "magic only.jpg": (JPEG[:3], "unreadable", ""),
     **{f"cut at {tenth}0 percent.jpg": (JPEG[: len(JPEG) * tenth // 10], "unreadable", "") for tenth in range(1, 10)},
