@@ -1,7 +1,8 @@
-"""What the README says of reading results is run as it stands there, statement by statement, against small runs."""
+"""What the documents say of reading results, and the README of Python, is run as it stands there."""
 
 import ast
 import re
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,12 +14,13 @@ from btc_ray.settings import Info
 from btc_ray.settings.parse import parse
 from tests.scores import row, write_run
 
-README = Path(__file__).resolve().parents[1] / "README.md"
+ROOT = Path(__file__).resolve().parents[1]
+README, READING = ROOT / "README.md", ROOT / "docs" / "reading-results.md"
 
 
 @pytest.fixture
 def section(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The section; the runs that it names are in the working folder."""
+    """The document; the runs that it names are in the working folder."""
     monkeypatch.chdir(tmp_path)
     bad = [row(f"/in/b/{place}.png", None, error=f"cut short at byte {place}17") for place in (3, 4)]
     first = [row("/in/a/1.png", "glioma"), row("/in/a/2.png"), *bad, row("/in/b.zip::5.png", "glioma")]
@@ -26,7 +28,7 @@ def section(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     write_run(str(tmp_path / "RUN"), first[:3], first[3:])
     write_run(str(tmp_path / "RUN1"), first)
     write_run(str(tmp_path / "RUN2"), second)
-    return README.read_text().partition("\n## Reading the results\n")[2].partition("\n## ")[0]
+    return READING.read_text()
 
 
 def answers(section: str, package: str) -> Iterator[Any]:
@@ -37,7 +39,7 @@ def answers(section: str, package: str) -> Iterator[Any]:
     displayhook, sys.displayhook = sys.displayhook, shown.append
     try:
         for statement in ast.parse(block).body:
-            exec(compile(ast.Interactive([statement]), str(README), "single"), names)
+            exec(compile(ast.Interactive([statement]), str(READING), "single"), names)
             yield from (answer for answer in shown if answer is not None)
             shown.clear()
     finally:
@@ -62,3 +64,27 @@ def test_the_examples_in_pandas_answer_the_same(section: str) -> None:
 def test_the_command_that_compares_is_one(section: str) -> None:
     (words,) = re.findall(r"^btc-ray info (--compare .*)$", section, re.MULTILINE)
     assert parse(Info, words.split(), program="btc-ray info").compare == ("RUN1", "RUN2")
+
+
+def test_the_lines_of_the_readme_score_a_folder(
+    model: Path, phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(model, "MODEL")
+    shutil.copytree(phantoms / "Testing" / "glioma", "archive")
+    shutil.copy(next(Path("archive").iterdir()), "slice.jpg")
+    (block,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    exec(block.replace('"/archive"', '"archive"'), {})
+    assert "status={'ok': 5}" in capsys.readouterr().out
+
+
+def test_every_link_of_the_documents_leads_somewhere() -> None:
+    for document in (
+        README,
+        *sorted((ROOT / "docs").glob("*.md")),
+        ROOT / "CONTRIBUTING.md",
+        ROOT / "CHANGELOG.md",
+        ROOT / "SECURITY.md",
+    ):
+        for link in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
+            assert (document.parent / link).exists(), f"{document.name}: {link}"
