@@ -6,6 +6,8 @@ import cv2
 import numpy as np
 
 from btc_ray.images.decode import format_of
+from btc_ray.images.errors import ImageError
+from btc_ray.images.formats import Format
 
 FRAME = 64  # px, the side of the small whole frame
 BINS = 32  # of 8 grey levels each
@@ -40,9 +42,16 @@ def describe(data: bytes, grey: np.ndarray) -> Description:
     shrinks = min(grey.shape) >= FRAME
     return Description(
         format=kind.name,
-        mode="" if kind.mode is None else kind.mode(data),
+        mode=_mode(kind, data),
         brightness=float(mean[0, 0]),
         contrast=float(deviation[0, 0]),
         histogram=(counts / grey.size).astype(np.float32),
         frame=np.asarray(cv2.resize(grey, (FRAME, FRAME), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)),
     )
+
+
+def _mode(kind: Format, data: bytes) -> str:
+    try:
+        return "" if kind.mode is None else kind.mode(data)
+    except ImageError:  # it was decoded; how it was stored is a detail
+        return ""

@@ -23,6 +23,9 @@ JPEG_SCANS = 200
 JPEG_SEGMENTS = 10_000
 """Most segments before and between the scans of a JPEG; a file with a long colour profile and maker's notes has some hundreds."""
 
+PNG_CHUNKS = 100_000
+"""Most chunks of a PNG; one of 67 million pixels in the usual pieces of 8 kB has a quarter of that."""
+
 TIFF_DIRECTORIES = 1_000
 """Most directories of a TIFF that are counted: beyond, it is a stack however long."""
 

@@ -3,6 +3,8 @@
 import io
 import struct
 import zlib
+from collections.abc import Callable
+from functools import cache
 
 import cv2
 import numpy as np
@@ -44,24 +46,31 @@ def load(image: ImageFile.ImageFile) -> None:
         raise Unreadable(f"the {image.format} pixel data are damaged; copy it again from its source") from error
 
 
-def plain(image: ImageFile.ImageFile, *, orient: bool = True) -> np.ndarray:
-    """Decode an image of at most 8 bits a channel to grey, uint8 (H, W), upright."""
+def plain(image: ImageFile.ImageFile, *, orientation: int | None = None) -> np.ndarray:
+    """Decode an image of at most 8 bits a channel to grey, uint8 (H, W), upright; by its own EXIF block where nothing else is said."""
     load(image)
-    pixels = grey_of(image)
-    return upright(pixels, orientation(image)) if orient else pixels
+    return upright(grey_of(image), _orientation(image) if orientation is None else orientation)
 
 
 def grey_of(image: Image.Image) -> np.ndarray:
     """Any of Pillow's modes → grey, uint8 (H, W); a band of rows at a time, since each copy of a large picture is a lot of memory."""
     width, height = image.size
     rows = max(1, _BAND // max(width, 1))
-    if height <= rows:
-        return np.asarray(_grey(image))
-    grey = np.empty((height, width), np.uint8)
-    for top in range(0, height, rows):
-        band = image.crop((0, top, width, min(height, top + rows)))
-        grey[top : top + rows] = np.asarray(_grey(band))
+    try:
+        if height <= rows:
+            return np.asarray(_grey(image))
+        grey = np.empty((height, width), np.uint8)
+        for top in range(0, height, rows):
+            band = image.crop((0, top, width, min(height, top + rows)))
+            grey[top : top + rows] = np.asarray(_grey(band))
+    except _PILLOW_ERRORS as error:  # a palette that is not one
+        raise Unreadable("the image's colours are damaged; copy it again from its source") from error
     return grey
+
+
+def mode_of(reader: type[ImageFile.ImageFile], kind: str) -> Callable[[bytes], str]:
+    """A format's `mode`, as Pillow names it."""
+    return lambda data: opened(reader, data, kind).mode
 
 
 def _grey(image: Image.Image) -> Image.Image:
@@ -74,7 +83,7 @@ def _grey(image: Image.Image) -> Image.Image:
     return image if image.mode == "L" else image.convert("L")
 
 
-def orientation(image: Image.Image) -> int:
+def _orientation(image: Image.Image) -> int:
     """What the EXIF block says, 1 to 8; from 5 on rows and columns change places."""
     exif = image.info.get("exif")
     return exif_orientation(exif) if isinstance(exif, bytes) else 1
@@ -93,6 +102,7 @@ def upright(grey: np.ndarray, orientation: int) -> np.ndarray:
 
 def with_opencv(data: bytes, kind: str) -> np.ndarray:
     """Decode with OpenCV what Pillow reduces to 8 bits: (H, W) or (H, W, 3 or 4) in the order BGR(A)."""
+    _silence()
     try:
         values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
@@ -100,6 +110,12 @@ def with_opencv(data: bytes, kind: str) -> np.ndarray:
     if values is None:
         raise Unreadable(f"the {kind} pixel data are damaged; copy it again from its source")
     return np.asarray(values)
+
+
+@cache
+def _silence() -> None:
+    """OpenCV writes on stderr what it finds damaged; it stands in the row's error instead."""
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
 def luma(values: np.ndarray) -> np.ndarray:

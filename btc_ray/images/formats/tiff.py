@@ -5,7 +5,7 @@ from PIL import Image
 
 from btc_ray.images.errors import Unsupported
 from btc_ray.images.formats.format import Format, one_frame
-from btc_ray.images.formats.raster import deep, grey_of, luma, upright
+from btc_ray.images.formats.raster import deep, grey_of, luma, plain, upright
 from btc_ray.images.formats.tiff_page import read_page
 from btc_ray.images.formats.tiff_pixels import image, numbers
 from btc_ray.images.picture import Picture, whole
@@ -22,7 +22,7 @@ def _decode(data: bytes, frame: int, *, max_pixels: int, algorithm: int) -> Pict
     known = page.photometric in (_GREY_INVERTED, _GREY, _RGB) and page.samples <= 4
     # The library does not know all that keep channels apart, nor all of grey with transparency.
     if not page.deep and not (page.bits == 8 and known and page.in_bytes and (page.planar or page.samples == 2)):
-        return whole(upright(grey_of(image(page)), page.orientation))
+        return whole(plain(image(page), orientation=page.orientation))
     if not known:
         raise Unsupported(f"a TIFF with {page} samples in this colour space is not taken; export it as 8- or 16-bit grey")
     values = numbers(page)

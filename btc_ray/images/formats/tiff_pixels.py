@@ -9,7 +9,7 @@ import struct
 from functools import cache
 
 import numpy as np
-from PIL import Image, _imaging
+from PIL import ImageFile, _imaging
 from PIL.TiffImagePlugin import TiffImageFile
 
 from btc_ray.images.errors import Unreadable, Unsupported
@@ -77,12 +77,10 @@ def numbers(page: TiffPage) -> np.ndarray:
     return found[..., 0] if found.shape[-1] == 1 else found
 
 
-def image(page: TiffPage) -> Image.Image:
-    """A page of at most 8 bits a sample, decoded by the library: not yet grey, not yet upright."""
+def image(page: TiffPage) -> ImageFile.ImageFile:
+    """A page of at most 8 bits a sample, opened by the library: not yet decoded, not yet grey, not yet upright."""
     _silence()
-    opening = opened(TiffImageFile, _written(page, _entries(page)), "TIFF", what=str(page))
-    load(opening)
-    return opening
+    return opened(TiffImageFile, _written(page, _entries(page)), "TIFF", what=str(page))
 
 
 def _decoded(page: TiffPage, plane: int) -> np.ndarray:

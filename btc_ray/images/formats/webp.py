@@ -1,15 +1,16 @@
 """WebP: one still picture; animations are refused."""
 
-import io
 import struct
 
 from PIL.WebPImagePlugin import WebPImageFile
 
 from btc_ray.images.errors import Unreadable, cut_short, several
 from btc_ray.images.formats.format import Format, one_frame
-from btc_ray.images.formats.raster import opened, plain
-from btc_ray.images.limits import check_size
+from btc_ray.images.formats.raster import mode_of, opened, plain
+from btc_ray.images.limits import check_memory, check_size
 from btc_ray.images.picture import Picture, whole
+
+_BYTES_PER_PIXEL = 14  # two canvases of the library, Pillow's copies
 
 
 def _sniff(head: bytes) -> bool:
@@ -17,7 +18,9 @@ def _sniff(head: bytes) -> bool:
 
 
 def _decode(data: bytes, frame: int, *, max_pixels: int, algorithm: int) -> Picture:
-    check_size(*read_webp(data), max_pixels)
+    width, height = read_webp(data)
+    check_size(width, height, max_pixels)
+    check_memory(width * height * _BYTES_PER_PIXEL, f"this WebP of {width:,} × {height:,} pixels", max_pixels)
     return whole(plain(opened(WebPImageFile, data, "WebP")))
 
 
@@ -47,8 +50,6 @@ def read_webp(data: bytes) -> tuple[int, int]:
     raise Unreadable("the WebP file is damaged: its first chunk is unknown; copy it again from its source")
 
 
-def _mode(data: bytes) -> str:
-    return WebPImageFile(io.BytesIO(data)).mode
-
-
-WEBP = Format(name="WebP", suffixes=(".webp",), sniff=_sniff, frames=one_frame, decode=_decode, mode=_mode)
+WEBP = Format(
+    name="WebP", suffixes=(".webp",), sniff=_sniff, frames=one_frame, decode=_decode, mode=mode_of(WebPImageFile, "WebP")
+)
