@@ -55,8 +55,8 @@ def demo(chosen: settings.Demo) -> int:
     held_out = max(1, chosen.images_per_class // 4)
 
     with _phase(home, f"1/5  Synthetic heads: {4 * chosen.images_per_class:,} to learn from, {4 * held_out:,} to measure with"):
-        write_phantoms(data, per_class=chosen.images_per_class, seed=1, splits=("Training",), size=(SIDE, SIDE))
-        write_phantoms(data, per_class=held_out, seed=2, splits=("Testing",), size=(SIDE, SIDE))
+        write_phantoms(data, per_class=chosen.images_per_class, seed=4 * chosen.seed + 1, splits=("Training",), size=(SIDE, SIDE))
+        write_phantoms(data, per_class=held_out, seed=4 * chosen.seed + 2, splits=("Testing",), size=(SIDE, SIDE))
     with ray_session(settings.Demo(output=chosen.output, **job))():
         with _phase(home, f"2/5  Training a ResNet18 from random weights, {chosen.epochs} epochs") as result:
             retrain(_training(chosen, data, model, job))
@@ -65,7 +65,7 @@ def demo(chosen: settings.Demo) -> int:
         with _phase(home, "3/5  Measuring it, as `btc-ray evaluate` does") as result:
             evaluate(settings.Evaluate(data=str(data), output=str(report), model=(str(model),), **job))
         with _phase(home, "4/5  Scoring an archive: a folder, a zip, and files that are broken") as result:
-            make_archive(archive, per_class=held_out)
+            make_archive(archive, per_class=held_out, seed=4 * chosen.seed + 3)
             code = score(settings.Score(model=str(model), input=(str(archive),), output=str(run), **job))
             counts = read_state(storage.Place(str(run))).counts
             assert counts is not None
@@ -103,6 +103,7 @@ def _training(chosen: settings.Demo, data: Path, model: Path, job: dict[str, Any
         learning_rate=0.002,
         split="folders",
         validation=VALIDATION,
+        seed=chosen.seed,
         **job,
     )
 
@@ -125,10 +126,10 @@ def _phase(home: Path, what: str) -> Iterator[Callable[[str], None]]:
     say(f"{what}: {''.join(f'{text}, ' for text in results)}{duration(time.monotonic() - began)}")
 
 
-def make_archive(folder: Path, *, per_class: int) -> None:
+def make_archive(folder: Path, *, per_class: int, seed: int) -> None:
     """Phantoms as loose files and in a zip, and among them files of the kinds that real archives have."""
-    loose = write_phantoms(folder / "loose", per_class=per_class, seed=3, splits=("night",), size=(SIDE, SIDE))
-    packed = write_phantoms(folder / "packed", per_class=per_class, seed=4, splits=("night",), size=(SIDE, SIDE))
+    loose = write_phantoms(folder / "loose", per_class=per_class, seed=seed, splits=("night",), size=(SIDE, SIDE))
+    packed = write_phantoms(folder / "packed", per_class=per_class, seed=seed + 1, splits=("night",), size=(SIDE, SIDE))
     with zipfile.ZipFile(folder / "packed.zip", "w") as archive:
         for path in packed:
             archive.write(path, path.relative_to(folder / "packed"))

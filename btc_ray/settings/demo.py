@@ -18,6 +18,9 @@ class Demo(Job):
     epochs: int = 15
     """Passes over the training images."""
 
+    seed: int = 0
+    """Seed of the phantoms and of the training."""
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.images_per_class < 4 or self.epochs < 1:
