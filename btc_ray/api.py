@@ -17,14 +17,16 @@ from btc_ray.archive.entries import ReadError
 from btc_ray.archive.reader import ByteReader
 from btc_ray.commands.score import run_and_summarise
 from btc_ray.images.batch import prepare_batch
-from btc_ray.images.prepare import CropMethod, Prepared, Preprocess, prepare
+from btc_ray.images.prepare import Prepared, Preprocess, prepare
 from btc_ray.model.bundle import Bundle, read_bundle
-from btc_ray.model.engines.choose import Device, EngineName, Precision, choose, open_engine
+from btc_ray.model.engines.choose import choose, open_engine
 from btc_ray.model.engines.engine import Choice, Engine
 from btc_ray.scoring.local import default_batch_size
 from btc_ray.scoring.scorer import Predictor
 from btc_ray.scoring.state import RunState, read_state
 from btc_ray.scoring.table import scores_schema
+from btc_ray.settings.job import CropMethod, Device, Precision
+from btc_ray.settings.job import Engine as EngineChoice
 from btc_ray.storage import Place
 
 Image: TypeAlias = str | os.PathLike[str] | bytes | np.ndarray
@@ -34,7 +36,7 @@ Image: TypeAlias = str | os.PathLike[str] | bytes | np.ndarray
 def load(
     model: str | os.PathLike[str],
     *,
-    engine: EngineName = "auto",
+    engine: EngineChoice = "auto",
     device: Device = "auto",
     precision: Precision = "auto",
     threads: int | None = None,

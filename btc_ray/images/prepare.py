@@ -19,12 +19,11 @@ from btc_ray.images.decode import decode_shrunk, picture_of
 from btc_ray.images.errors import Unreadable, Unsupported
 from btc_ray.images.limits import MAX_PIXELS
 from btc_ray.images.picture import ALGORITHM, Picture
+from btc_ray.settings.job import CropMethod
 
 __all__ = ["Prepared", "Preprocess", "prepare"]
 
 LEAST_SIDE = 240  # px of a JPEG decoded at a part of its size: one and a half times what a head is looked for in
-
-CropMethod = Literal["robust", "kaggle", "none"]
 
 
 @dataclass(frozen=True, kw_only=True)

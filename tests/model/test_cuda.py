@@ -9,9 +9,10 @@ import torch
 
 from btc_ray.images.prepare import Preprocess
 from btc_ray.model.bundle import read_bundle
-from btc_ray.model.engines.choose import Precision, choose, open_engine
+from btc_ray.model.engines.choose import choose, open_engine
 from btc_ray.model.engines.engine import Engine
 from btc_ray.model.engines.torch_engine import TorchEngine
+from btc_ray.settings.job import Precision
 from btc_ray.storage import Place
 from tests.scoring.runs import rows, score
 

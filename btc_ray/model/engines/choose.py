@@ -7,23 +7,20 @@ import platform
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
 
 from threadpoolctl import threadpool_limits
 
 from btc_ray.model.bundle import Bundle, read_arrays, read_bundle, read_int8, read_reference
 from btc_ray.model.engines.engine import Choice, Engine, EngineError
+from btc_ray.settings.job import Device, Precision
+from btc_ray.settings.job import Engine as EngineChoice
 from btc_ray.storage import Place
-
-EngineName = Literal["auto", "torch", "openvino"]
-Device = Literal["auto", "cpu", "cuda", "mps"]
-Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 
 GPU_FILES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")  # drivers of NVIDIA, of Windows below WSL, and of AMD
 
 
 def choose(
-    *, engine: EngineName = "auto", device: Device = "auto", precision: Precision = "auto", bundle: Bundle | None = None
+    *, engine: EngineChoice = "auto", device: Device = "auto", precision: Precision = "auto", bundle: Bundle | None = None
 ) -> Choice:
     """What `auto` stands for on this machine: OpenVINO on x86 CPUs where it is installed, else torch; the fastest precision whose
     results are nearly those of fp32: of int8 the `bundle` has to say so. Raises EngineError."""

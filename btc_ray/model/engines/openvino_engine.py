@@ -8,11 +8,11 @@ import numpy as np
 import openvino as ov
 
 from btc_ray.model.bundle import NO_INT8, Bundle
-from btc_ray.model.engines.choose import Precision
 from btc_ray.model.engines.engine import Choice, Engine, EngineError
 from btc_ray.model.engines.openvino_graph import int8_resnet18, resnet18
 from btc_ray.model.int8.form import Int8Network
 from btc_ray.model.reference import Answers, Reference
+from btc_ray.settings.job import Precision
 
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
 CLEAR = 0.9  # what int8 is less sure of than this is computed again

@@ -9,11 +9,11 @@ import torch
 from btc_ray.errors import DeviceError
 from btc_ray.images.prepare import Preprocess
 from btc_ray.model.bundle import Bundle
-from btc_ray.model.engines.choose import Device, Precision
 from btc_ray.model.engines.cuda_graphs import LARGEST, MOST, GraphedStreams
 from btc_ray.model.engines.engine import Choice, Engine, EngineError
 from btc_ray.model.engines.folded import FoldedResNet18
 from btc_ray.model.reference import Reference
+from btc_ray.settings.job import Device, Precision
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 

@@ -14,12 +14,13 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from btc_ray.model.bundle import IMAGENET_MEAN, IMAGENET_STD, read_arrays, read_bundle, read_weights
-from btc_ray.model.engines.choose import EngineName, choose, open_engine
+from btc_ray.model.engines.choose import choose, open_engine
 from btc_ray.model.engines.engine import EngineError
 from btc_ray.model.engines.folded import FoldedResNet18, folded_network
 from btc_ray.model.engines.folding import fold
 from btc_ray.model.engines.torch_engine import TorchEngine, choose_precision
 from btc_ray.model.network import build_network
+from btc_ray.settings.job import Engine
 from btc_ray.storage import Place
 
 FP32 = choose(engine="torch", device="cpu", precision="fp32")
@@ -154,7 +155,7 @@ def test_scoring_does_not_import_torchvision(model: Path) -> None:
 
 @pytest.mark.parametrize("name", ["torch", "openvino"])
 def test_test_time_flips_are_the_mean_over_the_flips_of_each_image(
-    model: Path, pixels: np.ndarray, tmp_path: Path, name: EngineName
+    model: Path, pixels: np.ndarray, tmp_path: Path, name: Engine
 ) -> None:
     if name == "openvino":
         pytest.importorskip("openvino", reason="needs pip install 'btc-ray[cpu]'")
