@@ -153,6 +153,12 @@ def _score(chosen: settings.Score) -> int:
     return score(chosen)
 
 
+def _group(chosen: settings.Group) -> int:
+    from btc_ray.commands.group import group
+
+    return group(chosen)
+
+
 def _review(chosen: settings.Review) -> int:
     from btc_ray.commands.review import review
 
@@ -191,6 +197,7 @@ COMMANDS = {
     "experiments": Command(settings=settings.Experiments, run=_experiments),
     "evaluate": Command(settings=settings.Evaluate, run=_evaluate),
     "score": Command(settings=settings.Score, run=_score),
+    "group": Command(settings=settings.Group, run=_group),
     "review": Command(settings=settings.Review, run=_review),
     "submit": Command(settings=settings.Submit, run=_submit, around_a_job=True),
     "manifest": Command(settings=settings.KubernetesManifest, run=_manifest, around_a_job=True),

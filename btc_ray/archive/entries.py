@@ -8,11 +8,11 @@ from typing import Literal
 
 from btc_ray.errors import UserError
 from btc_ray.storage import StorageError
-from btc_ray.storage.limits import SIZE_LIMIT
-
-__all__ = ["SIZE_LIMIT", "ArchiveError", "Entry", "NoImagesError", "ReadError", "Skipped", "Status"]
 
 Status = Literal["unreadable", "unsupported", "failed"]
+
+# Above this no scan is an image: a member that claims more is a bomb or a mistake, and is never allocated.
+SIZE_LIMIT = 1 << 30  # bytes, 1 GiB
 
 
 class ArchiveError(StorageError):
@@ -44,6 +44,28 @@ def _restore(message: str, status: Status) -> ReadError:
     return ReadError(message, status=status)
 
 
+SNIFF = "sniff"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SliceOf:
+    """What is known of a row that is one slice of a DICOM or NIfTI file, before it is read; `scores` has the same columns.
+
+    `shown_uri` stands in every shared file in place of the URI, None where the URI itself may. `duplicate_of` is a row_id.
+    """
+
+    shown_uri: str | None = None
+    slice_index: int | None = None
+    position_mm: float | None = None
+    plane: str | None = None
+    oblique_deg: float | None = None
+    patient_key: str | None = None
+    exam_key: str | None = None
+    series_key: str | None = None
+    image_key: str | None = None
+    duplicate_of: int | None = None
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Entry:
     """One manifest row, before it has a number.
@@ -51,7 +73,8 @@ class Entry:
     `size` and `packed_size` are bytes, None when unknown. Members have `container` (URI of the archive), `offset` (zip: of the
     local header; tar: of the data; compressed tar: of the data in the decompressed stream) and `packing` (`stored`, `deflate`,
     `bzip2`, `lzma`, `tar`, `tar.gz`, `tar.bz2`, `tar.xz`). With `problem_status` the row is known to fail; `problem` says why
-    to a person.
+    to a person. `kind` is `dicom` or `nifti`, None for pictures, SNIFF while only the content can tell; `frame` counts from 0, and then
+    the URI ends in `#frame=7` or `#slice=7` where its file has several; `series` is the key of its series.
     """
 
     uri: str
@@ -62,6 +85,10 @@ class Entry:
     packing: str | None = None
     problem_status: Status | None = None
     problem: str | None = None
+    kind: str | None = None
+    frame: int | None = None
+    series: str | None = None
+    slice: SliceOf | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

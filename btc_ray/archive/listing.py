@@ -31,9 +31,11 @@ def list_inputs(
     threads: int = THREADS,
     size_limit: int = SIZE_LIMIT,
     follow_links: bool = False,
+    sniff: bool = False,
 ) -> Iterator[Entry | Skipped]:
     """Everything the inputs hold: folders, globs, files, lists (.txt, .csv, .parquet), archives, `archive.zip::member`.
 
+    `sniff`: files that may be DICOM or NIfTI come out as entries of kind SNIFF, for a caller that looks into them.
     Links in a folder are followed within it, and with `follow_links` wherever they lead; what is named itself may be a link.
 
     Raises ArchiveError, before anything comes out, for an input that does not exist; when its turn comes, for a glob without a
@@ -43,7 +45,7 @@ def list_inputs(
         raise TypeError("inputs is a sequence of URIs, not one string")
     if not inputs:
         raise ArchiveError("no input was given; name a folder, a file, a glob, a list or an archive")
-    scope = Scope(options=options, size_limit=size_limit, follow_links=follow_links)
+    scope = Scope(options=options, size_limit=size_limit, follow_links=follow_links, sniff=sniff)
     uris = [_placed(uri) for uri in inputs]
     with ThreadPoolExecutor(max_workers=threads, thread_name_prefix="inputs") as pool:
         resolved = list(pool.map(lambda uri: _resolve(uri, scope), uris))

@@ -34,8 +34,23 @@ _FIELDS: list[Any] = [
     pa.field("packing", pa.string()),
     pa.field("problem_status", pa.string()),
     pa.field("problem", pa.string()),
+    pa.field("kind", pa.string()),
+    pa.field("frame", pa.int32()),
+    pa.field("series", pa.string()),
 ]
-SCHEMA = pa.schema(_FIELDS)
+SLICE: list[Any] = [
+    pa.field("slice_index", pa.int32()),
+    pa.field("position_mm", pa.float32()),
+    pa.field("plane", pa.string()),
+    pa.field("oblique_deg", pa.float32()),
+    pa.field("patient_key", pa.string()),
+    pa.field("exam_key", pa.string()),
+    pa.field("series_key", pa.string()),
+    pa.field("image_key", pa.string()),
+    pa.field("duplicate_of", pa.int64()),
+]
+"""What is known of a slice before it is read, null for pictures; `scores` has these columns too."""
+SCHEMA = pa.schema([*_FIELDS, pa.field("shown_uri", pa.string()), *SLICE])
 SKIPPED_SCHEMA = pa.schema([pa.field("uri", pa.string(), nullable=False), pa.field("reason", pa.string(), nullable=False)])
 
 ROWS_PER_PART = 100_000
@@ -90,7 +105,7 @@ class _SummaryBuilder:
         self.rows += 1
         self.size += found.size or 0
         self.unknown_sizes += found.size is None
-        end = names.extension(names.last_name(found.uri)) or "no extension"
+        end = found.kind if found.kind in ("dicom", "nifti") else names.extension(names.last_name(found.uri)) or "no extension"
         end = end if end in self.formats or len(self.formats) < _MOST_REASONS else "other"
         self.formats[end] = self.formats.get(end, 0) + 1
         if found.problem:
@@ -152,6 +167,8 @@ def write_manifest(
     threads: int = THREADS,
     size_limit: int = SIZE_LIMIT,
     follow_links: bool = False,
+    sniff: bool = False,
+    seen: Callable[[Entry | Skipped], None] = lambda found: None,
 ) -> ManifestSummary:
     """List `inputs` into `destination`/part-00000.parquet … (SCHEMA; row_id 0..n-1) and the skipped into the file
     `skipped`; the inputs are opened with the destination's options.
@@ -160,15 +177,30 @@ def write_manifest(
     Raises ArchiveError as `list_inputs` does, and OSError where nothing can be written; then a local destination is as it was
     before.
     """
+    found = list_inputs(
+        inputs, options=destination.options, threads=threads, size_limit=size_limit, follow_links=follow_links, sniff=sniff
+    )
+    return write_entries(found, destination, skipped=skipped, rows_per_part=rows_per_part, seen=seen)
+
+
+def write_entries(
+    found: Iterator[Entry | Skipped],
+    destination: Place,
+    *,
+    skipped: Place | None = None,
+    rows_per_part: int = ROWS_PER_PART,
+    seen: Callable[[Entry | Skipped], None] = lambda found: None,
+) -> ManifestSummary:
+    """Write what a listing found, as `write_manifest` does."""
     if rows_per_part < 1:
         raise ValueError(f"rows_per_part must be at least 1, not {rows_per_part}")
-    found = list_inputs(inputs, options=destination.options, threads=threads, size_limit=size_limit, follow_links=follow_links)
     counter = _SummaryBuilder()
     parts = 0
     rows: list[Entry] = []
     with _folder(destination) as folder, _skipped_file(skipped) as skip:
         for item in found:
             counter.add(item)
+            seen(item)
             if isinstance(item, Skipped):
                 skip(item)
                 continue
@@ -184,7 +216,11 @@ def write_manifest(
 
 def _write_part(folder: Place, number: int, rows: list[Entry], first_row_id: int) -> None:
     columns = [pa.array(range(first_row_id, first_row_id + len(rows)), pa.int64())]
-    columns += [pa.array([getattr(row, entry.name) for row in rows], entry.type) for entry in list(SCHEMA)[1:]]
+    columns += [pa.array([getattr(row, entry.name) for row in rows], entry.type) for entry in _FIELDS[1:]]
+    columns += [
+        pa.array([None if row.slice is None else getattr(row.slice, entry.name) for row in rows], entry.type)
+        for entry in list(SCHEMA)[len(_FIELDS) :]
+    ]
     buffer = io.BytesIO()
     pq.write_table(pa.Table.from_arrays(columns, schema=SCHEMA), buffer, row_group_size=_ROWS_PER_GROUP, compression="zstd")
     (folder / f"part-{number:05d}.parquet").write(buffer.getvalue())

@@ -3,12 +3,11 @@ reason.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from btc_ray.archive import names
-from btc_ray.archive.entries import Entry, Skipped, Status
-from btc_ray.storage.limits import UNPACKED_RATIO, unpacks_too_far
+from btc_ray.archive.entries import SNIFF, Entry, Skipped, Status
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,19 +32,28 @@ class Index:
 
     members: list[Member] = field(default_factory=list)
     broken: str | None = None
-    broken_status: Status = "unreadable"
+    broken_status: Literal["unreadable", "failed"] = "unreadable"
 
 
-def archive_items(container: str, index: Index, *, size: int | None, size_limit: int) -> Iterator[Entry | Skipped]:
-    """Rows and skips of a whole archive; a broken one ends with a row of its own, an empty one is skipped and counted."""
+def archive_items(
+    container: str, index: Index, *, size: int | None, size_limit: int, sniff: bool = False
+) -> Iterator[Entry | Skipped]:
+    """Rows and skips of a whole archive; a broken one ends with a row of its own, an empty one is skipped and counted. `sniff`: members
+    that may be DICOM or NIfTI are entries of kind SNIFF."""
     last = {names.plain_member(member.name): number for number, member in enumerate(index.members)}
     for number, member in enumerate(index.members):
         shown, _ = names.printable(member.name)
         reason = names.skip_member(shown)
         if member.kind != "file" and not names.is_image(shown):
             reason = "not a regular file inside an archive (a link or a device)"
-        if reason:
-            yield Skipped(uri=names.member_uri(container, names.printable(names.plain_member(member.name))[0]), reason=reason)
+        if sniff and member.kind == "file" and names.medical_candidate(names.last_name(shown)) and _may_be_study(shown):
+            entry = member_entry(
+                container, member, replaced=last[names.plain_member(member.name)] != number, size_limit=size_limit
+            )
+            unread = entry.problem_status is None or entry.problem == names.DICOM_PROBLEM
+            yield replace(entry, kind=SNIFF, problem_status=None, problem=None) if unread else entry
+        elif reason:
+            yield Skipped(uri=names.member_uri(container, names.plain_member(shown)), reason=reason)
         else:
             replaced = last[names.plain_member(member.name)] != number
             yield member_entry(container, member, replaced=replaced, size_limit=size_limit)
@@ -53,6 +61,11 @@ def archive_items(container: str, index: Index, *, size: int | None, size_limit:
         yield Entry(uri=container, size=size, problem_status=index.broken_status, problem=index.broken)
     elif not index.members:
         yield Skipped(uri=container, reason="empty archive")
+
+
+def _may_be_study(shown: str) -> bool:
+    folder, _, _ = shown.replace("\\", "/").rpartition("/")
+    return not folder or names.skip_member(f"{folder}/x.png") is None
 
 
 def chosen_entries(container: str, index: Index, chosen: list[str], *, size_limit: int) -> Iterator[Entry]:
@@ -72,7 +85,7 @@ def member_entry(container: str, member: Member, *, replaced: bool, size_limit: 
     shown, is_text = names.printable(member.name)
     status, problem = _problem(member, shown, is_text=is_text, replaced=replaced, size_limit=size_limit)
     return Entry(
-        uri=names.member_uri(container, names.printable(names.plain_member(member.name))[0]),
+        uri=names.member_uri(container, names.plain_member(shown)),
         size=member.size,
         container=container,
         offset=member.offset,
@@ -86,8 +99,6 @@ def member_entry(container: str, member: Member, *, replaced: bool, size_limit: 
 def _problem(member: Member, shown: str, *, is_text: bool, replaced: bool, size_limit: int) -> tuple[Status | None, str | None]:
     if not is_text:
         return "unsupported", "the member name is not valid UTF-8; extract the archive and rename it"
-    if "\0" in shown:
-        return "unsupported", "the member name holds a NUL character; extract the archive and rename it"
     if names.leaves_archive(shown):
         return "unsupported", "member name leaves the archive"
     if replaced:
@@ -104,6 +115,4 @@ def _problem(member: Member, shown: str, *, is_text: bool, replaced: bool, size_
         return "unsupported", names.DICOM_PROBLEM
     if max(member.size, member.packed_size or 0) > size_limit:
         return "unsupported", names.too_large(size_limit)
-    if member.packed_size is not None and unpacks_too_far(member.size, member.packed_size):
-        return "unsupported", f"it unpacks to more than {UNPACKED_RATIO} times its size, as no image does"
     return None, None

@@ -13,8 +13,8 @@ from typing import Literal
 
 from btc_ray import storage
 from btc_ray.archive import names
-from btc_ray.archive.containers import hidden_archive, open_archive
-from btc_ray.archive.entries import SIZE_LIMIT, Entry, Skipped
+from btc_ray.archive.containers import open_archive
+from btc_ray.archive.entries import SIZE_LIMIT, SNIFF, Entry, Skipped
 from btc_ray.archive.globs import Pattern
 from btc_ray.archive.readahead import Item, Later, Once
 from btc_ray.storage.retries import explain, retrying
@@ -36,6 +36,7 @@ class Scope:
     options: storage.Options = None
     size_limit: int = SIZE_LIMIT
     follow_links: bool = False
+    sniff: bool = False  # files that may be DICOM or NIfTI are entries of kind SNIFF
     root: str | None = None
 
     def within(self, folder: str) -> "Scope":
@@ -109,6 +110,8 @@ def _items(
         shown, is_text = names.printable(place)
         if child.kind == "other":
             yield _other(child, shown)
+        elif child.kind == "file" and scope.sniff and is_text and names.medical_candidate(child.name):
+            yield file_item(place, child.size, scope)
         elif reason := names.skip_file(child.name) if child.kind == "file" else names.skip_folder(child.name):
             yield Skipped(uri=shown, reason=reason)
         elif child.kind == "barred":
@@ -138,11 +141,11 @@ def file_item(uri: str, size: int | None, scope: Scope) -> Item:
     """An image's row, an archive still to be opened, or, for a file named by a person, a row whatever its extension."""
     name = names.last_name(uri)
     if names.archive_kind(name):
-        return Later(lambda: open_archive(uri, size, options=scope.options, size_limit=scope.size_limit))
+        return Later(lambda: open_archive(uri, size, options=scope.options, size_limit=scope.size_limit, sniff=scope.sniff))
+    if scope.sniff and names.medical_candidate(name) and (size is None or size <= scope.size_limit):
+        return Entry(uri=uri, size=size, kind=SNIFF)
     if names.is_dicom(name):
         return Entry(uri=uri, size=size, problem_status="unsupported", problem=names.DICOM_PROBLEM)
-    if unopened := names.unopened_archive(name):
-        return Entry(uri=uri, size=size, problem_status="unsupported", problem=unopened)
     if size is not None and size > scope.size_limit:
         return Entry(uri=uri, size=size, problem_status="unsupported", problem=names.too_large(scope.size_limit))
     return Entry(uri=uri, size=size)
@@ -171,9 +174,6 @@ def named_file(uri: str, scope: Scope) -> Item | None:
         return Entry(uri=shown, size=about.st_size, problem_status="unsupported", problem=_NOT_UTF8)
     if not stat.S_ISREG(about.st_mode):
         return Entry(uri=uri, problem_status="failed", problem=f"not a regular file ({special_kind(about.st_mode)})")
-    name = names.last_name(uri)
-    if not names.is_image(name) and not names.archive_kind(name) and (problem := hidden_archive(uri)):
-        return Entry(uri=uri, size=about.st_size, problem_status="unsupported", problem=problem)
     return file_item(uri, about.st_size, scope)
 
 

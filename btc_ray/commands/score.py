@@ -3,6 +3,7 @@
 import os
 import random
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from btc_ray import settings
 from btc_ray.archive.entries import Entry, Skipped
@@ -12,6 +13,9 @@ from btc_ray.scoring.state import RunState
 from btc_ray.storage import Place
 from btc_ray.workers.session import available_cpus, ray_session
 
+if TYPE_CHECKING:
+    from btc_ray.scoring.series import Groups
+
 SAMPLE = 32  # images that a dry run times
 
 
@@ -19,21 +23,32 @@ def score(chosen: settings.Score) -> int:
     """Score, then write summary.html; 3 where more images than allowed are not ok."""
     if chosen.dry_run:
         return _dry_run(chosen)
-    counts = run_and_summarise(chosen).counts
+    state = run_and_summarise(chosen)
+    counts = state.counts
     assert counts is not None
     output = Place(chosen.output, chosen.storage())
+    grouped = _grouped(output, state)
     page = output / "summary.html"
     for status, number in sorted(counts.status.items(), key=lambda item: -item[1]):
         print(f"{status:<12} {number:>12,}")
     for label, number in sorted(counts.label.items()):
         print(f"  {label:<12} {number:>10,}")
     print(f"scores       {output / 'scores'}")
+    if grouped is not None:
+        print(f"series       {output / 'series'}  ({grouped.selected:,} of {grouped.series:,} scored)")
+        print(f"exams        {output / 'exams'}  ({grouped.exams - grouped.without:,} of {grouped.exams:,} with a scored series)")
     print(f"summary      {page}")
     say(f"What to look at first: btc-ray review --run {output}")
     bad = counts.bad_fraction
     if bad > chosen.max_bad_fraction:
         say(
             f"{bad:.1%} of the images are not ok, more than --max-bad-fraction {chosen.max_bad_fraction:.1%}. The summary says why."
+        )
+        return TOO_MANY_BAD
+    if grouped is not None and grouped.without > chosen.max_unselected_fraction * grouped.exams:
+        say(
+            f"{grouped.without:,} of {grouped.exams:,} studies have no scored series, more than --max-unselected-fraction "
+            f"{chosen.max_unselected_fraction:.1%}."
         )
         return TOO_MANY_BAD
     return COMPLETE
@@ -51,6 +66,17 @@ def run_and_summarise(chosen: settings.Score) -> RunState:
     if not page.exists():
         _summarise(output, state, page)
     return state
+
+
+def _grouped(output: Place, state: RunState) -> "Groups | None":
+    """Write the tables of series and exams, where there are series."""
+    if not state.studies:
+        return None
+    from btc_ray.reports.worklist.worklist import healthy_class
+    from btc_ray.scoring.folder import RunFolder
+    from btc_ray.scoring.series import write_groups
+
+    return write_groups(RunFolder(output), state, healthy=healthy_class(state.classes))
 
 
 def _dry_run(chosen: settings.Score) -> int:

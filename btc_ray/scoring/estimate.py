@@ -25,7 +25,13 @@ def images_per_second(
     """Images per second of one worker on this machine, reading included, measured on `entries` (at least one) after a warm-up."""
     engine = open_engine(model, choice, bundle=bundle, threads=1, batch=len(entries))
     scorer = Scorer(bundle, engine, model.options)
-    rows = pa.Table.from_pylist([{"row_id": number, **asdict(entry)} for number, entry in enumerate(entries)], schema=SCHEMA)
+    rows = pa.Table.from_pylist(
+        [
+            {"row_id": number, **asdict(entry), **(asdict(entry.slice) if entry.slice else {})}
+            for number, entry in enumerate(entries)
+        ],
+        schema=SCHEMA,
+    )
     scorer(rows.slice(0, min(4, len(rows))))
     began = time.perf_counter()
     scorer(rows)

@@ -85,7 +85,7 @@ def _manifest_windows(folder: RunFolder) -> Iterator[pa.Table]:
     for part in folder.manifest.files(".parquet"):
         filesystem, path = part.arrow()
         with pq.ParquetFile(path, filesystem=filesystem) as file:
-            for batch in file.iter_batches(columns=["row_id", "uri"], batch_size=50_000):
+            for batch in file.iter_batches(columns=_shown_columns(file), batch_size=50_000):
                 waiting.append(batch)
                 rows += len(batch)
                 if rows >= ROWS_PER_FILE:
@@ -93,6 +93,11 @@ def _manifest_windows(folder: RunFolder) -> Iterator[pa.Table]:
                     waiting, rows = [], 0
     if waiting:
         yield pa.Table.from_batches(waiting)
+
+
+def _shown_columns(file: pq.ParquetFile) -> list[str]:
+    """Manifests of before there were private runs have no other name for a row than its URI."""
+    return [name for name in ("row_id", "uri", "shown_uri") if name in file.schema_arrow.names]
 
 
 def _rows_between(sources: Sequence[Place], schema: pa.Schema, first: int, last: int) -> pa.Table:
@@ -118,14 +123,25 @@ def _with_later_columns(table: pa.Table, schema: pa.Schema) -> pa.Table:
 
 def _reconcile(manifest: pa.Table, table: pa.Table) -> None:
     wanted, found = np.asarray(manifest["row_id"]), np.asarray(table["row_id"])
+    shown = manifest["uri"]
+    if "shown_uri" in manifest.column_names:
+        shown = pc.coalesce(manifest["shown_uri"], shown)
     if len(wanted) != len(found) or not np.array_equal(wanted, found):
         missing = np.setdiff1d(wanted, found)
-        example = manifest["uri"][int(np.searchsorted(wanted, missing[0]))].as_py() if len(missing) else "?"
+        example = (
+            (
+                manifest["uri"]
+                if "shown_uri" not in manifest.column_names
+                else pc.coalesce(manifest["shown_uri"], manifest["uri"])
+            )[int(np.searchsorted(wanted, missing[0]))].as_py()
+            if len(missing)
+            else "?"
+        )
         raise IncompleteError(
             f"{len(missing):,} of {len(wanted):,} rows have no result, the first is row {missing[0] if len(missing) else '?'} ({example}). "
             "Run the same command again: it scores what is missing."
         )
-    if not manifest["uri"].combine_chunks().equals(table["uri"].combine_chunks()):
+    if not shown.combine_chunks().equals(table["uri"].combine_chunks()):
         raise IncompleteError("the staged results name other images than the manifest. Use another --output and report this.")
 
 

@@ -16,9 +16,16 @@ from btc_ray.archive.manifest import ROWS_PER_PART
 from btc_ray.errors import RefusedError
 from btc_ray.scoring.state import FILE, RunState, read_state
 from btc_ray.storage import Place
+from btc_ray.studies.keys import write_private
 
 REVIEW = ("review.html", "review.json", "worklist.parquet")  # what `btc-ray review` adds
+PRIVATE_MARK = "README"
 WORK = "_work"  # everything that is gone once the run is complete
+
+
+PRIVATE_NOTE = """Whose the scored slices are: paths, identifiers, and the key that pseudonyms were made with. Do not share this folder.
+The rest of the run holds pseudonyms. It is pseudonymised, not anonymous: pictures of heads show faces.
+"""
 
 
 class RunFolder:
@@ -26,8 +33,11 @@ class RunFolder:
 
     def __init__(self, place: Place) -> None:
         self.place = place
-        self.manifest = place / "manifest"
-        self.skipped = place / "skipped.parquet"
+        self.private = place / "private"  # whose the slices are; everything else may be shared
+        self.series_known = self.private / "series.parquet"
+        self.series = place / "series"
+        self.exams = place / "exams"
+        self.is_private = (self.private / PRIVATE_MARK).exists()
         self.scores = place / "scores"
         self.work = place / WORK
         self.staged_here = self.work / "staged-here"  # parts of the in-process path
@@ -36,6 +46,21 @@ class RunFolder:
         self.blocks = self.work / "blocks"  # what is left to do, as Ray Data reads it
         self.todo = self.work / "todo"  # the rows to score again of --retry-failed
         self.finished = self.work / "finished"  # whole and in order, about to be published
+
+    @property
+    def manifest(self) -> Place:
+        """The list of what is scored."""
+        return (self.private if self.is_private else self.place) / "manifest"
+
+    @property
+    def skipped(self) -> Place:
+        """What the listing met and made no row of."""
+        return (self.private if self.is_private else self.place) / "skipped.parquet"
+
+    def keep_private(self) -> None:
+        """From now on paths stand in `private` only."""
+        write_private(self.private / PRIVATE_MARK, PRIVATE_NOTE.encode())
+        self.is_private = True
 
     def read_state(self) -> RunState | None:
         """`run.json`, or None in a new or empty folder. Raises RefusedError where the folder holds something else."""
@@ -117,6 +142,8 @@ class RunFolder:
 
     def clear_work(self) -> None:
         """Remove what a run stages; the lock stays while it is held."""
+        (self.work / "listed").remove()
+        (self.work / "listed-skipped.parquet").remove()
         for place in (self.staged_here, self.staged_ray, self.checkpoint, self.blocks, self.todo, self.finished):
             place.remove()
 

@@ -14,7 +14,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from btc_ray import storage
-from btc_ray.archive.manifest import write_manifest
 from btc_ray.errors import RefusedError
 from btc_ray.model.bundle import Bundle, library_versions, read_bundle
 from btc_ray.model.engines.choose import choose
@@ -22,7 +21,8 @@ from btc_ray.model.engines.engine import Choice, EngineError
 from btc_ray.progress import Progress, say
 from btc_ray.scoring.finish import IncompleteError, staged_ids, write_finished
 from btc_ray.scoring.folder import REVIEW, RunFolder, same_inputs
-from btc_ray.scoring.state import Fingerprint, Listed, RunState, difference, fingerprint_of
+from btc_ray.scoring.inputs import list_to_score
+from btc_ray.scoring.state import Fingerprint, Listed, RunState, difference, fingerprint_of, hashed, without_paths
 from btc_ray.scoring.table import scores_schema
 from btc_ray.settings import Score, to_dict
 from btc_ray.storage import Place
@@ -56,7 +56,7 @@ def score(settings: Score, *, cpus: int, ray_session: RaySession) -> RunState:
             folder.clear_work()
             return state
         if state is None:
-            state = _freeze_manifest(folder, settings, bundle)
+            state = _freeze_manifest(folder, settings, bundle, cpus=cpus)
         if settings.retry_failed:
             if state.complete and state.counts is not None and state.counts.bad_fraction == 0:
                 say("Every row is ok; there is nothing to score again.")
@@ -69,6 +69,8 @@ def score(settings: Score, *, cpus: int, ray_session: RaySession) -> RunState:
 
 def _check_belongs(state: RunState, settings: Score, bundle: Bundle) -> None:
     now = _fingerprint(settings, bundle)
+    if state.private:
+        now = replace(now, inputs=hashed(now.inputs))
     if found := difference(state.fingerprint, now, int8_id=bundle.int8.get("int8_id")):
         raise RefusedError(
             f"{Place(settings.output)} belongs to {found}. Use another --output, or run the command it was begun with."
@@ -76,10 +78,12 @@ def _check_belongs(state: RunState, settings: Score, bundle: Bundle) -> None:
 
 
 def _fingerprint(settings: Score, bundle: Bundle) -> Fingerprint:
-    return fingerprint_of(same_inputs(settings.input), bundle, engine=settings.engine, precision=settings.precision)
+    return fingerprint_of(
+        same_inputs(settings.input), bundle, engine=settings.engine, precision=settings.precision, series=settings.series
+    )
 
 
-def _freeze_manifest(folder: RunFolder, settings: Score, bundle: Bundle) -> RunState:
+def _freeze_manifest(folder: RunFolder, settings: Score, bundle: Bundle, *, cpus: int) -> RunState:
     """Write the manifest and the first `run.json`. A manifest that a killed run left unfinished is begun again."""
     state = RunState(
         settings=to_dict(settings),
@@ -90,10 +94,14 @@ def _freeze_manifest(folder: RunFolder, settings: Score, bundle: Bundle) -> RunS
     ).write(folder.place)
     folder.manifest.remove()
     say("Listing the inputs …")
-    summary = write_manifest(settings.input, folder.manifest, skipped=folder.skipped, follow_links=settings.follow_links)
+    found = list_to_score(settings, folder, cpus=cpus)
+    summary = found.summary
     listed = asdict(summary)
     skipped_by_reason = listed.pop("skipped")
     state = state.changed(skipped=skipped_by_reason, manifest=Listed(**listed, listed=_now()))
+    if found.private:
+        state = without_paths(state)
+    state = state.changed(private=found.private, studies=found.studies)
     skipped = sum(reason["count"] for reason in skipped_by_reason.values())
     say(f"{summary.rows:,} images to score" + (f", {skipped:,} other files skipped." if skipped else "."))
     return state.write(folder.place)

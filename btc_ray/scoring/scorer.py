@@ -3,9 +3,13 @@
 It never raises because of an image: whatever is wrong with one is its row's `status` and `error`.
 """
 
+from collections.abc import Iterator
+from typing import Any
+
 import cv2
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from btc_ray.archive.reader import ByteReader
 from btc_ray.images.batch import pixels_of, prepare_batch
@@ -14,7 +18,8 @@ from btc_ray.images.surround import surround
 from btc_ray.model.bundle import Bundle
 from btc_ray.model.engines.engine import Engine
 from btc_ray.model.reference import decide
-from btc_ray.scoring.table import scores_schema
+from btc_ray.scoring.shown import as_shown, file_key
+from btc_ray.scoring.table import STUDY, scores_schema
 from btc_ray.storage import Options
 
 
@@ -28,7 +33,19 @@ class Preparer:
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         rows = batch.to_pylist()
-        return prepare_batch(rows, self._reader.read_many(rows), self._preprocess)
+        prepared = prepare_batch(rows, self._contents(rows), self._preprocess)
+        return as_shown(prepared, rows)
+
+    def _contents(self, rows: list[dict[str, Any]]) -> Iterator[bytes | Exception]:
+        """The bytes of each row; neighbours that are frames of one file have it read once."""
+        files = [file_key(row) for row in rows]
+        first = [at for at, key in enumerate(files) if at == 0 or key != files[at - 1]]
+        contents = self._reader.read_many([rows[at] for at in first])
+        content: bytes | Exception = b""
+        for at, key in enumerate(files):
+            if at == 0 or key != files[at - 1]:
+                content = next(contents)
+            yield content
 
 
 class Predictor:
@@ -55,6 +72,11 @@ class Predictor:
             decisions = decide(confidence, distance, around, self._bundle.decision)
         best = probabilities.argmax(axis=1)
         columns = {name: prepared[name] for name in prepared.column_names}
+        for column in STUDY:  # all null for pictures, and absent where nobody said what they are
+            columns.setdefault(column.name, pa.nulls(len(prepared), column.type))
+        studied = columns["kind"].is_valid()
+        for name in ("window_low", "window_high"):
+            columns[name] = pc.if_else(studied, columns[name], pa.scalar(None, pa.float32()))
         columns |= {
             "status": status,
             "error": error,

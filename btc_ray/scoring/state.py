@@ -3,7 +3,9 @@
 `"complete": true` is the commit mark: until it stands there, `scores/` is not to be read.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
+from hashlib import sha256
 from typing import Any, Literal
 
 import msgspec
@@ -27,6 +29,7 @@ class Fingerprint:
         bundle: everything of the bundle that a row depends on, as `bundle_id` has it; None in runs of before it was recorded.
         engine, precision: what was asked for, and once the first row was computed what computed it.
         int8_id: of the 8-bit form that rows were computed with.
+        series: which series were asked for.
     """
 
     inputs: list[str]
@@ -38,6 +41,7 @@ class Fingerprint:
     engine: str = "torch"
     precision: str = "fp32"
     int8_id: str | None = None
+    series: list[str] = field(default_factory=lambda: ["anatomical"])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +84,8 @@ class RunState:
         finishing: names of the files that are about to be published; None before.
         sessions: a record for each time that the command ran and computed something.
         counts: None until every row has a result.
+        private: whether paths and identities stand in RUN/private only; then `inputs` are hashes.
+        studies: how many series and exams there are, how many are scored, and why the others are not; empty for pictures.
         skipped: by reason, what the listing met and made no row of.
         more: what a newer version wrote and this one does not know; it is kept.
     """
@@ -98,6 +104,8 @@ class RunState:
     sessions: list[dict[str, Any]] = field(default_factory=list)
     counts: Counts | None = None
     skipped: dict[str, Any] = field(default_factory=dict)
+    private: bool = False
+    studies: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     finished: str | None = None
     more: dict[str, Any] = field(default_factory=dict)
@@ -135,7 +143,9 @@ def read_state(folder: Place) -> RunState:
     return state.changed(more={name: value for name, value in content.items() if name not in known})
 
 
-def fingerprint_of(inputs: list[str], bundle: Bundle, *, engine: str, precision: str) -> Fingerprint:
+def fingerprint_of(
+    inputs: list[str], bundle: Bundle, *, engine: str, precision: str, series: Sequence[str] = ("anatomical",)
+) -> Fingerprint:
     """The fingerprint of a run of `inputs` with `bundle`, before a row is computed."""
     return Fingerprint(
         inputs=inputs,
@@ -146,6 +156,7 @@ def fingerprint_of(inputs: list[str], bundle: Bundle, *, engine: str, precision:
         bundle=bundle_id(bundle),
         engine=engine,
         precision=precision,
+        series=list(series),
     )
 
 
@@ -153,6 +164,7 @@ def difference(begun: Fingerprint, now: Fingerprint, *, int8_id: str | None) -> 
     """In which way a run that was begun with one thing is not that of another, in words; None where it is. `int8_id`: the bundle's."""
     words = {
         "inputs": "other inputs",
+        "series": "other series",
         "model_id": "another model",
         "preprocess_id": "another preprocessing",
         "precision": "another precision",
@@ -177,3 +189,22 @@ def difference(begun: Fingerprint, now: Fingerprint, *, int8_id: str | None) -> 
 
 def _short(value: Any) -> str:
     return ", ".join(value[:3]) + (", …" if len(value) > 3 else "") if isinstance(value, list) else str(value)
+
+
+def hashed(inputs: Sequence[str]) -> list[str]:
+    """Inputs as a private run holds them: the same for the same inputs, and no path."""
+    return [f"sha256:{sha256(uri.encode('utf-8', 'surrogateescape')).hexdigest()[:16]}" for uri in inputs]
+
+
+def without_paths(state: RunState) -> RunState:
+    """The state of a private run: inputs are hashes, and reasons have counts without examples."""
+
+    def counted(reasons: dict[str, Any]) -> dict[str, Any]:
+        return {reason: {**found, "examples": []} for reason, found in reasons.items()}
+
+    settings = {**state.settings, "input": hashed(state.fingerprint.inputs)}
+    if settings.get("pseudonym_key"):
+        settings["pseudonym_key"] = "…"
+    listed = None if state.manifest is None else replace(state.manifest, problems=counted(state.manifest.problems))
+    fingerprint = replace(state.fingerprint, inputs=hashed(state.fingerprint.inputs))
+    return state.changed(settings=settings, fingerprint=fingerprint, manifest=listed, skipped=counted(state.skipped))

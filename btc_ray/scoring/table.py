@@ -1,12 +1,25 @@
 """The `scores` table: one row per manifest row, its columns fixed by the contract in the design."""
 
+from typing import Any
+
 import pyarrow as pa
 
 from btc_ray import NOT_FOR_DIAGNOSIS
+from btc_ray.archive.manifest import SLICE
 from btc_ray.images.batch import OUTCOME
 from btc_ray.model.bundle import Bundle
 
 STATUSES = ("ok", "unreadable", "unsupported", "failed")
+
+STUDY: list[Any] = [
+    pa.field("kind", pa.string()),
+    pa.field("frame", pa.int32()),
+    *SLICE,
+    pa.field("window_low", pa.float32()),
+    pa.field("window_high", pa.float32()),
+    pa.field("geometry", pa.string()),
+]
+"""Of slices of DICOM and NIfTI files; null for pictures."""
 
 
 def scores_schema(bundle: Bundle) -> pa.Schema:
@@ -28,6 +41,7 @@ def scores_schema(bundle: Bundle) -> pa.Schema:
             pa.field("energy", pa.float32()),
             pa.field("decision", pa.string()),
             pa.field("surround", pa.float32()),
+            *STUDY,
         ],
         metadata={
             "model_id": bundle.model_id,

@@ -5,6 +5,7 @@ from btc_ray.settings.crop import Crop
 from btc_ray.settings.demo import Demo
 from btc_ray.settings.evaluate import Evaluate
 from btc_ray.settings.experiments import Experiments
+from btc_ray.settings.group import Group
 from btc_ray.settings.info import Info
 from btc_ray.settings.job import CropMethod, Device, Engine, Job, Precision, SettingsError, Split, check_size, to_dict
 from btc_ray.settings.labelled import Labelled, Training
@@ -24,6 +25,7 @@ __all__ = [
     "Engine",
     "Evaluate",
     "Experiments",
+    "Group",
     "Info",
     "Job",
     "Kind",

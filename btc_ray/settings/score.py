@@ -1,6 +1,7 @@
 """The settings of `btc-ray score`."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from btc_ray.settings.job import Device, Engine, Job, Precision, SettingsError
 
@@ -20,6 +21,23 @@ class Score(Job):
 
     output: str
     """Run folder or URI. A killed run is continued by running the same command again."""
+
+    series: tuple[str, ...] = ("anatomical",)
+    """Which series of DICOM and NIfTI are scored: anatomical, all, or KEY=VALUE … as the columns of RUN/series have them
+    (weighting=t1 contrast_agent=true plane=axial). Series that are left out are counted by reason."""
+
+    sniff: Literal["auto", "none"] = "auto"
+    """Whether files whose names promise nothing are looked into for DICOM; none for stores where each look costs."""
+
+    privacy: Literal["auto", "on", "off"] = "auto"
+    """on: paths, identifiers, names and dates stay in RUN/private, and keys stand in their place. auto: on where there is DICOM."""
+
+    pseudonym_key: str | None = None
+    """File with the secret that keys are made with, so that runs can be linked. Default: $BTC_RAY_PSEUDONYM_KEY, else one of the run's
+    own in RUN/private."""
+
+    max_unselected_fraction: float = 1.0
+    """Exit with code 3 when more than this share of the studies has no series that was scored."""
 
     dry_run: bool = False
     """Show what would be scored, what would be skipped and why, and the estimated time; write nothing."""
@@ -58,6 +76,8 @@ class Score(Job):
             raise SettingsError("--gpus must be more than 0; to score without GPUs give --device cpu.")
         if not 0 <= self.max_bad_fraction <= 1:
             raise SettingsError("--max-bad-fraction is a share between 0 and 1.")
+        if not 0 <= self.max_unselected_fraction <= 1:
+            raise SettingsError("--max-unselected-fraction is a share between 0 and 1.")
         if self.batch_size is not None and self.batch_size < 1:
             raise SettingsError("--batch-size must be at least 1.")
         if self.dry_run and self.retry_failed:

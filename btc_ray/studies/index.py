@@ -11,7 +11,7 @@ INDEX = pa.schema(
     [
         pa.field("file_id", pa.int64(), nullable=False),  # place of the file in the listing
         pa.field("uri", pa.string(), nullable=False),  # of the file
-        pa.field("kind", pa.string(), nullable=False),  # dicom, nifti, dicomdir
+        pa.field("kind", pa.string(), nullable=False),  # dicom, nifti, dicomdir; picture, other: neither; unread
         pa.field("frame", pa.int32(), nullable=False),  # from 0
         pa.field("frames", pa.int32(), nullable=False),  # of the file
         pa.field("problem", pa.string()),  # why the file can give no picture, in words without values
@@ -63,6 +63,7 @@ INDEX = pa.schema(
         pa.field("position", pa.list_(pa.float64(), 3)),  # mm, LPS
         pa.field("orientation", pa.list_(pa.float64(), 6)),  # directions of the columns and of the rows, LPS
         pa.field("volumes", pa.int32()),  # NIfTI: of the file
+        pa.field("problem_status", pa.string()),
         pa.field("label_like", pa.bool_()),  # NIfTI: few whole values, an intent or a type that is no picture
     ]
 )

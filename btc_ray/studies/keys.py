@@ -41,9 +41,9 @@ class Pseudonyms:
         """16 hex digits for a value of a level."""
         return hmac.new(self.secret, (level + value).encode("utf-8", "surrogateescape"), sha256).hexdigest()[:16]
 
-    def uri(self, path: str, frame: int | None = None) -> str:
+    def uri(self, path: str, frame: int | None = None, *, kind: str = "dicom") -> str:
         """What stands for a file's path, or one frame of it, outside the private part: `dicom:<hmac>#7`."""
-        return f"dicom:{self.key('file', path)}" + ("" if frame is None else f"#{frame}")
+        return f"{kind}:{self.key('file', path)}" + ("" if frame is None else f"#{frame}")
 
 
 def open_key(*, file: Place | None, private: Place) -> Pseudonyms:

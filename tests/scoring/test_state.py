@@ -76,8 +76,8 @@ def test_a_bundle_of_the_version_before_is_used_and_shown(model: Path, archive: 
 def test_what_a_newer_version_wrote_is_kept(model: Path, archive: Path, tmp_path: Path) -> None:
     score(model, [archive], tmp_path / "run")
     file = tmp_path / "run" / "run.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"studies": {"exams": 3}}))
-    assert read_state(Place(str(tmp_path / "run"))).to_dict()["studies"] == {"exams": 3}
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"cohorts": {"exams": 3}}))
+    assert read_state(Place(str(tmp_path / "run"))).to_dict()["cohorts"] == {"exams": 3}
     assert score(model, [archive], tmp_path / "run") == 0
 
 
@@ -152,12 +152,12 @@ def test_a_bundle_that_is_replaced_while_a_run_starts_is_refused(
 
     champion = tmp_path / "champion"
     shutil.copytree(model, champion)
-    real = run.write_manifest
+    real = run.list_to_score
 
     def list_while_it_is_replaced(*arguments: object, **named: object) -> object:
         shutil.copytree(other_model, champion, dirs_exist_ok=True)
         return real(*arguments, **named)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(run, "write_manifest", list_while_it_is_replaced)
+    monkeypatch.setattr(run, "list_to_score", list_while_it_is_replaced)
     assert score(champion, [archive], tmp_path / "run") == 2
     assert not state(tmp_path / "run")["complete"]

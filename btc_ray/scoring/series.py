@@ -1,0 +1,56 @@
+"""RUN/series and RUN/exams from a run's scores and what is known of its series: written at the end, and again by `btc-ray group`."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from btc_ray.errors import RefusedError
+from btc_ray.scoring.aggregate import exams_table, series_table
+from btc_ray.scoring.folder import RunFolder
+from btc_ray.scoring.state import RunState
+
+
+@dataclass(frozen=True, kw_only=True)
+class Groups:
+    """How many series and exams were written."""
+
+    series: int
+    selected: int
+    exams: int
+    without: int  # exams no series of which was scored
+
+
+def write_groups(folder: RunFolder, state: RunState, *, healthy: str | None) -> Groups | None:
+    """Write the tables of a complete run, None where it has no series. `healthy`: the class that is no tumour.
+
+    Raises RefusedError where the run is not complete, or what is known of its series is gone.
+    """
+    if not state.complete:
+        raise RefusedError(f"{folder.place} is not complete: run `btc-ray score` again, it goes on where it was.")
+    if not folder.series_known.exists():
+        if state.studies:
+            raise RefusedError(
+                f"{folder.private} is gone, where it stands which slices make a series: group where the run was made."
+            )
+        return None
+    series = series_table(folder.series_known.read_table(), _scores(folder), classes=state.classes, healthy=healthy)
+    exams = exams_table(series, classes=state.classes)
+    metadata = {"classes": ",".join(state.classes), "notice": state.notice, "model_id": state.fingerprint.model_id}
+    for place, table in ((folder.series, series), (folder.exams, exams)):
+        (place / "part-00000.parquet").write_table(table.replace_schema_metadata(metadata))
+    return Groups(
+        series=len(series),
+        selected=series["selected"].to_pylist().count(True),
+        exams=len(exams),
+        without=exams["n_selected"].to_pylist().count(0),
+    )
+
+
+def _scores(folder: RunFolder) -> Iterator[pa.RecordBatch]:
+    for part in folder.score_parts():
+        filesystem, path = part.arrow()
+        with pq.ParquetFile(path, filesystem=filesystem) as file:
+            if "series_key" in file.schema_arrow.names:
+                yield from file.iter_batches()

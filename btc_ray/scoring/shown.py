@@ -1,0 +1,58 @@
+"""What a row shows of where it came from: the columns of its slice, and in a private run a pseudonym in place of its path."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from btc_ray.archive import names
+from btc_ray.archive.manifest import SLICE
+from btc_ray.scoring.table import STUDY
+
+_FROM_MANIFEST = ("kind", "frame", *(column.name for column in SLICE))
+_SHORTEST_PART = 3  # letters of a folder or file name that would be found in an error by chance
+
+
+def as_shown(prepared: pa.Table, rows: Sequence[dict[str, Any]]) -> pa.Table:
+    """A prepared table with the columns of its manifest `rows` that `scores` has too; paths are taken out where they are private."""
+    fields = {column.name: column for column in STUDY}
+    for name in _FROM_MANIFEST:
+        prepared = prepared.append_column(fields[name], pa.array([row.get(name) for row in rows], fields[name].type))
+    geometry = [_geometry(row) for row in rows]
+    prepared = prepared.append_column(fields["geometry"], pa.array(geometry, pa.string()))
+    if not any(row.get("shown_uri") for row in rows):
+        return prepared
+    errors = [
+        error if error is None or not row.get("shown_uri") else without_path(error, row)
+        for error, row in zip(prepared["error"].to_pylist(), rows, strict=True)
+    ]
+    shown = [row.get("shown_uri") or row["uri"] for row in rows]
+    for name, values in (("uri", shown), ("error", errors)):
+        at = prepared.schema.get_field_index(name)
+        prepared = prepared.set_column(at, prepared.schema.field(at), pa.array(values, pa.string()))
+    return prepared
+
+
+def without_path(error: str, row: dict[str, Any]) -> str:
+    """An error text without any part of the path of its row."""
+    uri = names.file_of(row["uri"])
+    container = row.get("container") or ""
+    inside = uri[len(container) :]
+    for whole in (names.last_name(container) + inside if container else names.last_name(uri), uri, container, inside.lstrip(":")):
+        if whole:
+            error = error.replace(f"{names.printable(whole)[0]}: ", "").replace(whole, "…")
+    for part in sorted(set(uri.replace("::", "/").split("/")), key=len, reverse=True):
+        if len(part) >= _SHORTEST_PART:
+            error = error.replace(part, "…")
+    return error
+
+
+def file_key(row: dict[str, Any]) -> tuple[Any, ...]:
+    """What is the same for the frames of one file, and for no other rows."""
+    return names.file_of(row["uri"]) if row.get("frame") is not None else row["uri"], row.get("offset"), row.get("problem_status")
+
+
+def _geometry(row: dict[str, Any]) -> str | None:
+    if row.get("kind") is None or row.get("frame") is None:
+        return None
+    return "none" if row.get("plane") is None else "affine"
