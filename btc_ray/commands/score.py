@@ -58,8 +58,8 @@ def run_and_summarise(chosen: settings.Score) -> RunState:
     """Score an archive and write its summary.html; what run.json says at the end. Raises as `scoring.run.score` does."""
     from btc_ray.scoring.run import score as run
 
-    # Ray sets RAY_ADDRESS for a submitted job, whose driver stands on a head that is not there to work.
-    chosen = replace(chosen, address=chosen.address or os.environ.get("RAY_ADDRESS") or None)
+    if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:  # a submitted job, whose driver stands on a head that is not there to work
+        chosen = replace(chosen, address=chosen.address or os.environ.get("RAY_ADDRESS") or None)
     state = run(chosen, cpus=chosen.cpus or available_cpus(), ray_session=ray_session(chosen))
     output = Place(chosen.output, chosen.storage())
     page = output / "summary.html"

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from btc_ray import storage
 from btc_ray.archive.manifest import ROWS_PER_PART
 from btc_ray.errors import RefusedError
+from btc_ray.progress import say
 from btc_ray.scoring.state import FILE, RunState, read_state
 from btc_ray.storage import Place
 from btc_ray.studies.keys import write_private
@@ -92,6 +93,10 @@ class RunFolder:
                 raise RefusedError(
                     f"another btc-ray is writing {self.place} right now. Wait for it, or use another --output."
                 ) from error
+            except OSError as error:  # Lustre without flock, NFS without its lock service
+                say(
+                    f"{self.place} is on a file system without locks ({error.strerror}): nothing keeps a second btc-ray from writing there."
+                )
             try:
                 yield
             finally:

@@ -1,6 +1,6 @@
 """What a user can get wrong about a training."""
 
-from btc_ray.errors import UserError
+from btc_ray.errors import BtcRayError, UserError
 
 
 class ChampionError(UserError):
@@ -9,6 +9,10 @@ class ChampionError(UserError):
 
 class MLflowMissingError(UserError):
     """--mlflow without the library."""
+
+
+class DivergedError(BtcRayError):
+    """A training whose loss or weights are no numbers any more; nothing of it is published."""
 
 
 class WorkersError(UserError):

@@ -31,6 +31,7 @@ from btc_ray.storage import Place, redact
 from btc_ray.storage.tables import to_bytes
 from btc_ray.training.augment import FLIPS
 from btc_ray.training.calibration import cross_entropy, fit_temperature
+from btc_ray.training.errors import DivergedError
 from btc_ray.training.features import backbone_features, backbone_id, frozen_features
 from btc_ray.training.head import feature_statistics, fit_head, fold_standardisation, head_logits
 from btc_ray.training.loop import Examples
@@ -139,7 +140,12 @@ def fit(settings: Retrain, prepared: Prepared) -> Network:
 
 
 def conclude(settings: Retrain, prepared: Prepared, network: Network) -> Trained:
-    """Calibrate, choose thresholds, measure, and write the bundle."""
+    """Calibrate, choose thresholds, measure, and write the bundle. Raises DivergedError where the weights are not finite."""
+    losses = [row["loss"] for row in network.fitted.history]
+    if not np.isfinite(losses).all() or not all(bool(tensor.isfinite().all()) for tensor in network.state.values()):
+        raise DivergedError(
+            "the training diverged: its loss or weights are no numbers any more, and no bundle was written. Try a lower --learning-rate."
+        )
     images = network.images
     logits = head_logits(network.state, network.features)
     validation, test = images.rows("validation"), images.rows("test")

@@ -1,15 +1,21 @@
 """Joining, starting and leaving Ray."""
 
 import functools
+import math
 import os
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from importlib import import_module
+from pathlib import Path
 
 from btc_ray import settings
 from btc_ray.errors import UserError
 from btc_ray.progress import say
+
+CONNECT_S = 10.0
+LONGEST_TMPDIR = 40  # beside it Ray needs up to 65 letters for session, node and socket
 
 
 class ClusterError(UserError):
@@ -17,8 +23,21 @@ class ClusterError(UserError):
 
 
 def available_cpus() -> int:
-    """CPU cores this process may use: its affinity mask, where the system has one."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """CPU cores this process may use: its affinity mask, where the system has one, and no more than its container's quota pays for."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = _quota(Path("/sys/fs/cgroup"))
+    return cores if math.isinf(quota) else min(cores, max(1, math.ceil(quota)))
+
+
+def _quota(cgroup: Path) -> float:
+    """CPU cores that a container's control group may use on average (`docker --cpus`, a Kubernetes limit); infinite without a limit."""
+    for files in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):  # version 2, version 1
+        try:
+            quota, period = " ".join((cgroup / name).read_text() for name in files).split()
+            return float(quota) / float(period) if float(quota) > 0 else math.inf
+        except (OSError, ValueError, ZeroDivisionError):  # no such file, or `max`
+            continue
+    return math.inf
 
 
 def chosen_address(address: str | None) -> str | None:
@@ -39,6 +58,8 @@ def joined(address: str | None, *, cpus: int | None = None, debug: bool = False)
         yield
         return
     where = chosen_address(address)
+    if where is not None:
+        _check_answers(where, "--address" if address else "the environment variable RAY_ADDRESS")
     if not debug:
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its C++ side writes to our stderr past Python's logging
     quiet = {"log_to_driver": debug, "logging_level": "info" if debug else "error"}
@@ -56,6 +77,7 @@ def joined(address: str | None, *, cpus: int | None = None, debug: bool = False)
                 num_cpus=workers,
                 object_store_memory=object_store_bytes(),
                 include_dashboard=False,
+                **_short_folder(),
                 **quiet,
             )
         else:
@@ -70,6 +92,31 @@ def joined(address: str | None, *, cpus: int | None = None, debug: bool = False)
     finally:
         # Not in a thread, though it takes two seconds: whatever of Ray's is still referred to by then ends this process, with a 1.
         ray.shutdown()
+
+
+def _check_answers(where: str, source: str) -> None:
+    """That something listens where a Ray is to be joined: Ray itself would wait for minutes. Raises ClusterError."""
+    host, colon, port = where.rpartition("://")[2].rpartition(":")
+    if not colon or not port.isdigit():
+        return  # auto, or a scheme of Ray's own: it says itself what is wrong
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()
+    except OSError as error:
+        raise ClusterError(
+            f"nothing answers at {where} ({error.strerror or error}), which {source} names. Start the cluster, give --address "
+            "HOST:PORT of one that runs, or leave it out (unset RAY_ADDRESS) to work on this machine."
+        ) from error
+
+
+def _short_folder() -> dict[str, str]:
+    """Ray's folder, where the one for temporary files has a name too long for the sockets in it (107 letters on Linux)."""
+    folder = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or ""
+    if len(folder) <= LONGEST_TMPDIR or not os.access("/tmp", os.W_OK):
+        return {}
+    say(
+        f"Ray works in /tmp/ray: the name of TMPDIR is too long for its sockets ({len(folder)} letters, {LONGEST_TMPDIR} at most)."
+    )
+    return {"_temp_dir": "/tmp/ray"}
 
 
 def keep_idle_processes(workers: int) -> None:

@@ -1,5 +1,7 @@
 """A run in this process: one row an image, continued when killed, refused when it belongs to something else."""
 
+import errno
+import fcntl
 import itertools
 import json
 import shutil
@@ -286,3 +288,22 @@ def test_credentials_in_a_uri_are_not_told(model: Path, tmp_path: Path) -> None:
 
     uri = "https://user:PLANTED-SECRET@host/a.zip?X-Amz-Signature=PLANTED-SIGNATURE"
     assert "PLANTED" not in str(redact_values({"input": [uri], "model": uri})) + str(same_inputs([uri]))
+
+
+def test_a_file_system_without_locks_is_told_and_written_to(
+    model: Path, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def none(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    assert score(model, [archive], tmp_path / "run") == 0
+    assert "without locks (Function not implemented)" in capsys.readouterr().err
+
+
+def test_a_dead_cluster_in_the_environment_does_not_matter_to_a_small_archive(
+    model: Path, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
+    assert score(model, [archive], tmp_path / "run") == 0
+    assert state(tmp_path / "run")["sessions"][0]["path"] == "in-process"

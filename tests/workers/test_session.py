@@ -1,6 +1,8 @@
 """What is set up before a Ray starts on this machine."""
 
+import math
 import os
+from pathlib import Path
 
 import pytest
 
@@ -18,3 +20,36 @@ def test_idle_processes_are_kept_unless_the_user_says_how_many(
         monkeypatch.setenv(name, chosen)
     session.keep_idle_processes(4)
     assert os.environ[name] == then
+
+
+@pytest.mark.parametrize(
+    ("files", "cores"),
+    [
+        ({"cpu.max": "100000 100000\n"}, 1.0),
+        ({"cpu.max": "250000 100000\n"}, 2.5),
+        ({"cpu.max": "max 100000\n"}, math.inf),
+        ({"cpu/cpu.cfs_quota_us": "50000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 0.5),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, math.inf),
+        ({"cpu.max": "odd"}, math.inf),
+        ({}, math.inf),
+    ],
+)
+def test_the_quota_of_a_container_is_read(files: dict[str, str], cores: float, tmp_path: Path) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert session._quota(tmp_path) == cores
+
+
+@pytest.mark.parametrize(("flag", "source"), [(None, "RAY_ADDRESS"), ("127.0.0.1:9", "--address")])
+def test_a_cluster_that_is_gone_is_told_at_once(flag: str | None, source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
+    with pytest.raises(session.ClusterError, match=f"nothing answers at 127.0.0.1:9.*{source}"), session.joined(flag):
+        raise AssertionError("joined")
+
+
+@pytest.mark.parametrize(("folder", "moved"), [("/tmp", False), ("/scratch/" + "x" * 60, True)])
+def test_ray_works_in_a_folder_short_enough_for_its_sockets(folder: str, moved: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    monkeypatch.setenv("TMPDIR", folder)
+    assert session._short_folder() == ({"_temp_dir": "/tmp/ray"} if moved else {})
