@@ -8,11 +8,11 @@ from typing import Literal
 
 from btc_ray.errors import UserError
 from btc_ray.storage import StorageError
+from btc_ray.storage.limits import SIZE_LIMIT
+
+__all__ = ["SIZE_LIMIT", "ArchiveError", "Entry", "NoImagesError", "ReadError", "Skipped", "Status"]
 
 Status = Literal["unreadable", "unsupported", "failed"]
-
-# Above this no scan is an image: a member that claims more is a bomb or a mistake, and is never allocated.
-SIZE_LIMIT = 1 << 30  # bytes, 1 GiB
 
 
 class ArchiveError(StorageError):

@@ -8,6 +8,7 @@ from typing import Literal
 
 from btc_ray.archive import names
 from btc_ray.archive.entries import SNIFF, Entry, Skipped, Status
+from btc_ray.storage.limits import UNPACKED_RATIO, unpacks_too_far
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,7 +33,7 @@ class Index:
 
     members: list[Member] = field(default_factory=list)
     broken: str | None = None
-    broken_status: Literal["unreadable", "failed"] = "unreadable"
+    broken_status: Status = "unreadable"
 
 
 def archive_items(
@@ -53,7 +54,7 @@ def archive_items(
             unread = entry.problem_status is None or entry.problem == names.DICOM_PROBLEM
             yield replace(entry, kind=SNIFF, problem_status=None, problem=None) if unread else entry
         elif reason:
-            yield Skipped(uri=names.member_uri(container, names.plain_member(shown)), reason=reason)
+            yield Skipped(uri=names.member_uri(container, names.printable(names.plain_member(member.name))[0]), reason=reason)
         else:
             replaced = last[names.plain_member(member.name)] != number
             yield member_entry(container, member, replaced=replaced, size_limit=size_limit)
@@ -85,7 +86,7 @@ def member_entry(container: str, member: Member, *, replaced: bool, size_limit: 
     shown, is_text = names.printable(member.name)
     status, problem = _problem(member, shown, is_text=is_text, replaced=replaced, size_limit=size_limit)
     return Entry(
-        uri=names.member_uri(container, names.plain_member(shown)),
+        uri=names.member_uri(container, names.printable(names.plain_member(member.name))[0]),
         size=member.size,
         container=container,
         offset=member.offset,
@@ -99,6 +100,8 @@ def member_entry(container: str, member: Member, *, replaced: bool, size_limit: 
 def _problem(member: Member, shown: str, *, is_text: bool, replaced: bool, size_limit: int) -> tuple[Status | None, str | None]:
     if not is_text:
         return "unsupported", "the member name is not valid UTF-8; extract the archive and rename it"
+    if "\0" in shown:
+        return "unsupported", "the member name holds a NUL character; extract the archive and rename it"
     if names.leaves_archive(shown):
         return "unsupported", "member name leaves the archive"
     if replaced:
@@ -115,4 +118,6 @@ def _problem(member: Member, shown: str, *, is_text: bool, replaced: bool, size_
         return "unsupported", names.DICOM_PROBLEM
     if max(member.size, member.packed_size or 0) > size_limit:
         return "unsupported", names.too_large(size_limit)
+    if member.packed_size is not None and unpacks_too_far(member.size, member.packed_size):
+        return "unsupported", f"it unpacks to more than {UNPACKED_RATIO} times its size, as no image does"
     return None, None

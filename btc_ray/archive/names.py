@@ -139,6 +139,12 @@ def archive_kind(name: str) -> str | None:
     return next((kind for end, kind in _ARCHIVES.items() if lowered.endswith(end) and len(lowered) > len(end)), None)
 
 
+def unopened_archive(name: str) -> str | None:
+    """Why a kind of archive that is not opened is no row, or None for any other name."""
+    end = extension(name)
+    return f"this kind of archive is not opened ({end}); extract it or use zip" if end in _OTHER_ARCHIVES else None
+
+
 def list_kind(name: str) -> str | None:
     """`text`, `csv` or `parquet` for a file that lists URIs when a person gives it as an input, or None."""
     return _LISTS.get(extension(name))
@@ -167,9 +173,9 @@ def skip_file(name: str) -> str | None:
         return None
     if is_dicom(name):
         return DICOM_PROBLEM
+    if unopened := unopened_archive(name):
+        return unopened
     end = extension(name)
-    if end in _OTHER_ARCHIVES:
-        return f"this kind of archive is not opened ({end}); extract it or use zip"
     # Numbered files (IM.0001) would make a reason each.
     return f"not an image ({end})" if re.fullmatch(r"\.[a-z][a-z0-9]{0,7}", end) else _NO_EXTENSION
 
@@ -189,13 +195,18 @@ def skip_member(name: str) -> str | None:
 
 
 def leaves_archive(name: str) -> bool:
-    """Whether extraction would write outside the archive's folder: `..`, absolute, drive letter, backslash or NUL."""
-    return name.startswith("/") or "\\" in name or "\0" in name or bool(_DRIVE.match(name)) or ".." in name.split("/")
+    """Whether extraction would write outside the archive's folder: `..`, an absolute name, a drive letter."""
+    name = name.replace("\\", "/")
+    return name.startswith("/") or bool(_DRIVE.match(name)) or ".." in name.split("/")
 
 
 def plain_member(name: str) -> str:
-    """A member name as extraction reads it: `./a//b.jpg` is `a/b.jpg`. Names that leave the archive stay as they are."""
-    return name if leaves_archive(name) else "/".join(part for part in name.split("/") if part not in ("", "."))
+    """A member name as extraction reads it: `./a//b.jpg` and, from Windows, `a\\b.jpg` are `a/b.jpg`. Names that leave the archive stay
+    as they are.
+    """
+    return (
+        name if leaves_archive(name) else "/".join(part for part in name.replace("\\", "/").split("/") if part not in ("", "."))
+    )
 
 
 def printable(name: str) -> tuple[str, bool]:

@@ -10,7 +10,7 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, cast
 
 from btc_ray import storage
 from btc_ray.archive import names, tars, zips
@@ -94,6 +94,7 @@ class ByteReader:
         self._open_archives = open_archives
         self._lock = threading.Lock()
         self._archives: OrderedDict[tuple[str, str], Ranges | _Stream] = OrderedDict()
+        self._directory: tuple[Ranges | None, frozenset[int]] = None, frozenset()
 
         expect_answers()  # there is a manifest, so a store was there when it was listed
 
@@ -120,7 +121,7 @@ class ByteReader:
             raise ReadError(self._message(uri, values, str(error)), status=error.status) from error
         except zips.BrokenZipError as error:
             raise ReadError(self._message(uri, values, str(error)), status="unreadable") from error
-        except (_ChangedError, zips.ChangedZipError) as error:
+        except _ChangedError as error:
             raise ReadError(self._message(uri, values, CHANGED), status="failed") from error
         except storage.StorageError as error:
             raise ReadError(self._message(uri, values, str(error)), status="failed") from error
@@ -197,11 +198,11 @@ class ByteReader:
         return self._tar_member(container, member, values)
 
     def _zip_member(self, container: str, member: str, values: Mapping[str, Any]) -> bytes:
-        file = self._opened(container, "zip")
-        start, size, packed = values["offset"], values["size"], values["packed_size"]
+        file = cast(Ranges, self._opened(container, "zip"))
+        size, packed = values["size"], values["packed_size"]
         guess = zips.LOCAL.size + 4 * len(member) + zips.EXTRA_GUESS  # 4: bytes of the longest UTF-8 letter
-        head = file.read(start, start + guess + packed + zips.DESCRIPTOR_SIZE)
-        begin, crc = zips.data_start(head, member)
+        start, head, header = self._local_header(file, member, values, guess + packed + zips.DESCRIPTOR_SIZE)
+        begin, crc = header.length, header.crc
         end = begin + packed + zips.DESCRIPTOR_SIZE
         if end > guess + packed + zips.DESCRIPTOR_SIZE:
             head += file.read(start + len(head), start + end)
@@ -210,6 +211,40 @@ class ByteReader:
         if crc is None:
             crc = zips.descriptor_crc(head[begin + packed : end], size, packed)
         return zips.unpack(head[begin : begin + packed], packing=values["packing"], size=size, crc=crc)
+
+    def _local_header(
+        self, file: Ranges, member: str, values: Mapping[str, Any], length: int
+    ) -> tuple[int, bytes, zips.LocalHeader]:
+        """Where a member's local header stands, `length` bytes from there, and the header. The directory is the truth: where the local
+        header spells the name otherwise, or offsets lack their upper half, it is asked whether it still means this place."""
+        fallback: tuple[int, bytes, zips.LocalHeader] | None = None
+        for start in zips.places(values["offset"], file.size):
+            head = file.read(start, start + length)
+            header = zips.local_header(head)
+            if header is not None and header.name == member:
+                return start, head, header
+            if header is not None and fallback is None:
+                fallback = start, head, header
+        if not self._is_listed(file, member, values):
+            raise _ChangedError
+        if fallback is None or fallback[0] != values["offset"]:
+            raise zips.BrokenZipError("no member begins where the archive's directory says; copy the archive again")
+        return fallback
+
+    def _is_listed(self, file: Ranges, member: str, values: Mapping[str, Any]) -> bool:
+        """Whether the zip's directory still has the member as the manifest has it; the last directory read is kept."""
+        kept, listed = self._directory
+        if kept is not file:
+            try:
+                index = zips.read_index(file)
+            except zips.BrokenZipError:  # it could be read when it was listed
+                return False
+            listed = frozenset(
+                hash((names.plain_member(names.printable(item.name)[0]), item.offset, item.size, item.packed_size))
+                for item in index.members
+            )
+            self._directory = file, listed
+        return hash((member, values["offset"], values["size"], values["packed_size"])) in listed
 
     def _tar_member(self, container: str, member: str, values: Mapping[str, Any]) -> bytes:
         offset, size = values["offset"], values["size"]

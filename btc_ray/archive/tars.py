@@ -18,13 +18,21 @@ from btc_ray.archive.entries import Status
 from btc_ray.archive.members import Index, Member
 from btc_ray.archive.names import plain_member
 from btc_ray.archive.ranges import open_stream
+from btc_ray.storage.limits import AFTER_END, ARCHIVE_FREE, MEMBERS_LIMIT, UNPACKED_RATIO, unpacks_too_far
 
 BLOCK = 512  # bytes; headers are one, data is padded to a multiple
 _LARGEST_HEADER = 16 << 20  # bytes; a "long name" above this is an attack, not a name
-_TRAILER = 16 << 20  # bytes read after the end mark to reach the compressor's checksum
+_STEP = 1 << 20  # bytes unpacked at a time on the way to a member
 
 # What the three decompressors and tarfile raise on damaged data; OSError without errno is bz2's and gzip's.
 DAMAGE = (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, ValueError, gzip.BadGzipFile, OverflowError)
+
+
+class BombError(ValueError):
+    """A compressed tar that unpacks to more than a budget allows."""
+
+    def __str__(self) -> str:
+        return f"it unpacks to more than {UNPACKED_RATIO} times its size, as no archive of images does"
 
 
 class TarBytes:
@@ -32,6 +40,7 @@ class TarBytes:
 
     def __init__(self, uri: str, packing: str, options: storage.Options = None) -> None:
         self._file = open_stream(uri, options)
+        self._position = 0
         self._tar: IO[bytes] = self._file
         if packing == "tar.gz":
             self._tar = cast(IO[bytes], gzip.GzipFile(fileobj=self._file, mode="rb"))
@@ -41,10 +50,21 @@ class TarBytes:
             self._tar = lzma.LZMAFile(self._file, "rb")  # noqa: SIM115 — closed in close()
 
     def read(self, size: int) -> bytes:
-        return self._tar.read(size)
+        """At most `size` bytes, fewer at the end. Raises BombError where they come out of too few."""
+        data = self._tar.read(size)
+        self._position += len(data)
+        if self._tar is not self._file and unpacks_too_far(self._position, self._file.tell(), free=ARCHIVE_FREE):
+            raise BombError
+        return data
 
     def seek(self, position: int) -> int:
-        return self._tar.seek(position)
+        """Forward to `position`, which may lie behind the end."""
+        if self._tar is self._file:
+            self._position = self._file.seek(position)
+            return position
+        while self._position < position and self.read(min(_STEP, position - self._position)):
+            pass
+        return position
 
     def close(self) -> None:
         self._tar.close()
@@ -57,6 +77,10 @@ def is_damage(error: BaseException) -> bool:
     return isinstance(error, DAMAGE) or (type(error) is OSError and error.errno is None)
 
 
+class TooManyMembersError(ValueError):
+    """A tar with more members than a listing holds in memory."""
+
+
 class _Forward:
     """What tarfile reads through: forward only, no header of absurd size, and it remembers how far it came and how it ended."""
 
@@ -65,6 +89,7 @@ class _Forward:
         self.position = 0
         self.reached = 0  # bytes known to be there
         self.last = b""
+        self._ahead = b""  # a block read already, which the next archive begins with
 
     def tell(self) -> int:
         return self.position
@@ -79,17 +104,25 @@ class _Forward:
     def read(self, size: int = -1) -> bytes:
         if not 0 <= size <= _LARGEST_HEADER:
             raise tarfile.ReadError("a header has an impossible size")
-        self.last = self._stream.read(size)
+        ahead, self._ahead = self._ahead[:size], self._ahead[size:]
+        self.last = ahead + self._stream.read(size - len(ahead)) if size > len(ahead) else ahead
         self.position += len(self.last)
         if self.last:
             self.reached = self.position
         return self.last
 
-    def drain(self) -> None:
-        """Read what follows the end mark (padding), so that a decompressor checks its checksum."""
-        left = _TRAILER
-        while left > 0 and (data := self._stream.read(1 << 20)):
-            left -= len(data)
+    def another_begins(self) -> bool:
+        """Whether something else than zeros follows the end mark: another tar joined on, which is then read from here. Reading to the end
+        also makes a decompressor check its checksum."""
+        for _ in range(AFTER_END // BLOCK):
+            block = self._stream.read(BLOCK)
+            if block.strip(b"\0"):
+                self._ahead = block
+                return True
+            self.position += len(block)
+            if len(block) < BLOCK:
+                break
+        return False
 
 
 def read_index(uri: str, packing: str, options: storage.Options = None) -> Index:
@@ -107,7 +140,36 @@ def read_index(uri: str, packing: str, options: storage.Options = None) -> Index
 
 
 def _collect(through: _Forward, packing: str, members: list[Member]) -> str | None:
-    """Append every file to `members`; why the tar is broken, or None."""
+    """Append every file to `members`, of all tars that are joined in the file; why one is broken, or None."""
+    broken = _collect_one(through, packing, members)
+    try:
+        while broken is None and through.another_begins():
+            before = len(members)
+            broken = _collect_one(through, packing, members)
+            if broken and len(members) == before:
+                return f"after the end mark that follows {before} members there is something that is no tar; copy it again"
+    except Exception as error:
+        if not is_damage(error):
+            raise
+        return _what_is_broken(error, packing, members)
+    return broken
+
+
+def _what_is_broken(error: Exception, packing: str, members: list[Member]) -> str:
+    advice = "copy it again"
+    if isinstance(error, BombError):
+        return f"{error}; {len(members)} members before that were listed"
+    if isinstance(error, TooManyMembersError):
+        return f"it holds more than {MEMBERS_LIMIT:,} members; split it"
+    early = isinstance(error, EOFError) or (members and isinstance(error, tarfile.ReadError)) or "end-of-stream" in str(error)
+    if early:
+        return f"the archive ends early after {len(members)} members; {advice}"
+    if not members:
+        return f"the file is not a {packing} archive, or damaged at its start; {advice}"
+    return f"the archive is damaged after {len(members)} members; {advice}"
+
+
+def _collect_one(through: _Forward, packing: str, members: list[Member]) -> str | None:
     advice = "copy it again"
     try:
         with tarfile.open(fileobj=cast(IO[bytes], through), mode="r:", errors="surrogateescape", encoding="utf-8") as tar:
@@ -115,18 +177,14 @@ def _collect(through: _Forward, packing: str, members: list[Member]) -> str | No
                 tar.members = []  # type: ignore[attr-defined]  # tarfile keeps every header otherwise
                 if not info.isdir():
                     members.append(_member(info, packing))
+                if len(members) > MEMBERS_LIMIT:
+                    raise TooManyMembersError
         if through.last == bytes(BLOCK):
-            through.drain()
             return None
     except Exception as error:
         if not is_damage(error):
             raise
-        early = isinstance(error, EOFError) or (members and isinstance(error, tarfile.ReadError)) or "end-of-stream" in str(error)
-        if early:
-            return f"the archive ends early after {len(members)} members; {advice}"
-        if not members:
-            return f"the file is not a {packing} archive, or damaged at its start; {advice}"
-        return f"the archive is damaged after {len(members)} members; {advice}"
+        return _what_is_broken(error, packing, members)
     if len(through.last) in (0, BLOCK) and (len(through.last) == 0 or not members):
         return f"the archive ends early after {len(members)} members (its end mark is missing); {advice}"
     return f"the archive is damaged after {len(members)} members; {advice}"

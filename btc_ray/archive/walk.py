@@ -13,7 +13,7 @@ from typing import Literal
 
 from btc_ray import storage
 from btc_ray.archive import names
-from btc_ray.archive.containers import open_archive
+from btc_ray.archive.containers import hidden_archive, open_archive
 from btc_ray.archive.entries import SIZE_LIMIT, SNIFF, Entry, Skipped
 from btc_ray.archive.globs import Pattern
 from btc_ray.archive.readahead import Item, Later, Once
@@ -146,6 +146,8 @@ def file_item(uri: str, size: int | None, scope: Scope) -> Item:
         return Entry(uri=uri, size=size, kind=SNIFF)
     if names.is_dicom(name):
         return Entry(uri=uri, size=size, problem_status="unsupported", problem=names.DICOM_PROBLEM)
+    if unopened := names.unopened_archive(name):
+        return Entry(uri=uri, size=size, problem_status="unsupported", problem=unopened)
     if size is not None and size > scope.size_limit:
         return Entry(uri=uri, size=size, problem_status="unsupported", problem=names.too_large(scope.size_limit))
     return Entry(uri=uri, size=size)
@@ -174,6 +176,9 @@ def named_file(uri: str, scope: Scope) -> Item | None:
         return Entry(uri=shown, size=about.st_size, problem_status="unsupported", problem=_NOT_UTF8)
     if not stat.S_ISREG(about.st_mode):
         return Entry(uri=uri, problem_status="failed", problem=f"not a regular file ({special_kind(about.st_mode)})")
+    name = names.last_name(uri)
+    if not names.is_image(name) and not names.archive_kind(name) and (problem := hidden_archive(uri)):
+        return Entry(uri=uri, size=about.st_size, problem_status="unsupported", problem=problem)
     return file_item(uri, about.st_size, scope)
 
 

@@ -8,11 +8,14 @@ import bz2
 import lzma
 import struct
 import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from stat import S_ISLNK
 
 from btc_ray.archive.members import Index, Member
 from btc_ray.archive.names import plain_member
 from btc_ray.archive.ranges import Ranges
+from btc_ray.storage.limits import ARCHIVE_FREE, DIRECTORY_LIMIT, MEMBERS_LIMIT, UNPACKED_FREE, UNPACKED_RATIO, unpacks_too_far
 
 METHODS = {0: "stored", 8: "deflate", 12: "bzip2", 14: "lzma"}
 _METHOD_NAMES = {
@@ -34,7 +37,14 @@ _END64 = struct.Struct("<4sQ2H2L4Q")  # 4.3.14
 _LOCATOR64 = struct.Struct("<4sLQL")  # 4.3.15
 _CENTRAL = struct.Struct("<4s6H3L5H2L")  # 4.3.12
 LOCAL = struct.Struct("<4s5H3L2H")  # 4.3.7
+_BLOWN_UP = (
+    f"members of this archive that unpack to more than {UNPACKED_RATIO} times their size hold more than {ARCHIVE_FREE >> 20} MiB, "
+    "as no archive of images does"
+)
 _MAX32 = 0xFFFFFFFF
+_WRAP = 1 << 32
+_DOS_FOLDER = 0x10  # of the external attributes
+_UNICODE_PATH = 0x7075
 DESCRIPTOR_SIZE = 24  # bytes: signature, CRC, two sizes of 8
 EXTRA_GUESS = 512  # bytes asked for on top, so that a local header with extra fields costs one request, not two
 
@@ -43,13 +53,11 @@ class BrokenZipError(ValueError):
     """Not a zip, or its directory or a member is damaged. The text is for a person."""
 
 
-class ChangedZipError(ValueError):
-    """The place where a member was no longer holds it."""
-
-
 def read_index(file: Ranges) -> Index:
     """The members in directory order, by two or three range reads. Raises BrokenZipError; memory is one directory."""
     directory, start_of_zip, total = _directory(file)
+    if total > MEMBERS_LIMIT:
+        raise BrokenZipError(f"it holds more than {MEMBERS_LIMIT:,} members; split it")
     members: list[Member] = []
     position = 0
     while len(members) < total or position < len(directory):
@@ -63,7 +71,76 @@ def read_index(file: Ranges) -> Index:
     # Without zip64 the count has 16 bits; some writers let it wrap.
     if len(members) & 0xFFFF != total & 0xFFFF or (total > 0xFFFF and len(members) != total):
         raise BrokenZipError(f"the zip directory is damaged: it promises {total} members and lists {len(members)}")
-    return Index(members=[member for member in members if not member.name.endswith("/")])
+    if start_of_zip and start_of_zip % _WRAP == 0:
+        start_of_zip, members = 0, _unwrapped(members)
+    return Index(
+        members=_budgeted([member for member in members if not _is_folder(member)], file.size), broken=_joined(file, start_of_zip)
+    )
+
+
+def _is_folder(member: Member) -> bool:
+    return member.name.endswith(("/", "\\"))
+
+
+def _unwrapped(members: list[Member]) -> list[Member]:
+    """Above 4 GiB macOS writes offsets without their upper half: they are counted on where they begin again from below.
+
+    A gap of 4 GiB between two members cannot be seen here; the reader looks for the header (`places`)."""
+    base, before = 0, 0
+    found = []
+    for member in members:
+        offset = (member.offset or 0) % _WRAP
+        base += _WRAP if offset < before else 0
+        before = offset
+        found.append(replace(member, offset=base + offset))
+    return found
+
+
+def places(offset: int, file_size: int) -> Iterator[int]:
+    """Where the local header of a member may begin, the offset of the manifest first: 32 bits of it are true above 4 GiB."""
+    yield offset
+    yield from (place for place in range(offset % _WRAP, file_size, _WRAP) if place != offset)
+
+
+def _budgeted(members: list[Member], file_size: int) -> list[Member]:
+    """The members, with a problem where together they ask for what no archive of images does: one range of bytes for several of them,
+    or well-packed nothing in such numbers that each alone would pass."""
+    problems: dict[int, str] = {}
+    sound = [number for number, member in enumerate(members) if not member.problem]
+    if sum(members[number].packed_size or 0 for number in sound) > file_size:
+        reached, before = 0, -1
+        for number in sorted(sound, key=lambda number: members[number].offset or 0):
+            start = members[number].offset or 0
+            if start < reached:
+                problems[number] = problems[before] = (
+                    "several members of the archive claim the same bytes; extract it and zip it again"
+                )
+            if start + (members[number].packed_size or 0) > reached:
+                reached, before = start + (members[number].packed_size or 0), number
+    blown_up = 0
+    for number in sound:
+        member = members[number]
+        if unpacks_too_far(member.size, member.packed_size or 0, free=0):
+            blown_up += min(member.size, UNPACKED_FREE)
+            if blown_up > ARCHIVE_FREE:
+                problems.setdefault(number, _BLOWN_UP)
+    return [
+        replace(member, problem_status="unsupported", problem=problems[number]) if number in problems else member
+        for number, member in enumerate(members)
+    ]
+
+
+def _joined(file: Ranges, start_of_zip: int) -> str | None:
+    """What stands before the first member: a program may (self-extracting), another zip whose directory nobody reads may not."""
+    if start_of_zip < _END.size:
+        return None
+    before = file.read(max(0, start_of_zip - (1 << 16) - _END.size), start_of_zip)
+    place = before.rfind(b"PK\5\6")
+    if place < 0 or place + _END.size + int.from_bytes(before[place + 20 : place + 22], "little") != len(before):
+        return None
+    return (
+        "several zips are joined in this file, and only the members of the last are listed; split it, or unpack and zip it again"
+    )
 
 
 def _directory(file: Ranges) -> tuple[bytes, int, int]:
@@ -95,6 +172,8 @@ def _directory(file: Ranges) -> tuple[bytes, int, int]:
         if total == 0 and size == 0:
             return b"", 0, 0
         if start >= 0 and start + size <= end_at:
+            if size > DIRECTORY_LIMIT:
+                raise BrokenZipError(f"its directory has more than {DIRECTORY_LIMIT >> 20} MiB; split the archive")
             directory = file.read(start, start + size)
             if directory[:4] == b"PK\1\2" and len(directory) == size:
                 return directory, start - offset, total
@@ -123,13 +202,15 @@ def _central_member(directory: bytes, position: int, start_of_zip: int, file_siz
     if after > len(directory):
         raise BrokenZipError("the zip directory is damaged: a name runs past its end")
     size, packed, offset = _zip64_values(directory[extra_at : extra_at + extra_size], size, packed, offset)
-    name = decode_name(directory[name_at:extra_at], flags)
+    name = decode_name(directory[name_at:extra_at], flags, directory[extra_at : extra_at + extra_size])
     problem: str | None = None
     if flags & _ENCRYPTED:
         problem = "the member is encrypted; extract it with its password first"
     elif method not in METHODS:
         problem = f"its compression ({_METHOD_NAMES.get(method, f'method {method}')}) is not read; extract it and zip it again"
     cut = problem is None and start_of_zip + offset + LOCAL.size + packed > file_size
+    if attributes & _DOS_FOLDER and size == 0 and not name.endswith(("/", "\\")):
+        name += "/"  # some writers mark a folder in its attributes only
     member = Member(
         name=name,
         size=size,
@@ -147,37 +228,56 @@ def _central_member(directory: bytes, position: int, start_of_zip: int, file_siz
 def _zip64_values(extra: bytes, size: int, packed: int, offset: int) -> tuple[int, int, int]:
     """The 64-bit values of the extra field 1, for those of the three that say "see there" (4.5.3)."""
     values = [size, packed, offset]
-    while len(extra) >= 4:
-        kind, length = struct.unpack_from("<HH", extra)
-        if kind == 1:
-            body, at = extra[4 : 4 + length], 0
-            for number in range(3):
-                if values[number] == _MAX32 and at + 8 <= len(body):
-                    values[number] = struct.unpack_from("<Q", body, at)[0]
-                    at += 8
-            break
-        extra = extra[4 + length :]
+    body, at = next((body for kind, body in _extra_fields(extra) if kind == 1), b""), 0
+    for number in range(3):
+        if values[number] == _MAX32 and at + 8 <= len(body):
+            values[number] = struct.unpack_from("<Q", body, at)[0]
+            at += 8
     return values[0], values[1], values[2]
 
 
-def decode_name(raw: bytes, flags: int) -> str:
-    """UTF-8 where the flag says so (bytes that are not become surrogates), else code page 437, as every reader does (4.4.4,
-    bit 11).
+def decode_name(raw: bytes, flags: int, extra: bytes = b"") -> str:
+    """UTF-8 where the flag says so (bytes that are not become surrogates; 4.4.4, bit 11), or the extra field of Info-ZIP (4.6.9), or
+    where the bytes are UTF-8: macOS sets no flag, and code page 437 gives such a sequence by accident only. Else code page 437, as
+    every reader does.
     """
-    return raw.decode("utf-8", "surrogateescape") if flags & _UTF8 else raw.decode("cp437")
+    if flags & _UTF8:
+        return raw.decode("utf-8", "surrogateescape")
+    if raw.isascii():
+        return raw.decode("ascii")
+    for kind, body in _extra_fields(extra):
+        if kind == _UNICODE_PATH and body[:1] == b"\1" and body[1:5] == struct.pack("<L", zlib.crc32(raw)):
+            return body[5:].decode("utf-8", "surrogateescape")
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return raw.decode("cp437")
 
 
-def data_start(header: bytes, member: str) -> tuple[int, int | None]:
-    """Length of the local header at the start of `header`, and the CRC it holds (None: a descriptor after the data has it).
+def _extra_fields(extra: bytes) -> Iterator[tuple[int, bytes]]:
+    while len(extra) >= 4:
+        kind, length = struct.unpack_from("<HH", extra)
+        yield kind, extra[4 : 4 + length]
+        extra = extra[4 + length :]
 
-    Raises ChangedZipError where there is no header or it names another member.
-    """
-    if len(header) < LOCAL.size or header[:4] != b"PK\3\4":
-        raise ChangedZipError("no member begins there")
-    _, _, flags, _, _, _, crc, _, _, name_size, extra_size = LOCAL.unpack_from(header)
-    if plain_member(decode_name(header[LOCAL.size : LOCAL.size + name_size], flags)) != member:
-        raise ChangedZipError("another member begins there")
-    return LOCAL.size + name_size + extra_size, None if flags & _DESCRIPTOR else crc
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LocalHeader:
+    """The header before a member's data: its own length, the name in it, and the CRC (None: a descriptor after the data has it)."""
+
+    length: int
+    name: str
+    crc: int | None
+
+
+def local_header(data: bytes) -> LocalHeader | None:
+    """The local header that `data` begins with (the whole name must be in it), or None where there is none."""
+    if len(data) < LOCAL.size or data[:4] != b"PK\3\4":
+        return None
+    _, _, flags, _, _, _, crc, _, _, name_size, extra_size = LOCAL.unpack_from(data)
+    name_end = LOCAL.size + name_size
+    name = decode_name(data[LOCAL.size : name_end], flags, data[name_end : name_end + extra_size])
+    return LocalHeader(length=name_end + extra_size, name=plain_member(name), crc=None if flags & _DESCRIPTOR else crc)
 
 
 def descriptor_crc(after: bytes, size: int, packed: int) -> int | None:

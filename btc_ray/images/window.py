@@ -36,7 +36,8 @@ def stretch(values: np.ndarray, low: float, high: float) -> np.ndarray:
     if high == low:
         return np.zeros(values.shape, np.uint8)
     # Halves keep high - low finite for the largest doubles.
-    scaled = (values.astype(np.float64) * 0.5 - low * 0.5) * (255 / (high * 0.5 - low * 0.5))
+    with np.errstate(all="ignore"):  # NumPy warns on stderr of some NaN
+        scaled = (values.astype(np.float64) * 0.5 - low * 0.5) * (255 / (high * 0.5 - low * 0.5))
     if values.dtype.kind == "f":
         np.nan_to_num(scaled, copy=False, nan=0, posinf=255, neginf=0)
     return scaled.round().clip(0, 255).astype(np.uint8)

@@ -23,8 +23,8 @@ def as_shown(prepared: pa.Table, rows: Sequence[dict[str, Any]]) -> pa.Table:
     if not any(row.get("shown_uri") for row in rows):
         return prepared
     errors = [
-        error if error is None or not row.get("shown_uri") else without_path(error, row)
-        for error, row in zip(prepared["error"].to_pylist(), rows, strict=True)
+        error if error is None or not row.get("shown_uri") else without_path(error, row, parts=status == "failed")
+        for error, status, row in zip(prepared["error"].to_pylist(), prepared["status"].to_pylist(), rows, strict=True)
     ]
     shown = [row.get("shown_uri") or row["uri"] for row in rows]
     for name, values in (("uri", shown), ("error", errors)):
@@ -33,15 +33,17 @@ def as_shown(prepared: pa.Table, rows: Sequence[dict[str, Any]]) -> pa.Table:
     return prepared
 
 
-def without_path(error: str, row: dict[str, Any]) -> str:
-    """An error text without any part of the path of its row."""
+def without_path(error: str, row: dict[str, Any], *, parts: bool) -> str:
+    """An error text without the path of its row. `parts`: without any single part of it either, which only what a file system says may
+    hold; elsewhere a folder called "data" would take a word out of a sentence.
+    """
     uri = names.file_of(row["uri"])
     container = row.get("container") or ""
     inside = uri[len(container) :]
     for whole in (names.last_name(container) + inside if container else names.last_name(uri), uri, container, inside.lstrip(":")):
         if whole:
             error = error.replace(f"{names.printable(whole)[0]}: ", "").replace(whole, "…")
-    for part in sorted(set(uri.replace("::", "/").split("/")), key=len, reverse=True):
+    for part in sorted(set() if not parts else set(uri.replace("::", "/").split("/")), key=len, reverse=True):
         if len(part) >= _SHORTEST_PART:
             error = error.replace(part, "…")
     return error

@@ -191,3 +191,47 @@ def test_damage_in_a_compressed_tar_is_unreadable_and_earlier_members_stay_reada
     results = list(ByteReader().read_many(map(fields, found)))
     assert results[:2] == [data for _, data in BIG[:2]]
     assert [result.status for result in results[2:]] == ["unreadable"] * 2  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(("name", "compression"), [("x.tar", ""), ("x.tar.gz", "gz"), ("x.tar.xz", "xz"), ("x.tar.bz2", "bz2")])
+def test_tars_that_are_joined_are_all_listed_and_read(tmp_path: Path, name: str, compression: str) -> None:
+    images = [(f"{number}.jpg", jpeg(number)) for number in range(5)]
+    parts = [tar_bytes(images[:2], compression), tar_bytes([], compression), tar_bytes(images[2:3], compression)]
+    write(tmp_path, {name: b"".join([*parts, tar_bytes(images[3:], compression, format=tarfile.GNU_FORMAT)])})
+    found = rows(tmp_path / name)
+    assert [row.problem for row in found] == [None] * 5
+    assert list(ByteReader().read_many(map(fields, found))) == [data for _, data in images]
+
+
+@pytest.mark.parametrize(
+    ("behind", "told"),
+    [
+        (bytes(30_000), None),
+        (b"a note" + bytes(600), "after the end mark that follows 2 members there is something that is no tar"),
+        (tar_bytes([("c.jpg", jpeg(3) * 9)])[:700], "the archive ends early"),
+    ],
+)
+def test_what_follows_the_end_mark_of_a_tar_is_told(tmp_path: Path, behind: bytes, told: str | None) -> None:
+    write(tmp_path, {"x.tar": tar_bytes([("a.jpg", jpeg(1)), ("b.jpg", jpeg(2))]) + behind})
+    first, second, *rest = rows(tmp_path / "x.tar")
+    assert (first.problem, second.problem) == (None, None)
+    assert [told is not None and told in (row.problem or "") for row in rest[-1:]] == [True] * (told is not None)
+
+
+def test_a_compressed_tar_that_unpacks_to_far_more_than_its_size_is_stopped(tmp_path: Path) -> None:
+    """One of 1 GiB of zeros in 140 kB: it is read no further than the budget."""
+    info = tarfile.TarInfo("zeros.bin")
+    info.size = 1 << 30
+    with tarfile.open(tmp_path / "x.tar.xz", "w:xz", preset=0) as archive:
+        small = tarfile.TarInfo("a.jpg")
+        small.size = len(jpeg(1))
+        archive.addfile(small, io.BytesIO(jpeg(1)))
+        with (tmp_path / "zeros").open("wb") as zeros:
+            zeros.truncate(info.size)
+        with (tmp_path / "zeros").open("rb") as zeros:
+            archive.addfile(info, zeros)
+    image, whole = rows(tmp_path / "x.tar.xz")
+    assert image.problem is None
+    assert ByteReader().read(fields(image)) == jpeg(1)
+    assert whole.problem_status == "unreadable"
+    assert "unpacks to more than 250 times its size" in (whole.problem or "")

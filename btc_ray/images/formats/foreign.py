@@ -9,9 +9,6 @@ from btc_ray.images.formats.registry import FORMATS
 # (offset, magic bytes, what it is, what to do): files that end up in image folders and are not pictures we take.
 _FOREIGN: tuple[tuple[int, bytes, str, str], ...] = (
     (0, b"GIF8", "a GIF", "save it as PNG"),
-    (128, b"DICM", "a DICOM file", "export its slices as PNG"),
-    (344, b"n+1\0", "a NIfTI volume", "export its slices as PNG"),
-    (344, b"ni1\0", "a NIfTI header", "export the volume's slices as PNG"),
     (0, b"NRRD000", "an NRRD volume", "export its slices as PNG"),
     (0, b"MATLAB 5.0", "a MATLAB file", "export its images as PNG"),
     (0, b"\x89HDF\r\n\x1a\n", "an HDF5 (or new MATLAB) file", "export its images as PNG"),

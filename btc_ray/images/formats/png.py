@@ -41,7 +41,7 @@ def _decode(data: bytes, frame: int, *, max_pixels: int, algorithm: int) -> Pict
     check_size(header.width, header.height, max_pixels)
     deeper = header.bit_depth == 16
     # Pillow's picture and the grey one; of 16 bits with a copy of Pillow's, or with OpenCV's four channels and the luma.
-    each = (17 if header.channels > 1 else 7) if deeper else (5 if header.channels > 1 else 2)
+    each = (17 if header.channels > 1 else 7) if deeper else (6 if header.channels == 4 else 5 if header.channels > 1 else 2)
     what = f"this PNG of {header.width:,} × {header.height:,} pixels"
     check_memory(header.width * header.height * each, what, max_pixels)
     if deeper and header.channels > 1:  # of which Pillow drops the lower 8 bits
@@ -105,24 +105,36 @@ _PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4),
 
 
 def _check_pixels(header: PngHeader) -> None:
-    """Make sure that every pixel is there: where some are not, OpenCV shows what there is, and says so on stderr."""
+    """Make sure that every row is there, with a filter that there is: else OpenCV shows what there is, and libpng speaks on stderr."""
     size = header.channels * header.bit_depth // 8
-    missing = 0
+    inflated = _inflated(header.bare)
+    kept = b""
     for left, top, across, down in _PASSES if header.interlaced else ((0, 0, 1, 1),):
         columns, rows = -(-(header.width - left) // across), -(-(header.height - top) // down)
-        if columns > 0 and rows > 0:
-            missing += rows * (1 + columns * size)
+        stride = 1 + columns * size
+        while columns > 0 and rows > 0:
+            while len(kept) < stride:
+                if not (more := next(inflated, b"")):
+                    raise cut_short("PNG pixel data end early")
+                kept += more
+            whole_rows = min(rows, len(kept) // stride)
+            if max(kept[: whole_rows * stride : stride]) > 4:
+                raise Unreadable("the PNG pixel data are damaged; copy it again from its source")
+            kept, rows = kept[whole_rows * stride :], rows - whole_rows
+
+
+def _inflated(data: bytes) -> Iterator[bytes]:
+    """The pixel data without compression, in pieces of 1 MB at most."""
     inflate = zlib.decompressobj()
     try:
-        for kind, body, _ in _chunks(header.bare):
+        for kind, body, _ in _chunks(data):
             rest = bytes(body) if kind == b"IDAT" else b""
-            while rest and missing > 0 and not inflate.eof:
-                missing -= len(inflate.decompress(rest, 2**20))
+            while rest and not inflate.eof:
+                if piece := inflate.decompress(rest, 2**20):
+                    yield piece
                 rest = inflate.unconsumed_tail
     except zlib.error as error:
         raise Unreadable("the PNG pixel data are damaged; copy it again from its source") from error
-    if missing > 0:
-        raise cut_short("PNG pixel data end early")
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview, int]]:

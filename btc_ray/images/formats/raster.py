@@ -124,7 +124,10 @@ def luma(values: np.ndarray) -> np.ndarray:
         return values
     found = np.empty(values.shape[:2], np.float32)
     for top in range(0, len(values), rows := max(1, _BAND // max(values.shape[1], 1))):
-        found[top : top + rows] = values[top : top + rows, :, :3].astype(np.float32) @ np.array([0.114, 0.587, 0.299], np.float32)
+        with np.errstate(all="ignore"):  # NumPy warns on stderr of some NaN
+            found[top : top + rows] = values[top : top + rows, :, :3].astype(np.float32) @ np.array(
+                [0.114, 0.587, 0.299], np.float32
+            )
     return found
 
 

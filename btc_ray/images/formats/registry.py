@@ -1,13 +1,15 @@
 """Where a format plugs in: `FORMATS`, asked in this order whose file it is, by content, whatever the file is called."""
 
 from btc_ray.images.formats.bmp import BMP
+from btc_ray.images.formats.dicom import DICOM
 from btc_ray.images.formats.format import Format
 from btc_ray.images.formats.jpeg import JPEG
+from btc_ray.images.formats.nifti import NIFTI
 from btc_ray.images.formats.png import PNG
 from btc_ray.images.formats.tiff import TIFF
 from btc_ray.images.formats.webp import WEBP
 
-FORMATS: tuple[Format, ...] = (JPEG, PNG, TIFF, WEBP, BMP)
+FORMATS: tuple[Format, ...] = (JPEG, PNG, TIFF, WEBP, BMP, DICOM, NIFTI)
 """The most frequent first; those with the weakest mark last."""
 
 

@@ -162,6 +162,7 @@ def _page(first: Directory, max_pixels: int) -> TiffPage:
     )  # a grey of 32 bits, and the copy in which percentiles are found
     grey = width * height * (2 + ordered if page.deep else 5 if samples > 1 else 2)
     copies = 1 if compression == UNCOMPRESSED else 2
+    decoded = decoded or (copies - 1) * page.block_height * page.row_bytes  # the library's buffer of one strip
     check_memory(copies * decoded + grey, f"this TIFF of {width:,} × {height:,} × {page}", max_pixels)
     return _with_sizes(page, blocks)
 

@@ -100,6 +100,7 @@ HOSTILE = {
     "a colour type that is none": png(header(8, 8, 8, 5), ROWS, END),
     "3 bits": png(header(8, 8, 3, 0), ROWS, END),
     "16-bit colour that ends early": png(header(80, 80, 16, 2), (b"IDAT", zlib.compress(bytes(999))), END),
+    "16-bit colour with a filter that is none": png(header(8, 8, 16, 2), (b"IDAT", zlib.compress((b"\5" + bytes(48)) * 8)), END),
     "16-bit colour that is no deflate": png(header(80, 80, 16, 6), (b"IDAT", bytes(999)), END),
     "16-bit colour of 64 million pixels": png(header(8000, 8000, 16, 6), (b"IDAT", zlib.compress(bytes(99))), END),
     "200,000 chunks": png(header(8, 8, 8, 0), *[(b"tEXt", b"")] * 200_000, ROWS, END),
