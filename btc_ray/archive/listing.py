@@ -15,8 +15,9 @@ from btc_ray.archive import names
 from btc_ray.archive.containers import open_members
 from btc_ray.archive.entries import SIZE_LIMIT, ArchiveError, Entry, NoImagesError, Skipped
 from btc_ray.archive.globs import is_glob, split_glob
-from btc_ray.archive.lists import list_items
+from btc_ray.archive.lists import list_items, listed
 from btc_ray.archive.readahead import EndOf, Item, Later, in_order
+from btc_ray.archive.tables import folder_of, table_parts
 from btc_ray.archive.walk import Scope, named_file, walk
 from btc_ray.storage.redact import redact
 from btc_ray.storage.retries import explain
@@ -69,6 +70,8 @@ def _resolve(uri: str, scope: Scope) -> Item:
         raise ArchiveError(f"input {shown} cannot be opened: {redact(explain(error), scope.options)}") from error
     if isinstance(found, Entry) and found.problem is None and names.list_kind(name):
         return Later(lambda: list_items(uri, scope))
+    if isinstance(found, Later) and (parts := table_parts(uri, scope.options)):
+        return Later(lambda: listed(parts, folder_of(uri.rstrip("/")), scope))
     if found is not None:
         return found
     member = names.split_member(uri)

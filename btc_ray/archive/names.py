@@ -103,7 +103,7 @@ _NEVER_DICOM = frozenset(
         "sha1",
     ]
 )
-_LISTS = {".txt": "text", ".csv": "csv", ".parquet": "parquet", ".pq": "parquet"}
+_LISTS = {".txt": "text", ".csv": "csv", ".tsv": "csv", ".tab": "csv", ".parquet": "parquet", ".pq": "parquet"}
 _DRIVE = re.compile(r"^[A-Za-z]:")
 
 _NO_EXTENSION = "not an image (no known extension)"

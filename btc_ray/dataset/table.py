@@ -3,14 +3,16 @@
 import hashlib
 import os
 from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 
 import pyarrow as pa
-import pyarrow.csv as pacsv
-import pyarrow.parquet as pq
 
 from btc_ray import storage
-from btc_ray.archive.entries import Entry, NoImagesError
+from btc_ray.archive import names
+from btc_ray.archive.containers import open_members
+from btc_ray.archive.entries import SIZE_LIMIT, Entry, NoImagesError
 from btc_ray.archive.listing import list_inputs
+from btc_ray.archive.tables import MissingColumnsError, Part, TableError, folder_of, placed, table_parts, table_rows
 from btc_ray.errors import UserError
 from btc_ray.progress import say
 from btc_ray.storage import Place
@@ -43,12 +45,28 @@ class LabelledDataError(UserError):
 def read_labelled(data: Place, *, least_classes: int = 2, follow_links: bool = False) -> pa.Table:
     """Every labelled image of `data` as a table of SCHEMA, in the order of the listing. Raises LabelledDataError, also where there
     are fewer than `least_classes` classes: one that is to be told apart from others needs two."""
-    rows = _from_table(data) if data.uri.endswith((".parquet", ".csv")) else _from_folders(data, follow_links)
+    parts = _parts(data)
+    rows = _from_table(data, parts) if parts else _from_folders(data, follow_links)
     table = pa.Table.from_pylist([{"row_id": number, **row} for number, row in enumerate(rows)], schema=SCHEMA)
     classes = class_names(table)
     if len(classes) < least_classes:
         raise LabelledDataError(f"{data} has images of one class only ({classes[0]}); telling apart needs two.")
     return table
+
+
+def _parts(data: Place) -> Sequence[Part] | None:
+    """The files of a table, or None for folders of images. Raises LabelledDataError for a file that is neither."""
+    if parts := table_parts(data.uri, data.options):
+        return parts
+    filesystem, path = data.filesystem()
+    if names.list_kind(data.name):
+        return None if filesystem.isdir(path) else [(data.uri, {})]
+    if data.is_local and data.path().is_file() and not names.archive_kind(data.name):
+        raise LabelledDataError(
+            f"{data} is a file whose name does not end as a table's: labelled images are a folder, or a table in .csv, .tsv, .txt or "
+            ".parquet with the columns uri,label[,split][,group]."
+        )
+    return None
 
 
 def class_names(table: pa.Table) -> tuple[str, ...]:
@@ -100,50 +118,68 @@ def _in_class_folders(data: Place, follow_links: bool) -> list[dict[str, object]
     return rows
 
 
-def _from_table(data: Place) -> list[dict[str, object]]:
-    try:
-        content = pa.BufferReader(data.read())
-    except FileNotFoundError as error:
-        raise LabelledDataError(f"{data} does not exist.") from error
-    try:
-        table = pq.read_table(content) if data.uri.endswith(".parquet") else pacsv.read_csv(content)
-    except pa.ArrowInvalid as error:
-        raise LabelledDataError(f"{data} cannot be read as a table: {error}") from error
-    if missing := {"uri", "label"} - set(table.column_names):
-        raise LabelledDataError(
-            f"{data} has no column {' and '.join(sorted(missing))}; a labelled table has uri,label[,split][,group]."
-        )
-    if not len(table):
-        raise LabelledDataError(f"{data} has no rows; a labelled table has one for each image.")
-    folder = data.uri.rpartition("/")[0] or "."
+def _from_table(data: Place, parts: Sequence[Part]) -> list[dict[str, object]]:
+    folder = folder_of(data.uri.rstrip("/")) if "/" in data.uri.rstrip("/") else "."
     rows: list[dict[str, object]] = []
-    for number, row in enumerate(table.to_pylist(), start=1):
-        row = {name: None if value == "" else value for name, value in row.items()}  # an empty cell of a CSV
-        for name in ("uri", "label"):
-            if row[name] is None:
-                raise LabelledDataError(f"{data}: row {number} has no {name}.")
-        split = row.get("split")
-        if split is not None and str(split).lower() not in _SPLITS:
-            raise LabelledDataError(f"{data}: row {number} has the split {split!r}; known are train and test.")
-        image = row["uri"] if "://" in row["uri"] or row["uri"].startswith("/") else storage.join(folder, row["uri"])
-        group = row.get("group")
-        rows.append(
-            {
-                **_located(Entry(uri=storage.absolute(image))),
-                "label": str(row["label"]),
-                "split": None if split is None else _SPLITS[str(split).lower()],
-                "group": None if group is None else str(group),
-            }
-        )
-    return rows
+    for uri, given in parts:
+        for row in _labelled_cells(data, uri, given):
+            number = len(rows) + 1
+            for name in ("uri", "label"):
+                if not row[name]:
+                    raise LabelledDataError(f"{data}: row {number} has no {name}.")
+            split = row.get("split")
+            if split is not None and split.lower() not in _SPLITS:
+                raise LabelledDataError(f"{data}: row {number} has the split {split[:30]!r}; known are train and test.")
+            rows.append(
+                {
+                    "uri": placed(folder, str(row["uri"]).strip()),
+                    "label": row["label"],
+                    "split": None if split is None else _SPLITS[split.lower()],
+                    "group": row.get("group"),
+                }
+            )
+    if not rows:
+        raise LabelledDataError(f"{data} has no rows; a labelled table has one for each image.")
+    members = _members([str(row["uri"]) for row in rows], data)
+    return [{**_located(members.get(str(row["uri"]), Entry(uri=str(row["uri"])))), **row} for row in rows]
+
+
+def _labelled_cells(data: Place, uri: str, given: Mapping[str, str | None]) -> Iterator[dict[str, str | None]]:
+    """The cells of one file of a labelled table. Raises LabelledDataError."""
+    shown = data if uri == data.uri else data.at(uri)
+    try:
+        found = table_rows(uri, data.options, needed=("uri", "label"), wanted=("split", "group"), given=tuple(given), strict=True)
+        for _, row in found:
+            yield {**row, **{name: value for name, value in given.items() if name in ("uri", "label", "split", "group")}}
+    except MissingColumnsError as error:
+        raise LabelledDataError(
+            f"{shown} has no column {' and '.join(sorted(error.missing))} (it has: {error.found}); a labelled table has "
+            "uri,label[,split][,group]."
+        ) from error
+    except TableError as error:
+        raise LabelledDataError(f"{shown} {error}.") from error
+
+
+def _members(uris: Sequence[str], data: Place) -> dict[str, Entry]:
+    """Where the members of archives among `uris` stand; an archive is opened once."""
+    chosen: dict[str, list[tuple[str, str]]] = {}
+    for uri in dict.fromkeys(uris):
+        if "::" in uri and not (storage.is_local(uri) and os.path.lexists(uri)) and (member := names.split_member(uri)):
+            chosen.setdefault(member[0], []).append((uri, member[1]))
+    found: dict[str, Entry] = {}
+    for container, members in chosen.items():
+        entries = open_members(container, [name for _, name in members], options=data.options, size_limit=SIZE_LIMIT)
+        found |= {uri: entry for (uri, _), entry in zip(members, entries, strict=True)}
+    return found
 
 
 def _located(entry: Entry) -> dict[str, object]:
     row: dict[str, object] = {name: getattr(entry, name) for name in Entry.__dataclass_fields__}
-    if entry.container is None and storage.is_local(entry.uri):
+    file = entry.container or entry.uri
+    if storage.is_local(file):
         try:
-            found = os.stat(entry.uri)  # noqa: PTH116 - one call for both, and names may hold anything
-            row |= {"size": found.st_size, "modified": found.st_mtime_ns}
+            found = os.stat(file)  # noqa: PTH116 - one call for both, and names may hold anything
+            row |= {"modified": found.st_mtime_ns} | ({} if entry.container else {"size": found.st_size})
         except OSError:
             pass  # reading it gives the row its reason
     return row

@@ -101,11 +101,14 @@ class Place:
         return files.arrow_filesystem(self.uri, self.options)
 
     def read_table(self) -> "pa.Table":
-        """The table of one Parquet file. Raises what `read` raises, and pyarrow.ArrowInvalid."""
+        """The table of one Parquet file, its columns as they are stored. Raises what `read` raises, and pyarrow.ArrowInvalid."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        return pq.read_table(pa.BufferReader(self.read()))
+        from btc_ray.storage.tables import PlainParquet
+
+        data = self.read()
+        return pq.read_table(pa.PythonFile(PlainParquet(lambda start, end: data[start:end], len(data)), mode="r"))
 
     def write_table(self, table: "pa.Table") -> None:
         """Write one Parquet file, never seen half-written."""

@@ -6,8 +6,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from btc_ray.archive.reader import ByteReader
 from btc_ray.dataset.table import LabelledDataError, class_names, fingerprint, read_labelled
 from btc_ray.storage import Place
+from tests.archive.samples import tar_bytes, write, zip_bytes
 from tests.conftest import CLASSES
 
 
@@ -95,3 +97,17 @@ def test_a_changed_image_changes_the_fingerprint(phantoms: Path, tmp_path: Path)
     image = next((folder / "glioma").iterdir())
     image.write_bytes(image.read_bytes() + b"\0")
     assert fingerprint(read_labelled(Place(str(folder)))) != before
+
+
+def test_members_of_archives_are_labelled_images_and_can_be_read(tmp_path: Path) -> None:
+    members = [(f"{label}/{number}.jpg", f"{label}{number}".encode()) for label in "ab" for number in range(2)]
+    write(tmp_path, {"in/x.zip": zip_bytes(members), "in/y.tar": tar_bytes(members)})
+    lines = [f"in/{archive}::{name},{name[0]}" for archive in ("x.zip", "y.tar") for name, _ in members]
+    (tmp_path / "labels.csv").write_text("\n".join(["uri,label", *lines, "in/x.zip::gone.jpg,a", ""]))
+    table = read_labelled(Place(str(tmp_path / "labels.csv")))
+    *found, gone = ByteReader().read_many(table.to_pylist())
+    assert found == [data for _, data in members] * 2
+    assert "no member of this name" in str(gone)
+    before = fingerprint(table)
+    write(tmp_path, {"in/x.zip": zip_bytes([(name, data + b"!") for name, data in members])})
+    assert fingerprint(read_labelled(Place(str(tmp_path / "labels.csv")))) != before
