@@ -16,6 +16,7 @@ from btc_ray import storage
 from btc_ray.archive import names, tars, zips
 from btc_ray.archive.entries import SIZE_LIMIT, ReadError
 from btc_ray.archive.ranges import Ranges, open_ranges, open_regular
+from btc_ray.storage.limits import ANSWER_LIMIT
 from btc_ray.storage.redact import redact
 from btc_ray.storage.retries import expect_answers, explain, retrying
 
@@ -173,6 +174,10 @@ class ByteReader:
                 self._bounded(os.fstat(descriptor).st_size)
                 return file.read()
         fs, path = storage.filesystem(uri, self._options)
+        if storage.scheme(uri) in ("http", "https"):  # what a server says of lengths is not asked for: the reading is bounded
+            limit = min(max(size or 0, ANSWER_LIMIT), self._size_limit)
+            answer: bytes = retrying(lambda: fs.cat_file(path, limit=limit))
+            return answer
         if size is None:
             size = retrying(lambda: fs.info(path)).get("size")
             self._bounded(size or 0)

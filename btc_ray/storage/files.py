@@ -129,6 +129,10 @@ def _kind(name: str) -> Any:
         from btc_ray.storage.s3 import PatientS3
 
         return PatientS3
+    if name in ("http", "https"):
+        from btc_ray.storage.web import WebFileSystem
+
+        return WebFileSystem
     return kind
 
 

@@ -7,6 +7,8 @@ misspelt, and a person is told within seconds.
 import asyncio
 import errno
 import random
+import socket
+import ssl
 import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -64,6 +66,10 @@ PASSING_PATTERNS = (
 )
 
 
+_NO_SUCH_FILE = "no such file or folder: it was moved, deleted or misspelt"
+_NO_PERMISSION = "no permission to read it: check its access rights or the credentials"
+
+
 class GaveUpError(BtcRayError, OSError):
     """A store gave no useful answer for as long as it was waited for; the cause is its last error."""
 
@@ -81,7 +87,7 @@ def is_passing(error: BaseException) -> bool:
     """Whether trying again may help."""
     if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError | NotADirectoryError | GaveUpError):
         return False
-    return _is_silence(error) or _is_refusal(error)
+    return (_is_silence(error) or _is_refusal(error)) and not _is_untrusted(error)
 
 
 def _is_silence(error: BaseException) -> bool:
@@ -95,17 +101,15 @@ def _is_refusal(error: BaseException) -> bool:
     """Whether the store, or something before it, said "not now"."""
     if isinstance(error, OSError) and error.errno in _PASSING_ERRNO:
         return True
-    code = _http_status(error)
+    code = http_status(error)
     return code is not None and (code in (408, 429) or code >= 500)
 
 
-def _http_status(error: BaseException) -> int | None:
+def http_status(error: BaseException) -> int | None:
     """The HTTP status an aiohttp, gcsfs or Azure error carries."""
     for name in ("status", "code", "status_code"):
         value = getattr(error, name, None)
-        if isinstance(value, int):
-            return value
-        if isinstance(value, str) and value.isdigit():
+        if isinstance(value, int | str) and str(value).isdigit() and 100 <= int(value) < 600:
             return int(value)
     return None
 
@@ -167,19 +171,71 @@ async def retrying_async(action: Callable[[], Awaitable[Result]]) -> Result:
             return result
 
 
+def _chain(error: BaseException) -> list[BaseException]:
+    """The error and what it was made of, the outermost first."""
+    found: list[BaseException] = []
+    following: BaseException | None = error
+    while following is not None and following not in found and len(found) < 8:
+        found.append(following)
+        inner = getattr(following, "os_error", None)  # aiohttp's
+        following = inner if isinstance(inner, BaseException) else following.__cause__ or following.__context__
+    return found
+
+
+def _is_untrusted(error: BaseException) -> bool:
+    """Whether a server's certificate is not trusted: trying again does not help."""
+    return any(isinstance(one, ssl.SSLCertVerificationError) or "CertificateError" in type(one).__name__ for one in _chain(error))
+
+
+def _of_the_network(error: BaseException) -> str | None:
+    """What kept an answer from coming at all, where that is known."""
+    if _is_untrusted(error):
+        return "the server's certificate is not trusted (TLS): check the address, the clock and the certificates of this machine"
+    chain = _chain(error)
+    if any(isinstance(one, ssl.SSLError) or "SSLError" in type(one).__name__ for one in chain):
+        return "no secure connection to the server (TLS): check that it speaks https on this port"
+    if any(isinstance(one, socket.gaierror) or "DNSError" in type(one).__name__ for one in chain):
+        return "the server's name cannot be resolved (DNS): check its spelling and the network"
+    if any(isinstance(one, ConnectionRefusedError) for one in chain):
+        return "the store did not answer after several tries (connection refused): check the network and the endpoint, then retry"
+    return None
+
+
+def _of_http(code: int) -> str | None:
+    """What an HTTP status says, None where it says nothing of an error."""
+    if code in (401, 403):
+        return _NO_PERMISSION
+    if code in (404, 410):
+        return _NO_SUCH_FILE
+    if code == 407:
+        return "the proxy asks for credentials (HTTP 407): check https_proxy and http_proxy"
+    if code in (408, 429, 503):
+        return f"the server was too busy after several tries (HTTP {code}): try again later"
+    if code >= 500:
+        return f"the server failed after several tries (HTTP {code}): try again later"
+    return f"the server refused the request (HTTP {code})" if code >= 400 else None
+
+
 def explain(error: BaseException) -> str:
     """Why a file or folder could not be had, and what to do; no path in it, so equal causes count together."""
     if isinstance(error, FileNotFoundError):
-        return "no such file or folder: it was moved, deleted or misspelt"
-    if isinstance(error, PermissionError) or _http_status(error) in (401, 403):
-        return "no permission to read it: check its access rights or the credentials"
+        return _NO_SUCH_FILE
+    if isinstance(error, PermissionError):
+        return _NO_PERMISSION
     if isinstance(error, IsADirectoryError):
         return "it is a folder, not a file"
-    if _http_status(error) in (404, 410):
-        return "no such file or folder: it was moved, deleted or misspelt"
+    last = (error.__cause__ or error) if isinstance(error, GaveUpError) else error
+    code = http_status(last)
+    if code is not None and (words := _of_http(code)):
+        return words
+    of_network = not isinstance(last, OSError) or is_passing(last) or isinstance(last, ssl.SSLError | socket.gaierror)
+    if of_network and (words := _of_the_network(last)):
+        return words
     if is_passing(error) or isinstance(error, GaveUpError):
-        kind = type(error.__cause__ or error).__name__
+        kind = type(last).__name__
         return f"the store did not answer after several tries ({kind}): check the network and the endpoint, then retry"
+    if type(error).__name__ == "AnswerTooLongError":
+        return str(error)
     if isinstance(error, OSError) and error.strerror and error.errno is not None:
         return f"it cannot be read ({error.strerror})"
     return f"it cannot be read ({type(error).__name__})"
