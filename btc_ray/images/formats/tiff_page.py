@@ -157,13 +157,11 @@ def _page(first: Directory, max_pixels: int) -> TiffPage:
     # Decoded blocks, twice where a library decodes them, and what they become.
     rows, columns = page.grid
     decoded = rows * columns * page.planes * page.block_height * page.row_bytes if page.deep or tiled or planar else 0
-    ordered = (
-        8 if samples > 1 else depth // 8 if depth > 16 else 0
-    )  # a grey of 32 bits, and the copy in which percentiles are found
+    ordered = 8 if samples > 1 else depth // 8 if depth > 16 else 0  # luma of 32 bits, and the copy that percentiles are found in
     grey = width * height * (2 + ordered if page.deep else 5 if samples > 1 else 2)
     copies = 1 if compression == UNCOMPRESSED else 2
-    decoded = decoded or (copies - 1) * page.block_height * page.row_bytes  # the library's buffer of one strip
-    check_memory(copies * decoded + grey, f"this TIFF of {width:,} × {height:,} × {page}", max_pixels)
+    strip = page.block_height * page.row_bytes if copies > 1 and not decoded else 0  # the library's buffer
+    check_memory(copies * decoded + strip + grey, f"this TIFF of {width:,} × {height:,} × {page}", max_pixels)
     return _with_sizes(page, blocks)
 
 
