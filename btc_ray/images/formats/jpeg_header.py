@@ -160,7 +160,7 @@ def _check_scans(data: bytes, header: JpegHeader, max_pixels: int) -> int:
     blocks = header.blocks
     # What grey is made of: all four inks, but of YCbCr the first component alone.
     shown = list(blocks) if len(blocks) == 4 else list(blocks)[:1]
-    missing: dict[tuple[int, int], int | None] = dict.fromkeys((number, place) for number in shown for place in range(64))
+    missing: dict[int, list[int | None]] = {number: [None] * 64 for number in shown}  # bits still to come, of each coefficient
     seen: set[int] = set()
     scans, visits, at = 0, 0, header.scan
     while True:
@@ -177,14 +177,14 @@ def _check_scans(data: bytes, header: JpegHeader, max_pixels: int) -> int:
         visits += sum(blocks[number] for number in numbers)
         seen.update(numbers)
         low, high, successive = data[end - 3 : end] if header.progressive else (0, 63, 0)
-        for number in set(shown).intersection(numbers):  # how many bits of each coefficient are still to come
-            missing |= dict.fromkeys(((number, place) for place in range(low, min(high, 63) + 1)), successive & 15)
+        for number in missing.keys() & set(numbers):
+            missing[number][low : min(high, 63) + 1] = [successive & 15] * max(0, min(high, 63) + 1 - low)
         _check_work(scans, visits, max_pixels)
         found = _SCAN_END.search(data, end)
         if found is None:
             raise cut_short("a JPEG without its end mark")
         at = found.start()
-    if seen != blocks.keys() or any(left != 0 for left in missing.values()):
+    if seen != blocks.keys() or any(left != [0] * 64 for left in missing.values()):
         raise cut_short(f"after {scans} of the JPEG's scans")
     return start - 2
 

@@ -77,9 +77,9 @@ def read_png(data: bytes) -> PngHeader:
             orientation = exif_orientation(bytes(body))
         if count > PNG_CHUNKS:
             raise Unsupported(f"a PNG of more than {PNG_CHUNKS:,} chunks is not taken; save it again")
-        has_pixels = has_pixels or kind == b"IDAT"
-        if kind in _NEEDED:
+        if kind in _NEEDED and not (kind == b"PLTE" and has_pixels):  # pixel data end at any other chunk
             kept.append(data[at:end])
+        has_pixels = has_pixels or kind == b"IDAT"
         at = end
         if kind == b"IEND":
             if not has_pixels:

@@ -15,6 +15,7 @@ _STRIP_OFFSETS, _SAMPLES, _ROWS_PER_STRIP, _STRIP_SIZES, _PLANES = 273, 277, 278
 _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_SIZES, _SAMPLE_FORMAT = 322, 323, 324, 325, 339
 _DEPTH, _STACK_PLANES = 32997, 33629  # ImageDepth of SGI; MetaMorph's stacks count their planes by the length of this tag
 _SAMPLE_NAMES = {1: "unsigned", 2: "signed", 3: "float", 4: "untyped", 5: "complex", 6: "complex"}
+_MOST_SAMPLES = 6  # CMYK with two more: what Pillow knows; of others it speaks through its log
 UNCOMPRESSED = 1
 _OF_BYTES = (
     UNCOMPRESSED,
@@ -114,7 +115,7 @@ def _page(first: Directory, max_pixels: int) -> TiffPage:
     width, height = first.number(_WIDTH, 0), first.number(_HEIGHT, 0)
     check_size(width, height, max_pixels)
     samples, compression = first.number(_SAMPLES, 1), first.number(_COMPRESSION, 1)
-    if not 1 <= samples <= 16:
+    if not 1 <= samples <= _MOST_SAMPLES:
         raise Unsupported(f"a TIFF of {samples:,} samples per pixel is not taken; export it as 8- or 16-bit grey")
     if compression not in _COMPRESSIONS:
         name = _OTHER_COMPRESSIONS.get(compression, f"number {compression}")

@@ -118,6 +118,14 @@ def test_a_hostile_file_is_a_row_with_its_reason(name: str, capfd: pytest.Captur
     assert capfd.readouterr().err == ""
 
 
+def test_a_chunk_within_the_pixel_data_of_a_png_is_no_harm_and_no_noise(capfd: pytest.CaptureFixture[str]) -> None:
+    pixels = zlib.compress(b"".join([b"\0" + bytes(range(48))] * 8))
+    parts = [(b"IDAT", pixels[:30]), (b"PLTE", bytes(6)), (b"IDAT", pixels[30:])]
+    whole = png(header(8, 8, 16, 2), (b"IDAT", pixels), END)
+    assert np.array_equal(decode(png(header(8, 8, 16, 2), *parts, END)), decode(whole))
+    assert capfd.readouterr().err == ""
+
+
 def test_remarks_of_a_png_change_nothing() -> None:
     sound = opencv_png(COLOUR.astype(np.uint16) * 99)
     chunk = struct.pack(">I", 5) + b"iCCPx\0\0zz" + struct.pack(">I", zlib.crc32(b"iCCPx\0\0zz"))

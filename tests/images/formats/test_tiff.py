@@ -200,6 +200,7 @@ BOMBS = {
     "60,000 × 60,000": written([b""], base(GREY) | {256: 60_000, 257: 60_000}),
     "8,192 × 8,000 × 16 doubles": written([b"\0"] * 16, base(GREY) | {256: 8192, 257: 8000, 258: [64] * 16, 277: 16, 284: 2, 339: 3}),
     "a tile of a million pixels a side": written([b"\0"], base(GREY) | {322: 2**20, 323: 2**20}),
+    "8 samples": written([bytes(8 * 8051)], base(GREY) | {258: [8] * 8, 277: 8, 339: [1] * 8}),
     "65,535 samples": written([b"\0"], base(GREY) | {277: 65_535}),
     "a row a strip of 60 million": written([b"\0"], base(GREY) | {256: 1, 257: 60_000_000, 278: 1}),
     "strips that are the whole file": written(
