@@ -121,6 +121,8 @@ def _check_pixels(header: PngHeader) -> None:
             if max(kept[: whole_rows * stride : stride]) > 4:
                 raise Unreadable("the PNG pixel data are damaged; copy it again from its source")
             kept, rows = kept[whole_rows * stride :], rows - whole_rows
+    if kept or next(inflated, b""):  # more than the header tells of
+        raise Unreadable("the PNG pixel data are damaged; copy it again from its source")
 
 
 def _inflated(data: bytes) -> Iterator[bytes]:
@@ -133,6 +135,8 @@ def _inflated(data: bytes) -> Iterator[bytes]:
                 if piece := inflate.decompress(rest, 2**20):
                     yield piece
                 rest = inflate.unconsumed_tail
+        if not inflate.eof:
+            raise cut_short("PNG pixel data end early")
     except zlib.error as error:
         raise Unreadable("the PNG pixel data are damaged; copy it again from its source") from error
 
