@@ -47,12 +47,14 @@ class MissingColumnsError(TableError):
 def table_parts(uri: str, options: storage.Options = None) -> list[Part] | None:
     """The files of a folder that is one table, sorted by name, or None for anything else.
 
-    In such a folder are CSV or Parquet files and folders like `label=glioma`; what begins with `_` or `.` is not looked at. Remote
-    folders are looked into only where their name ends as a table's does.
+    In such a folder are only CSV or Parquet files and folders like `label=glioma`; what begins with `_` or `.` is not looked at. Its
+    name ends as a table's does, or it holds `_SUCCESS`, or all its files are called `part-…`; of remote folders the name decides.
     """
     if storage.is_local(uri):
         path = storage.local_path(uri)
-        return _parts_in(path, {}, options, 0) if os.path.isdir(path) else None  # noqa: PTH112 — names may hold anything
+        parts = _parts_in(path, {}, options, 0) if os.path.isdir(path) else None  # noqa: PTH112 — names may hold anything
+        named = names.list_kind(names.last_name(path)) or os.path.lexists(f"{path}/_SUCCESS")
+        return parts if named or all(names.last_name(part).startswith("part-") for part, _ in parts or ()) else None
     if names.list_kind(names.last_name(uri)) is None or storage.scheme(uri) in ("http", "https"):
         return None
     fs, path = storage.filesystem(uri, options)

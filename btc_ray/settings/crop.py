@@ -10,7 +10,7 @@ class Crop(Job):
     """Crop every image of an archive into Parquet, with the box and what became of each image."""
 
     input: tuple[str, ...]
-    """Folders, globs, images, zip or tar archives, or lists (.txt, .csv, .parquet) of them; paths or URIs."""
+    """Folders, globs, images, zip or tar archives, or lists (.txt, .csv, .tsv, .parquet) of them; paths or URIs."""
 
     follow_links: bool = False
     """Follow links that lead out of an input folder too; else they are counted and left."""

@@ -14,7 +14,7 @@ class Score(Job):
     """Model bundle: a folder or URI made by `btc-ray retrain`."""
 
     input: tuple[str, ...]
-    """Folders, globs, images, zip or tar archives, or lists (.txt, .csv, .parquet) of them; paths or URIs."""
+    """Folders, globs, images, zip or tar archives, or lists (.txt, .csv, .tsv, .parquet) of them; paths or URIs."""
 
     follow_links: bool = False
     """Follow links that lead out of an input folder too; else they are counted and left."""
