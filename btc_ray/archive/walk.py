@@ -146,7 +146,7 @@ def file_item(uri: str, size: int | None, scope: Scope) -> Item:
         return Entry(uri=uri, size=size, kind=SNIFF)
     if names.is_dicom(name):
         return Entry(uri=uri, size=size, problem_status="unsupported", problem=names.DICOM_PROBLEM)
-    if unopened := names.unopened_archive(name):
+    if not names.promises_study(name) and (unopened := names.unopened_archive(name)):
         return Entry(uri=uri, size=size, problem_status="unsupported", problem=unopened)
     if size is not None and size > scope.size_limit:
         return Entry(uri=uri, size=size, problem_status="unsupported", problem=names.too_large(scope.size_limit))

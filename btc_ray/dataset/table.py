@@ -58,9 +58,10 @@ def _parts(data: Place) -> Sequence[Part] | None:
     """The files of a table, or None for folders of images. Raises LabelledDataError for a file that is neither."""
     if parts := table_parts(data.uri, data.options):
         return parts
-    filesystem, path = data.filesystem()
-    if names.list_kind(data.name):
-        return None if filesystem.isdir(path) else [(data.uri, {})]
+    if names.list_kind(names.last_name(data.uri)):
+        filesystem, path = data.filesystem()
+        on_web = storage.scheme(data.uri) in ("http", "https")  # where a folder is any page that holds links
+        return None if not on_web and filesystem.isdir(path) else [(data.uri, {})]
     if data.is_local and data.path().is_file() and not names.archive_kind(data.name):
         raise LabelledDataError(
             f"{data} is a file whose name does not end as a table's: labelled images are a folder, or a table in .csv, .tsv, .txt or "

@@ -17,7 +17,8 @@ import pytest
 from btc_ray.archive import reader
 from btc_ray.archive.entries import ArchiveError, ReadError
 from btc_ray.archive.reader import ByteReader
-from btc_ray.storage import retries
+from btc_ray.dataset.table import read_labelled
+from btc_ray.storage import Place, retries
 from tests.archive.samples import jpeg, outcomes, rows, tar_bytes, write, zip_bytes
 from tests.archive.test_zips import fields
 
@@ -193,3 +194,9 @@ def test_a_certificate_that_is_not_trusted_is_told_and_not_tried_again(tmp_path:
         ByteReader().read(uri=f"https://127.0.0.1:{server.server_address[1]}/a.jpg")
     server.shutdown()
     server.server_close()
+
+
+def test_a_labelled_table_is_read_from_a_web_server(site: str, tmp_path: Path) -> None:
+    write(tmp_path, {"labels.csv": b"uri;label\nin/1.jpg;a\nx.zip::b.jpg;b\n"})
+    table = read_labelled(Place(f"{site}/labels.csv?sig=abc"))
+    assert list(ByteReader().read_many(table.to_pylist())) == [jpeg(3), jpeg(2)]
