@@ -4,29 +4,20 @@ Error texts name what is missing, never what is written: values of a header are 
 """
 
 import io
-import logging
 import math
-import warnings
 import zlib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
+from btc_ray.images.formats.dicom_header import quiet
 from btc_ray.studies import vocabulary as words
 
 HEAD = 352  # bytes that tell the kind of a file: a NIfTI header; DICOM's mark stands at 128
 UNPACKED_LIMIT = 1 << 28  # bytes; a gzip member that gives more is a bomb or no single image
 MOST_FRAMES = 20_000
 _PIXELS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
-
-
-def is_dicom(head: bytes) -> bool:
-    """Whether a file that begins so (HEAD bytes or the whole) is DICOM, with or without the preamble."""
-    if head[128:132] == b"DICM":
-        return True
-    group, element = int.from_bytes(head[0:2], "little"), int.from_bytes(head[2:4], "little")
-    return len(head) >= 12 and group in (2, 8) and element < 0x0100 and (head[4:6].isalpha() or head[6:8] == b"\0\0")
 
 
 def unpacked(data: bytes, limit: int = UNPACKED_LIMIT) -> bytes:
@@ -37,15 +28,6 @@ def unpacked(data: bytes, limit: int = UNPACKED_LIMIT) -> bytes:
         return zlib.decompressobj(wbits=31).decompress(data, limit)
     except zlib.error:
         return b""
-
-
-def quiet() -> None:
-    """Silence pydicom, whose warnings and log lines print values."""
-    from pydicom import config
-
-    config.settings.reading_validation_mode = config.IGNORE
-    logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
-    warnings.filterwarnings("ignore", module="pydicom")
 
 
 def dicom_rows(source: BinaryIO | bytes, uri: str, file_id: int) -> list[dict[str, Any]]:

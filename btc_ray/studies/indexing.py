@@ -14,7 +14,8 @@ from btc_ray.archive.entries import ReadError
 from btc_ray.archive.ranges import open_regular
 from btc_ray.archive.reader import ByteReader
 from btc_ray.images.formats import HEAD, sniff
-from btc_ray.studies.header import dicom_rows, is_dicom, unpacked
+from btc_ray.images.formats.dicom_header import is_dicom
+from btc_ray.studies.header import dicom_rows, unpacked
 from btc_ray.studies.index import index_table
 from btc_ray.studies.nifti import is_nifti, nifti_rows
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-PLANES = ("sagittal", "coronal", "axial")  # by the body axis that the normal lies along: left, back, up
+from btc_ray.images.formats.orientation import PLANES, directions_of
+
 SAME_DIRECTION = 0.999  # cosine: 2.6°, what scanners vary within a stack
 SAME_POSITION_MM = 0.01
 _UNEVEN = 1.5  # times the usual step
@@ -47,14 +48,10 @@ class Arrangement:
 
 def normal_of(orientation: Sequence[float] | None) -> np.ndarray | None:
     """The unit normal (3,) of directions of columns and rows (6,), towards left, back or up; None where they span no plane."""
-    if orientation is None or len(orientation) != 6:
+    found = directions_of(orientation)
+    if found is None:
         return None
-    across, down = np.asarray(orientation[:3], float), np.asarray(orientation[3:], float)
-    lengths = np.linalg.norm(across), np.linalg.norm(down)
-    if not all(np.isfinite(length) and 0.9 < length < 1.1 for length in lengths) or abs(across @ down) > 0.1:
-        return None
-    normal = np.cross(across, down)
-    normal /= np.linalg.norm(normal)
+    _, _, normal = found
     return normal if normal[np.argmax(np.abs(normal))] > 0 else -normal
 
 

@@ -9,7 +9,8 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from btc_ray.studies.header import dicom_rows, is_dicom, unpacked
+from btc_ray.images.formats.dicom_header import is_dicom
+from btc_ray.studies.header import dicom_rows, unpacked
 from btc_ray.studies.nifti import bids_names, is_nifti, nifti_rows
 from tests.studies.made import AXIAL, dicom, enhanced, head, nifti
 

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from btc_ray.images.formats.dicom_header import is_dicom
 from btc_ray.studies.grouping import Grouped, group
-from btc_ray.studies.header import dicom_rows, is_dicom, unpacked
+from btc_ray.studies.header import dicom_rows, unpacked
 from btc_ray.studies.index import index_table
 from btc_ray.studies.nifti import is_nifti, nifti_rows
 from btc_ray.studies.selection import Wanted

@@ -32,11 +32,9 @@ class Turn:
     columns: bool
 
 
-def turn_of(orientation: Sequence[float] | None) -> Turn | None:
-    """The turn of a slice from the directions in which its columns and its rows are counted (6,), patient axes of DICOM.
-
-    None where there are none, or they are no two directions at a right angle.
-    """
+def directions_of(orientation: Sequence[float] | None) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """The directions in which columns and rows are counted, as given (6,), and the unit normal on both: float64 (3,) each, in patient
+    axes of DICOM. None where there are none, or they are no two directions at a right angle."""
     if orientation is None or len(orientation) != 6:
         return None
     across, down = np.asarray(orientation[:3], float), np.asarray(orientation[3:], float)
@@ -44,7 +42,18 @@ def turn_of(orientation: Sequence[float] | None) -> Turn | None:
     if not all(np.isfinite(length) and 0.9 < length < 1.1 for length in lengths) or abs(across @ down) > 0.1:
         return None
     normal = np.cross(across, down)
-    normal /= np.linalg.norm(normal)
+    return across, down, normal / np.linalg.norm(normal)
+
+
+def turn_of(orientation: Sequence[float] | None) -> Turn | None:
+    """The turn of a slice from the directions in which its columns and its rows are counted (6,), patient axes of DICOM.
+
+    None where there are none, or they are no two directions at a right angle.
+    """
+    found = directions_of(orientation)
+    if found is None:
+        return None
+    across, down, normal = found
     axis = int(np.argmax(np.abs(normal)))
     right, below = (np.asarray(way, float) for way in _SHOWN[PLANES[axis]])
     transpose = abs(across @ below) + abs(down @ right) > abs(across @ right) + abs(down @ below)
