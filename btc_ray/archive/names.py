@@ -107,7 +107,7 @@ _LISTS = {".txt": "text", ".csv": "csv", ".tsv": "csv", ".tab": "csv", ".parquet
 _DRIVE = re.compile(r"^[A-Za-z]:")
 
 _NO_EXTENSION = "not an image (no known extension)"
-DICOM_PROBLEM = "DICOM is not read; convert to PNG first"
+DICOM_PROBLEM = "DICOM is read by `btc-ray score` alone, and not by its dry run"
 
 
 def last_name(uri: str) -> str:

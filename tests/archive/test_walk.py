@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from btc_ray.archive.entries import ArchiveError, Entry, Skipped
 from btc_ray.archive.listing import list_inputs
+from btc_ray.archive.names import DICOM_PROBLEM
 from btc_ray.archive.reader import ByteReader
 from btc_ray.storage import StorageError
 from tests.archive.samples import jpeg, listing, outcomes, rows, write, zip_bytes
@@ -47,8 +48,8 @@ def test_images_are_known_by_their_extension(tmp_path: Path, name: str) -> None:
         ("notes.csv", "not an image (.csv)"),
         ("README", "not an image (no known extension)"),
         ("IM.0001", "not an image (no known extension)"),
-        ("scan.dcm", "DICOM is not read; convert to PNG first"),
-        ("DICOMDIR", "DICOM is not read; convert to PNG first"),
+        ("scan.dcm", "DICOM is read by `btc-ray score` alone, and not by its dry run"),
+        ("DICOMDIR", "DICOM is read by `btc-ray score` alone, and not by its dry run"),
         (".hidden.jpg", "hidden file"),
         (".DS_Store", "macOS leftover"),
         ("._a.jpg", "macOS leftover"),
@@ -173,7 +174,7 @@ def test_a_folder_that_vanishes_while_listing_is_a_failed_row(tmp_path: Path) ->
 def test_a_file_named_by_a_person_is_a_row_whatever_its_extension(tmp_path: Path) -> None:
     write(tmp_path, {"scan.dat": b"x", ".hidden": b"x", "scan.dcm": b"x"})
     found = outcomes(tmp_path, *(tmp_path / name for name in ("scan.dat", ".hidden", "scan.dcm")))
-    assert found == {"scan.dat": "ok", ".hidden": "ok", "scan.dcm": "unsupported: DICOM is not read; convert to PNG first"}
+    assert found == {"scan.dat": "ok", ".hidden": "ok", "scan.dcm": f"unsupported: {DICOM_PROBLEM}"}
 
 
 def test_a_loose_file_above_the_limit_is_an_unsupported_row(tmp_path: Path) -> None:
