@@ -49,7 +49,9 @@ def review(chosen: settings.Review) -> int:
     if chosen.output is not None:
         check_output(output, ours=(PAGE, RECORD, TABLE, ".*"))
     say("Reading the scores …")
-    worklist = read_worklist(folder.score_batches(), bundle.classes, most=chosen.rows, decision=bundle.decision)
+    worklist = read_worklist(
+        folder.score_batches(), bundle.classes, most=chosen.rows, decision=bundle.decision, columns=bundle.columns
+    )
     table = worklist.chosen()
     record = describe_run(worklist, bundle, state.to_dict(), shown=len(table))
     rows: list[dict[str, Any]] = []

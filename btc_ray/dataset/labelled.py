@@ -13,7 +13,7 @@ import pyarrow as pa
 from btc_ray.dataset.copies import Copies, contradicting, find_copies, join_groups
 from btc_ray.dataset.crops import Crops, labelled_crops
 from btc_ray.dataset.split import LEFT_OUT, SPLITS, split_as_published, split_by_group
-from btc_ray.dataset.table import class_names, fingerprint
+from btc_ray.dataset.table import LabelledDataError, class_names, fingerprint
 from btc_ray.images.prepare import Preprocess
 from btc_ray.progress import say
 from btc_ray.storage import Place
@@ -90,7 +90,8 @@ def load_labelled(
     held: Mapping[str, str] | None = None,
     cache: Place,
 ) -> LabelledImages:
-    """Crop, find copies and split. Needs a Ray that is joined. Raises SplitError.
+    """Crop, find copies and split. Needs a Ray that is joined. Raises SplitError, and
+    LabelledDataError where no image of a class can be read.
 
     Args:
         table: as `read_labelled` gives it.
@@ -101,6 +102,10 @@ def load_labelled(
     classes = class_names(table)
     copies = copy_groups(table, cache=cache)
     crops = labelled_crops(table, preprocess=preprocess, cache=cache)
+    if unread := sorted(set(classes) - set(crops.rows["label"].to_pylist())):
+        raise LabelledDataError(
+            f"no image of {' or '.join(unread)} could be read ({dict(crops.skipped)}); what was left out is named above."
+        )
     copies = copies[np.searchsorted(table["row_id"].to_numpy(), crops.rows["row_id"].to_numpy())]
     labels = np.searchsorted(classes, crops.rows["label"].to_pylist())
     given_groups = crops.rows["group"].to_pylist()

@@ -56,22 +56,24 @@ def split_as_published(
     validation: float,
     seed: int,
 ) -> np.ndarray:
-    """The published split, whatever copies stand on both sides; validation is taken from Training, by group of copies.
+    """The published split, whatever copies stand on both sides; validation is as published too, or taken from Training, by group of
+    copies.
 
     Args:
-        given: `test` or `train` for each image; what it says of test images holds.
+        given: `test`, `validation` or `train` for each image; what it says of test and validation images holds, and where it names
+            no validation images, they are taken from the training images.
         copies: int64 (N,), the group of copies of each image; -1 leaves a training image out.
         groups: int64 (N,), the user's own groups (patients) joined; an image of a group with a test image is left out.
     """
     label = np.array(labels)
-    split = np.array(["test" if name == "test" else "train" for name in given], dtype="<U10")
+    split = np.array([name if name in ("test", "validation") else "train" for name in given], dtype="<U10")
     if not (split == "test").any():
         raise SplitError(
             "--split folders needs published test images (DATA/Testing or a column split), and there are none. Give --split group."
         )
     split[(split != "test") & ((copies < 0) | np.isin(groups, groups[split == "test"]))] = LEFT_OUT
-    random = np.random.default_rng([seed, 2])
-    _take(split, "validation", validation, label, copies, random, np.zeros(len(label), bool))
+    if not (split == "validation").any():
+        _take(split, "validation", validation, label, copies, np.random.default_rng([seed, 2]), np.zeros(len(label), bool))
     _check(split, label, ("train", "validation"))
     return split
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -30,12 +31,19 @@ SCHEMA = pa.schema(
         pa.field("problem_status", pa.string()),
         pa.field("problem", pa.string()),
         pa.field("label", pa.string(), nullable=False),
-        pa.field("split", pa.string()),  # train, test, or null: not said
+        pa.field("split", pa.string()),  # train, validation, test, or null: not said
         pa.field("group", pa.string()),  # images of one group stay on one side of a split; null: a group of its own
     ]
 )
 
-_SPLITS = {"training": "train", "train": "train", "testing": "test", "test": "test"}
+SPLIT_WORDS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation"), "validation"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+"""How folders and tables write the splits, in small letters."""
+
+_LAYOUT = "{0}/Training/<class>/* and {0}/Testing/<class>/* (also Validation), or {0}/<class>/*"
 
 
 class LabelledDataError(UserError):
@@ -47,11 +55,43 @@ def read_labelled(data: Place, *, least_classes: int = 2, follow_links: bool = F
     are fewer than `least_classes` classes: one that is to be told apart from others needs two."""
     parts = _parts(data)
     rows = _from_table(data, parts) if parts else _from_folders(data, follow_links)
+    _clean_labels(rows)
     table = pa.Table.from_pylist([{"row_id": number, **row} for number, row in enumerate(rows)], schema=SCHEMA)
     classes = class_names(table)
     if len(classes) < least_classes:
-        raise LabelledDataError(f"{data} has images of one class only ({classes[0]}); telling apart needs two.")
+        inner = folders_below(table, data).get(classes[0], ())
+        hint = (
+            f" {data}/{classes[0]} holds folders ({', '.join(sorted(inner)[:5])}): is it what --data should name?"
+            if inner
+            else ""
+        )
+        raise LabelledDataError(f"{data} has images of one class only ({classes[0]}); telling apart needs two.{hint}")
     return table
+
+
+def _clean_labels(rows: list[dict[str, object]]) -> None:
+    """Labels without spaces around them and in one of Unicode's ways to write an accent; what changed is said."""
+    changed: Counter[tuple[str, str]] = Counter()
+    for row in rows:
+        written = str(row["label"])
+        clean = unicodedata.normalize("NFC", written)
+        row["label"] = clean.strip()
+        if clean.strip() != clean:
+            changed[written, clean.strip()] += 1
+    for (written, label), count in sorted(changed.items()):
+        say(f"taken as {label!r}: {count:,} labels written {written!r}")
+
+
+def folders_below(table: pa.Table, data: Place) -> dict[str, set[str]]:
+    """The names of the folders inside each class's folder; nothing where `data` is a table."""
+    root = f"{storage.absolute(data.uri).rstrip('/')}/"
+    found: dict[str, set[str]] = {}
+    for uri, label in zip(table["uri"].to_pylist(), table["label"].to_pylist(), strict=True):
+        folders = [name.strip() for name in uri.removeprefix(root).split("/")[:-1]] if uri.startswith(root) else []
+        names = [unicodedata.normalize("NFC", name) for name in folders]
+        if label in names[:2]:
+            found.setdefault(label, set()).update(names[names.index(label) + 1 :])
+    return found
 
 
 def _parts(data: Place) -> Sequence[Part] | None:
@@ -88,8 +128,8 @@ def _from_folders(data: Place, follow_links: bool) -> list[dict[str, object]]:
         return _in_class_folders(data, follow_links)
     except NoImagesError as error:
         raise LabelledDataError(
-            f"no image was found in {data} (found: {error.found}). Expected {data}/Training/<class>/* and {data}/Testing/<class>/*, or "
-            f"{data}/<class>/*, or a Parquet or CSV table with the columns uri,label[,split][,group]."
+            f"no image was found in {data} (found: {error.found}). Expected {_LAYOUT.format(data)}, or a Parquet or CSV table with "
+            "the columns uri,label[,split][,group]."
         ) from error
 
 
@@ -107,16 +147,25 @@ def _in_class_folders(data: Place, follow_links: bool) -> list[dict[str, object]
                 f"{data} holds the archive {name}. Labelled images are read from folders: unpack it, or move it away."
             )
         *folders, _name = entry.uri.removeprefix(root).lstrip("/").split("/")
-        split = _SPLITS.get(folders[0].lower()) if folders else None
-        folders = folders[1:] if split else folders
-        if not folders:
-            raise LabelledDataError(
-                f"{entry.uri} stands in no class folder. Expected {data}/Training/<class>/* or {data}/<class>/*."
-            )
-        rows.append({**_located(entry), "label": folders[0], "split": split})
+        label, split = _label_and_split(folders)
+        if label is None:
+            raise LabelledDataError(f"{entry.uri} stands in no class folder. Expected {_LAYOUT.format(data)}.")
+        rows.append({**_located(entry), "label": label, "split": split})
     for reason, count in skipped.most_common():
         say(f"left out: {count:,} × {reason}")
     return rows
+
+
+def _label_and_split(folders: Sequence[str]) -> tuple[str | None, str | None]:
+    """The class of an image in these folders, and its split: `<split>/<class>/…`, or `<class>/<split>/…`, or not said."""
+    first, second = (*folders, None, None)[:2]
+    if first is not None and (split := _split_of(first)):
+        return second, split
+    return first, None if second is None else _split_of(second)
+
+
+def _split_of(folder: str) -> str | None:
+    return SPLIT_WORDS.get(folder.strip().casefold())
 
 
 def _from_table(data: Place, parts: Sequence[Part]) -> list[dict[str, object]]:
@@ -129,13 +178,15 @@ def _from_table(data: Place, parts: Sequence[Part]) -> list[dict[str, object]]:
                 if not row[name]:
                     raise LabelledDataError(f"{data}: row {number} has no {name}.")
             split = row.get("split")
-            if split is not None and split.lower() not in _SPLITS:
-                raise LabelledDataError(f"{data}: row {number} has the split {split[:30]!r}; known are train and test.")
+            if split is not None and split.strip().casefold() not in SPLIT_WORDS:
+                raise LabelledDataError(
+                    f"{data}: row {number} has the split {split[:30]!r}; known are train, validation and test."
+                )
             rows.append(
                 {
                     "uri": placed(folder, str(row["uri"]).strip()),
                     "label": row["label"],
-                    "split": None if split is None else _SPLITS[split.lower()],
+                    "split": None if split is None else SPLIT_WORDS[split.strip().casefold()],
                     "group": row.get("group"),
                 }
             )

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from btc_ray.model.bundle import PREFIX
 from btc_ray.studies.tables import exams_schema, series_schema
 
 FEWEST_SLICES = 5
@@ -110,7 +111,7 @@ def _add(sums: _Sums, batch: pa.RecordBatch, keys: pa.Array, classes: Sequence[s
         return
     rows, at = rows.filter(pa.array(used)), at[used]
     np.add.at(sums.counts["used"], at, 1)
-    probability = np.stack([rows[f"prob_{name}"].to_numpy(zero_copy_only=False) for name in classes], axis=1)
+    probability = np.stack([rows[f"{PREFIX}{name}"].to_numpy(zero_copy_only=False) for name in classes], axis=1)
     best = probability.argmax(axis=1)
     np.add.at(sums.probability, at, probability)
     np.add.at(sums.label, (at, best), 1)

@@ -90,6 +90,7 @@ def _freeze_manifest(folder: RunFolder, settings: Score, bundle: Bundle, *, cpus
         model_uri=storage.absolute(settings.model),
         fingerprint=_fingerprint(settings, bundle),
         classes=list(bundle.classes),
+        columns=list(bundle.columns),
         versions=library_versions(),
     ).write(folder.place)
     folder.manifest.remove()

@@ -89,8 +89,8 @@ class Predictor:
             "decision": pa.array(decisions, pa.string(), mask=~placed),
             "surround": pa.array(around, pa.float32(), mask=~predicted | np.isnan(around)),
         }
-        for number, name in enumerate(self._bundle.classes):
-            columns[f"prob_{name}"] = pa.array(probabilities[:, number], pa.float32(), mask=~predicted)
+        for number, name in enumerate(self._bundle.probability_columns):
+            columns[name] = pa.array(probabilities[:, number], pa.float32(), mask=~predicted)
         return pa.table([columns[name] for name in self._schema.names], schema=self._schema)
 
     def _predict(self, pixels: np.ndarray) -> list[tuple[np.ndarray, float, float] | str]:

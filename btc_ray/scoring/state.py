@@ -12,7 +12,7 @@ import msgspec
 
 from btc_ray import NOT_FOR_DIAGNOSIS
 from btc_ray.errors import RefusedError
-from btc_ray.model.bundle import Bundle, bundle_id
+from btc_ray.model.bundle import PREFIX, Bundle, bundle_id
 from btc_ray.model.reference import thresholds_id
 from btc_ray.storage import Place
 
@@ -85,6 +85,7 @@ class RunState:
         sessions: a record for each time that the command ran and computed something.
         counts: None until every row has a result.
         private: whether paths and identities stand in RUN/private only; then `inputs` are hashes.
+        columns: of the probabilities, in the order of `classes`.
         studies: how many series and exams there are, how many are scored, and why the others are not; empty for pictures.
         skipped: by reason, what the listing met and made no row of.
         more: what a newer version wrote and this one does not know; it is kept.
@@ -97,6 +98,7 @@ class RunState:
     settings: dict[str, Any] = field(default_factory=dict)
     model_uri: str | None = None
     classes: list[str] = field(default_factory=list)
+    columns: list[str] = field(default_factory=list)
     manifest: Listed | None = None
     generation: int = 0
     retrying: int | None = None
@@ -109,6 +111,11 @@ class RunState:
     versions: dict[str, str] = field(default_factory=dict)
     finished: str | None = None
     more: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def probability_columns(self) -> list[str]:
+        """The column of scores for each class; `prob_<class>` in runs of before it was recorded."""
+        return self.columns or [f"{PREFIX}{name}" for name in self.classes]
 
     def changed(self, **values: Any) -> "RunState":
         """The state with other values of its attributes."""

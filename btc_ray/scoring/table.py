@@ -1,5 +1,6 @@
 """The `scores` table: one row per manifest row, its columns fixed by the contract in the design."""
 
+import json
 from typing import Any
 
 import pyarrow as pa
@@ -33,7 +34,7 @@ def scores_schema(bundle: Bundle) -> pa.Schema:
             *OUTCOME,
             pa.field("label", pa.string()),
             pa.field("confidence", pa.float32()),
-            *(pa.field(f"prob_{name}", pa.float32()) for name in bundle.classes),
+            *(pa.field(name, pa.float32()) for name in bundle.probability_columns),
             pa.field("content_sha256", pa.string()),
             pa.field("model_id", pa.string(), nullable=False),
             pa.field("preprocess_id", pa.string(), nullable=False),
@@ -47,6 +48,7 @@ def scores_schema(bundle: Bundle) -> pa.Schema:
             "model_id": bundle.model_id,
             "preprocess_id": bundle.preprocess_id,
             "classes": ",".join(bundle.classes),
+            "classes_json": json.dumps(bundle.classes, ensure_ascii=False),  # a name may hold a comma
             "notice": NOT_FOR_DIAGNOSIS,
         },
     )

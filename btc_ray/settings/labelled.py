@@ -10,7 +10,8 @@ class Labelled(Job):
     """What every job on labelled images takes."""
 
     data: str
-    """DATA/Training/<class>/* and DATA/Testing/<class>/*, or DATA/<class>/*, or a Parquet/CSV table with uri,label[,split][,group]."""
+    """DATA/Training/<class>/* and DATA/Testing/<class>/* (also Validation), or DATA/<class>/*, or a Parquet/CSV table with the columns
+    uri,label[,split][,group]."""
 
     output: str
     """Folder or URI for what the job makes."""
@@ -32,6 +33,10 @@ class Training(Labelled):
 
     weights: str = "imagenet"
     """Initial weights: imagenet (torchvision's, fetched once), none (random), or the URI of a ResNet18 state dict."""
+
+    classes: tuple[str, ...] = ()
+    """The classes to learn, by name; images of other labels are left out and counted aloud. Default: all that the data has, where no
+    name looks like a mistake (glioma beside Glioma, a folder called images)."""
 
     split: Split = "group"
     """group: train, validation and test by group of copies (mirrored ones too), so that no image is on two sides, whatever the

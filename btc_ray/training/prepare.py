@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from btc_ray.dataset.check import check_classes, check_readable
 from btc_ray.dataset.table import class_names, read_labelled
 from btc_ray.images.prepare import Preprocess
 from btc_ray.model.bundle import Bundle, read_bundle
@@ -60,7 +61,7 @@ def prepare_retrain(settings: Retrain) -> Prepared:
                 f"--workers {settings.workers} asks for more than the {cpus} CPUs of this machine; give at most {cpus}."
             )
     champion, held = _champion(settings)
-    table = read_labelled(output.at(settings.data), follow_links=settings.follow_links)
+    table = _labelled(settings, output.at(settings.data))
     classes = class_names(table)
     if champion is not None and champion.classes != classes:
         raise ChampionError(f"the champion tells {', '.join(champion.classes)} apart, the data {', '.join(classes)}.")
@@ -74,13 +75,20 @@ def prepare_experiments(settings: Experiments) -> Prepared:
     """The same for `btc-ray experiments`, whose output the command has looked at. Raises WeightsError and LabelledDataError."""
     _check_weights(settings)
     data = Place(settings.data, settings.storage())
-    table = read_labelled(data, follow_links=settings.follow_links)
+    table = _labelled(settings, data)
     return Prepared(
         table=table,
         preprocess=Preprocess(crop=settings.crop, size=settings.size),
         network=_network(settings, len(class_names(table))),
         cache=data.at(settings.cache_uri()).absolute(),
     )
+
+
+def _labelled(settings: Retrain | Experiments, data: Place) -> "pa.Table":
+    """The labelled images to train on, their classes looked at, and a few of them read. Raises LabelledDataError."""
+    table = check_classes(read_labelled(data, follow_links=settings.follow_links), data, classes=settings.classes)
+    check_readable(table, data, Preprocess(crop=settings.crop, size=64))
+    return table
 
 
 def _check_weights(settings: Retrain | Experiments) -> None:

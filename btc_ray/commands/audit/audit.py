@@ -11,6 +11,7 @@ from btc_ray import NOT_FOR_DIAGNOSIS, settings
 from btc_ray.archive.reader import ByteReader
 from btc_ray.commands.audit.inputs import Inputs, gather, read_backbone
 from btc_ray.commands.audit.measures import ask_bundle, doubt_labels, estimate_planes, probe
+from btc_ray.dataset.check import say_classes
 from btc_ray.dataset.table import fingerprint, read_labelled
 from btc_ray.errors import COMPLETE
 from btc_ray.model.bundle import library_versions, read_bundle
@@ -38,6 +39,7 @@ def audit(chosen: settings.Audit) -> int:
     bundle = None if chosen.model is None else read_bundle(output.at(chosen.model))
     backbone = read_backbone(chosen)
     table = read_labelled(output.at(chosen.data), least_classes=1, follow_links=chosen.follow_links)
+    say_classes(table, output.at(chosen.data))
     with ray_session(chosen)():
         work = gather(chosen, table, backbone, bundle)
     record, found = _record(work)

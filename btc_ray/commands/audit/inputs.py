@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from btc_ray import settings
 from btc_ray.dataset.copies import Copies, join_groups
-from btc_ray.dataset.table import class_names
+from btc_ray.dataset.table import SCHEMA, class_names
 from btc_ray.images.prepare import Preprocess
 from btc_ray.model.bundle import Bundle
 from btc_ray.storage import Place
@@ -36,7 +36,7 @@ class Inputs:
     Attributes:
         table: `dataset.table.SCHEMA`, N rows; `properties`, `outcomes` and `copies` are of the same rows.
         crops: of the M images; `readable` int64 (M,) are their rows, `labels` int64 (M,) their positions in `classes`.
-        split: object (N,), train, test or None; `groups` int64 (N,), copies joined with what the data calls groups.
+        split: object (N,), train (validation too), test or None; `groups` int64 (N,), copies joined with what the data calls groups.
         features: float32 (M, 512) of the frozen backbone, or None.
         asked: the crops that the bundle is asked about, or None, and in words what they are.
     """
@@ -79,6 +79,9 @@ def gather(chosen: settings.Audit, table: pa.Table, backbone: "dict[str, Tensor]
         if len(rows):
             preprocess = Preprocess.from_dict(bundle.preprocess)
             asked = labelled_crops(table.take(rows), preprocess=preprocess, cache=cache)
+    split = np.array(table["split"].to_pylist(), object)
+    split[split == "validation"] = "train"  # a model is chosen by them: they are seen
+    table = table.set_column(table.schema.get_field_index("split"), SCHEMA.field("split"), pa.array(split, pa.string()))
     return Inputs(
         chosen=chosen,
         bundle=bundle,
@@ -90,7 +93,7 @@ def gather(chosen: settings.Audit, table: pa.Table, backbone: "dict[str, Tensor]
         crops=crops,
         readable=np.searchsorted(table["row_id"].to_numpy(), crops.rows["row_id"].to_numpy()),
         labels=np.searchsorted(classes, crops.rows["label"].to_pylist()),
-        split=np.array(table["split"].to_pylist(), object),
+        split=split,
         groups=join_groups(copies.groups, table["group"].to_pylist()),
         features=features,
         asked=asked,

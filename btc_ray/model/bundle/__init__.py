@@ -1,5 +1,6 @@
 """The model bundle: a folder with weights and every fact needed to use them, read and written without executing code."""
 
+from btc_ray.model.bundle.columns import PREFIX, column_names, probability_columns
 from btc_ray.model.bundle.description import IMAGENET_MEAN, IMAGENET_STD, Bundle, BundleError, bundle_id
 from btc_ray.model.bundle.files import (
     NO_INT8,
@@ -17,10 +18,13 @@ __all__ = [
     "IMAGENET_MEAN",
     "IMAGENET_STD",
     "NO_INT8",
+    "PREFIX",
     "Bundle",
     "BundleError",
     "bundle_id",
+    "column_names",
     "library_versions",
+    "probability_columns",
     "read_arrays",
     "read_bundle",
     "read_int8",

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from btc_ray.errors import FAILED, UserError
+from btc_ray.model.bundle.columns import PREFIX
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -43,7 +44,15 @@ class Bundle:
     versions: dict[str, str] = field(default_factory=dict)
     git_commit: str | None = None
     created: str = ""
+    columns: tuple[
+        str, ...
+    ] = ()  # of the classes' probabilities; empty in bundles of before, whose columns are prob_<class> as it stands
     format: int = FORMAT
+
+    @property
+    def probability_columns(self) -> tuple[str, ...]:
+        """The column of scores for each class."""
+        return self.columns or tuple(f"{PREFIX}{name}" for name in self.classes)
 
 
 def bundle_id(bundle: Bundle) -> str:

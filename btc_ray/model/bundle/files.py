@@ -14,6 +14,7 @@ import numpy as np
 
 from btc_ray.images.prepare import Preprocess
 from btc_ray.model.bundle.card import model_card
+from btc_ray.model.bundle.columns import column_names
 from btc_ray.model.bundle.description import FORMAT, Bundle, BundleError, UnreachableBundleError
 from btc_ray.model.bundle.provenance import git_commit, library_versions
 from btc_ray.model.int8.form import INT8, Int8Network, int8_id
@@ -152,6 +153,7 @@ def write_bundle(
     weights = save({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()})
     bundle = Bundle(
         classes=classes,
+        columns=column_names(classes),
         model_id=weights_id(weights),
         preprocess=preprocess.to_dict(),
         preprocess_id=preprocess.preprocess_id,

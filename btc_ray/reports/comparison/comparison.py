@@ -5,8 +5,9 @@ second with the second. Where the runs share no uri at all (the archive was move
 without one, of files that could not be read, then have no partner. Memory holds numbers for all rows, and texts of one column at a time.
 """
 
+import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as pads
 
 from btc_ray.errors import UserError
+from btc_ray.model.bundle import PREFIX, probability_columns
 from btc_ray.reports.shared.tally import count, folders
 
 SHOWN = 10  # changed labels, and folders
@@ -101,7 +103,7 @@ def compare_runs(first: pads.Dataset, second: pads.Dataset) -> Comparison:
     status = _cross_table(names, was, now)
     ok = pairs.where((was == names.index("ok")) & (now == names.index("ok")))
     columns, one_sided = _shared(first, second)
-    classes = [name.removeprefix("prob_") for name in columns if name.startswith("prob_")]
+    classes = _classes(first, columns)
     labels, was, now = _coded(first, second, "label", ok, known=classes)
     changed = was != now
     relabelled = ok.where(changed)
@@ -149,11 +151,17 @@ def _surest(
     )
 
 
+def _classes(scores: pads.Dataset, columns: Sequence[str]) -> list[str]:
+    """The classes that both sides know, as labels name them; tables of before say it by their columns alone."""
+    own = probability_columns(scores.schema.names)
+    names = json.loads((scores.schema.metadata or {}).get(b"classes_json", b"[]"))
+    of_column = dict(zip(own, names if len(names) == len(own) else [name.removeprefix(PREFIX) for name in own], strict=True))
+    return [of_column[name] for name in columns if name in of_column]
+
+
 def _shared(first: pads.Dataset, second: pads.Dataset) -> tuple[list[str], list[str]]:
     """Columns to compare that both have, and those that one of them has."""
-    kept = [
-        [name for name in scores.schema.names if name.startswith("prob_") or name == "decision"] for scores in (first, second)
-    ]
+    kept = [[name for name in scores.schema.names if name.startswith(PREFIX) or name == "decision"] for scores in (first, second)]
     both = ["confidence", *(name for name in kept[0] if name in kept[1])]
     return both, [name for name in (*kept[0], *kept[1]) if name not in both]
 

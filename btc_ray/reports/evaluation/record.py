@@ -70,7 +70,7 @@ def assess(
     ok = status == "ok"
     names = {which: number for number, which in enumerate(bundle.classes)}
     labels = np.array([names.get(label, -1) for label in truth.label], np.int64)
-    columns = [scores[f"prob_{which}"].to_numpy(zero_copy_only=False) for which in bundle.classes]
+    columns = [scores[name].to_numpy(zero_copy_only=False) for name in bundle.probability_columns]
     probabilities = np.zeros((len(truth.uri), len(bundle.classes)))
     probabilities[ok] = np.column_stack(columns)[order[ok]]
     usable = ok & (labels >= 0)
@@ -136,7 +136,7 @@ def _decisions(scores: pa.Table, places: np.ndarray, right: np.ndarray) -> dict[
 
 def no_scores(bundle: Bundle) -> pa.Table:
     """The scores of a model that no set asked anything of."""
-    floats = [pa.field(f"prob_{name}", pa.float32()) for name in bundle.classes]
+    floats = [pa.field(name, pa.float32()) for name in bundle.probability_columns]
     texts = [pa.field(name, pa.string()) for name in ("uri", "status", "error", "label")]
     return pa.schema([pa.field("row_id", pa.int64()), *texts, pa.field("confidence", pa.float32()), *floats]).empty_table()
 

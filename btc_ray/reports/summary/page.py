@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from btc_ray import NOT_FOR_DIAGNOSIS
+from btc_ray.model.bundle import PREFIX, probability_columns
 from btc_ray.reports.shared.figures import Box
 from btc_ray.reports.shared.page import PALETTE, ReadImage, file_name, picture, render
 from btc_ray.reports.shared.tally import EXAMPLES, Causes, count, without_numbers
@@ -112,7 +113,7 @@ class _Findings:
             raise ValueError(
                 f"this is not a table of scores: the column {missing[0]!r} is missing. Give the folder RUN/scores of a run."
             )
-        self.classes = self.classes or [name.removeprefix("prob_") for name in batch.schema.names if name.startswith("prob_")]
+        self.classes = self.classes or [name.removeprefix(PREFIX) for name in probability_columns(batch.schema.names)]
         if not len(batch):
             return
         table = pa.Table.from_batches([batch]).select(list(_COLUMNS))

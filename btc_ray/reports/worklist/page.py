@@ -25,7 +25,7 @@ def write_review(record: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -
         rows: the rows shown, in reading order: those of `worklist.parquet`, with `picture` and `heat`, the `src` of images or None,
             and `problem`, why there is no picture.
     """
-    classes = record["model"]["classes"]
+    classes, columns = record["model"]["classes"], record["model"]["columns"]
     return render(
         "review.html.j2",
         filters={
@@ -33,7 +33,7 @@ def write_review(record: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -
             "percent": lambda value: f"{value:.1%}",
         },
         record=record,
-        rows=_script(_packed(rows, classes)),
+        rows=_script(_packed(rows, columns)),
         classes=_script(list(classes)),
         shown=len(rows),
         palette=PALETTE,
@@ -57,7 +57,7 @@ def heat_picture(heat: np.ndarray) -> str | None:
     return as_source(data.tobytes(), "png")
 
 
-def _packed(rows: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> list[dict[str, Any]]:
+def _packed(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> list[dict[str, Any]]:
     """Rows as the page's script reads them: short names, rounded numbers, crop box in per cent of the image."""
     packed = []
     for number, row in enumerate(rows):
@@ -72,7 +72,7 @@ def _packed(rows: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> list[d
                 "l": row["label"],
                 "s": _rounded(row["suspicion"]),
                 "c": _rounded(row["confidence"]),
-                "p": [_rounded(row[f"prob_{name}"]) for name in classes],
+                "p": [_rounded(row[name]) for name in columns],
                 "d": _rounded(row["feature_distance"], 1),
                 "k": row["decision"],
                 "t": row["tier"],

@@ -52,7 +52,12 @@ def describe_run(worklist: Worklist, bundle: Bundle, state: Mapping[str, Any], *
             for folder in worklist.ranked_folders()[:FOLDERS]
         ],
         "causes": worklist.causes.listed()[:CAUSES],
-        "model": {"model_id": bundle.model_id, "preprocess_id": bundle.preprocess_id, "classes": list(bundle.classes)},
+        "model": {
+            "model_id": bundle.model_id,
+            "preprocess_id": bundle.preprocess_id,
+            "classes": list(bundle.classes),
+            "columns": list(bundle.probability_columns),
+        },
         "facts": _facts(bundle, state),
     }
 

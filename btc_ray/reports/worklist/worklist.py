@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from btc_ray.errors import UserError
+from btc_ray.model.bundle import PREFIX
 from btc_ray.model.reference import REJECT, REVIEW
 from btc_ray.reports.shared.tally import Causes, count, folders
 
@@ -52,6 +53,7 @@ class Worklist:
 
     classes: tuple[str, ...]
     most: int
+    columns: tuple[str, ...] = ()  # of the probabilities; empty: prob_<class>
     deciles: tuple[float, ...] = ()
     rows: int = 0
     status: Counter[str] = field(default_factory=Counter)
@@ -65,6 +67,10 @@ class Worklist:
     # Images in each tenth of the validation images' distances.
     distance: np.ndarray = field(default_factory=lambda: np.zeros(10, np.int64))
     kept: dict[str, pa.Table] = field(default_factory=dict)
+
+    def probabilities(self) -> tuple[str, ...]:
+        """The column of scores for each class."""
+        return self.columns or tuple(f"{PREFIX}{name}" for name in self.classes)
 
     def add(self, batch: pa.RecordBatch) -> None:
         """Count rows of `scores` and keep the most urgent. Raises WorklistError where a column of the contract is missing."""
@@ -102,7 +108,7 @@ class Worklist:
         ids = {"row_id": pa.int64()} | dict.fromkeys(("width", "height", "crop_x", "crop_y", "crop_w", "crop_h"), pa.int32())
         types = ids | dict.fromkeys(("confidence", "feature_distance", "energy"), pa.float32())
         columns = [pa.field(name, types.get(name, pa.string())) for name in COLUMNS]
-        floats = [pa.field(name, pa.float32()) for name in (*(f"prob_{name}" for name in self.classes), "suspicion")]
+        floats = [pa.field(name, pa.float32()) for name in (*self.probabilities(), "suspicion")]
         return pa.schema([*columns, *floats, pa.field("tier", pa.string())]).empty_table()
 
     def _counts(self) -> list[int]:
@@ -115,7 +121,7 @@ class Worklist:
 
     def _columns(self, batch: pa.RecordBatch) -> pa.Table:
         later = ("feature_distance", "energy", "decision")  # runs of older versions do not have them
-        names = [*COLUMNS, *(f"prob_{name}" for name in self.classes)]
+        names = [*COLUMNS, *self.probabilities()]
         if missing := [name for name in names if name not in batch.schema.names and name not in later]:
             raise WorklistError(
                 f"the scores have no column {missing[0]!r}: they are not of this model. Give --model the bundle that made them."
@@ -129,7 +135,11 @@ class Worklist:
     def _urgency(self, scored: pa.Table, healthy: str | None, ill: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Of each row the probability of a tumour, its tier as a number, and its place within the tier: the smaller the earlier."""
         confidence = _floats(scored["confidence"])
-        suspicion = np.full(len(scored), np.nan) if healthy is None else 1 - _floats(scored[f"prob_{healthy}"])
+        suspicion = (
+            np.full(len(scored), np.nan)
+            if healthy is None
+            else 1 - _floats(scored[self.probabilities()[self.classes.index(healthy)]])
+        )
         decision = np.array(scored["decision"].to_pylist(), object)
         unknown = decision == None  # noqa: E711 - elementwise
         uncertain = (decision == REVIEW) | (unknown & (confidence < UNSURE))
@@ -159,10 +169,17 @@ class Worklist:
 
 
 def read_worklist(
-    batches: Iterable[pa.RecordBatch], classes: Sequence[str], *, most: int, decision: Mapping[str, Any]
+    batches: Iterable[pa.RecordBatch],
+    classes: Sequence[str],
+    *,
+    most: int,
+    decision: Mapping[str, Any],
+    columns: Sequence[str] = (),
 ) -> Worklist:
-    """The worklist of a run. `decision` is the bundle's. Raises WorklistError."""
-    worklist = Worklist(classes=tuple(classes), most=most, deciles=tuple(decision.get("distance_deciles", ())))
+    """The worklist of a run. `decision` is the bundle's; `columns` are those of the probabilities. Raises WorklistError."""
+    worklist = Worklist(
+        classes=tuple(classes), columns=tuple(columns), most=most, deciles=tuple(decision.get("distance_deciles", ()))
+    )
     for batch in batches:
         worklist.add(batch)
     return worklist
