@@ -16,7 +16,7 @@ demo: $(STAMP)
 	$(VENV)/bin/btc-ray demo --output demo-output
 
 test: $(STAMP)
-	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # What starts neither Ray nor a browser nor a store.
 test-fast: $(STAMP)

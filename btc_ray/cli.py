@@ -14,6 +14,7 @@ from btc_ray.errors import COMPLETE, FAILED, INTERRUPTED, UNUSABLE, BtcRayError,
 from btc_ray.progress import say
 from btc_ray.settings.parse import parse
 from btc_ray.storage.redact import redacted_streams
+from btc_ray.workers.session import keep_to_this_machine
 
 FULL = ". Make room where --output is and run the same command again: it continues"
 
@@ -49,6 +50,8 @@ def _main(arguments: Sequence[str]) -> int:
     try:
         chosen = rest if command.around_a_job else parse(command.settings, rest, program=f"btc-ray {name}")
         secrets = chosen.storage() if isinstance(chosen, settings.Job) else {}
+        if isinstance(chosen, settings.Job):
+            keep_to_this_machine(chosen.address)
     except UserError as error:
         return _explain(error, debug=debug)
     with redacted_streams(secrets):

@@ -1,12 +1,14 @@
 """Where the real images and weights are, a small bundle, a small archive, and an S3 server of this machine's own."""
 
+import os
 import uuid
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from btc_ray import storage
 from btc_ray.storage import Place
@@ -18,6 +20,20 @@ CLASSES = ("glioma", "meningioma", "notumor", "pituitary")
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     """Bytes without a look at them: some hold the time or a number drawn at random, and two processes have to give a test one name."""
     return f"{argname}-bytes" if isinstance(val, bytes) else None
+
+
+# What takes minutes comes first, the longest before the others, so that the short ones fill what is left of two processes. They share
+# a Ray and a trained model in each process: nothing may come between them.
+LONGEST = ("test_retrain.py", "test_cluster.py", "test_s3.py", "test_experiments.py", "test_ray_scoring.py", "test_audit.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def rank(item: pytest.Item) -> int:
+        if item.path.parent.name != "integration":
+            return len(LONGEST) + 1
+        return LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST)
+
+    items.sort(key=rank)
 
 
 def _shared(relative: str) -> Path:
@@ -78,9 +94,23 @@ def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Phantom images in the Kaggle layout: 10 a class to train on, 5 a class to test on, 128 × 128."""
     from btc_ray.phantoms.phantom import write_phantoms
 
-    folder = tmp_path_factory.mktemp("phantoms")
-    write_phantoms(folder, per_class=10, seed=1, splits=("Training",), size=(128, 128))
-    write_phantoms(folder, per_class=5, seed=2, splits=("Testing",), size=(128, 128))
+    def make(folder: Path) -> None:
+        write_phantoms(folder, per_class=10, seed=1, splits=("Training",), size=(128, 128))
+        write_phantoms(folder, per_class=5, seed=2, splits=("Testing",), size=(128, 128))
+
+    return made_once(tmp_path_factory, "phantoms", make)
+
+
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """A folder that the first of the processes that run the tests makes, and the others wait for."""
+    base = factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / f"shared-{name}"
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            new = folder.with_name(f"{folder.name}-new")
+            new.mkdir()
+            make(new)
+            new.rename(folder)
     return folder
 
 

@@ -5,6 +5,7 @@ The submission id is made from the job and its settings, so that the same job is
 
 import asyncio
 import hashlib
+import ipaddress
 import json
 import logging
 import os
@@ -14,6 +15,8 @@ from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from packaging.requirements import Requirement
 
@@ -142,15 +145,42 @@ def _client(address: str) -> Any:
     for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
         os.environ.pop(name, None)
     logging.getLogger("ray").setLevel(logging.WARNING)  # the job's own log is what a person follows
+    _past_the_proxy(address)
     try:
         headers = json.loads(os.environ.get("RAY_JOB_HEADERS") or "null")
         return JobSubmissionClient(address, headers=headers)
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise SubmissionError(
-            f"no Ray Jobs endpoint at {address} ({reason}). It is the dashboard of the cluster's head, as in http://HEAD:8265; "
-            "a cluster with token authentication wants RAY_AUTH_MODE=token and RAY_AUTH_TOKEN."
+            f"no Ray Jobs endpoint at {address} ({redact(reason)}){_through_proxy(address)}. It is the dashboard of the cluster's head, as "
+            "in http://HEAD:8265; a cluster with token authentication wants RAY_AUTH_MODE=token and RAY_AUTH_TOKEN."
         ) from error
+
+
+def _past_the_proxy(address: str) -> None:
+    """An endpoint on this machine, as a forwarded port is, is not asked for through the proxy that the environment names."""
+    host = urlsplit(address).hostname or ""
+    if host != "localhost" and not _is_loopback(host):
+        return
+    for name in ("no_proxy", "NO_PROXY"):
+        os.environ[name] = ",".join(filter(None, (os.environ.get(name), host)))
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name
+        return False
+
+
+def _through_proxy(address: str) -> str:
+    """Words for an error where the endpoint was asked for through a proxy; empty where it was not."""
+    parts = urlsplit(address)
+    proxy = getproxies().get(parts.scheme)
+    if proxy is None or proxy_bypass(parts.hostname or ""):
+        return ""
+    name = f"{parts.scheme.upper()}_PROXY"
+    return f", asked for through the proxy {redact(proxy)} that {name} names: set NO_PROXY={parts.hostname} to go past it"
 
 
 def _check_version(client: Any) -> None:

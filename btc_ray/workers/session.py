@@ -3,12 +3,16 @@
 import functools
 import math
 import os
+import secrets
 import socket
+import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from btc_ray import settings
 from btc_ray.errors import UserError
@@ -52,12 +56,13 @@ def joined(address: str | None, *, cpus: int | None = None, debug: bool = False)
 
     A Ray that is already initialised in this process, as in a test or a notebook, is used and left running.
     """
-    import ray
-
-    if ray.is_initialized():
+    if "ray" in sys.modules and sys.modules["ray"].is_initialized():
         yield
         return
+    keep_to_this_machine(address)
     where = chosen_address(address)
+    import ray
+
     if where is not None:
         _check_answers(where, "--address" if address else "the environment variable RAY_ADDRESS")
     if not debug:
@@ -68,18 +73,16 @@ def joined(address: str | None, *, cpus: int | None = None, debug: bool = False)
             say("Starting Ray on this machine …")
             workers = max(cpus or available_cpus(), 2)  # Ray Data needs two
             keep_idle_processes(workers)
-            os.environ["RAY_USAGE_STATS_ENABLED"] = (
-                "0"  # nothing leaves the machine: no report, and no question which cloud it is on
-            )
             _import_meanwhile("pandas")
-            ray.init(
-                address="local",  # without it Ray would join a cluster that it finds in the environment or on this machine
-                num_cpus=workers,
-                object_store_memory=object_store_bytes(),
-                include_dashboard=False,
-                **_short_folder(),
-                **quiet,
-            )
+            with asks_no_cloud():
+                ray.init(
+                    address="local",  # without it Ray would join a cluster that it finds in the environment or on this machine
+                    num_cpus=workers,
+                    object_store_memory=object_store_bytes(),
+                    include_dashboard=False,
+                    **_short_folder(),
+                    **quiet,
+                )
         else:
             say(f"Joining Ray at {where} …")
             ray.init(address=where, **quiet)
@@ -92,6 +95,55 @@ def joined(address: str | None, *, cpus: int | None = None, debug: bool = False)
     finally:
         # Not in a thread, though it takes two seconds: whatever of Ray's is still referred to by then ends this process, with a 1.
         ray.shutdown()
+
+
+def keep_to_this_machine(address: str | None) -> None:
+    """What a Ray that may start here finds in its environment: nothing leaves the machine, and nobody comes in.
+
+    Its services listen on loopback alone, ask for a token that stands in no file, and send no reports. Values that the user has set
+    stay. Nothing happens where `address` is that of a cluster. Ray reads where to listen, and the token, when it is imported: the
+    command line calls this before. Where Ray was imported earlier it keeps others out by a token in ~/.ray, its own default.
+    """
+    if chosen_address(address) is not None:
+        return
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    if "ray" in sys.modules:
+        return
+    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # one machine: Ray's address is 127.0.0.1, on Linux too
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    if not _has_home():  # Ray and libraries look for one: a user id that nobody knows, as containers have it
+        os.environ["HOME"] = tempfile.gettempdir()
+
+
+@contextmanager
+def asks_no_cloud() -> Iterator[None]:
+    """While a Ray starts here: its dashboard, which starts even where none is wanted, does not ask two addresses on the network which
+    cloud this is, as it does (Ray 2.60) though usage reports are off.
+
+    It asks where it finds no cluster's configuration in the home folder, and not where there can be no such file.
+    """
+    from ray._private import services
+
+    start = services.start_ray_process
+
+    def started(command: list[str], process_type: str, *arguments: Any, **named: Any) -> Any:
+        if process_type == "dashboard":
+            named["env_updates"] = {**(named.get("env_updates") or {}), "HOME": os.devnull}
+        return start(command, process_type, *arguments, **named)
+
+    services.start_ray_process = started
+    try:
+        yield
+    finally:
+        services.start_ray_process = start
+
+
+def _has_home() -> bool:
+    try:
+        return Path.home().is_dir()
+    except RuntimeError:
+        return False
 
 
 def _check_answers(where: str, source: str) -> None:

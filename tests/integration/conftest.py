@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import made_once
 from tests.integration.trainings import HEAD, retrain
 
 # A Ray of two CPUs ends all idle workers but two after a second, and the next task waits for a new one to import what it needs: most
@@ -38,14 +39,17 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     from btc_ray.model.weights import initial_network
 
-    path = tmp_path_factory.mktemp("backbone") / "random.safetensors"
-    save_file(initial_network("none", 2, seed=0).state_dict(), path)
-    return path
+    def make(folder: Path) -> None:
+        save_file(initial_network("none", 2, seed=0).state_dict(), folder / "random.safetensors")
+
+    return made_once(tmp_path_factory, "backbone", make) / "random.safetensors"
 
 
 @pytest.fixture(scope="package")
 def bundle(phantoms: Path, backbone: Path, tmp_path_factory: pytest.TempPathFactory, ray_here: None) -> Path:
     """A head trained on the phantoms; its cache is beside it."""
-    folder = tmp_path_factory.mktemp("trained") / "model"
-    assert retrain(phantoms, folder, *HEAD, weights=backbone) == 0
-    return folder
+
+    def make(folder: Path) -> None:
+        assert retrain(phantoms, folder / "model", *HEAD, weights=backbone) == 0
+
+    return made_once(tmp_path_factory, "trained", make) / "model"

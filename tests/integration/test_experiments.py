@@ -23,6 +23,7 @@ pytestmark = pytest.mark.ray
 
 WEIGHTS = "random.safetensors"
 GRID = "{optimizer: [sgd, nadam], learning_rate: [0.01], epochs: [4]}"
+MANY = "{optimizer: [sgd], learning_rate: [0.01], epochs: [4, 60, 61, 62, 63, 64, 65, 66]}"  # the first stands in GRID too
 
 
 @pytest.fixture(scope="module")
@@ -105,43 +106,42 @@ def test_a_longer_grid_runs_what_is_new_and_no_more(place: Path, phantoms: Path,
 
 def test_a_run_does_not_depend_on_what_else_is_in_its_grid(place: Path, phantoms: Path) -> None:
     """A recipe without flips is standardised by features without flips, also beside one that has them."""
-    (place / "alone.yaml").write_text("{flips: false, epochs: 2}")
-    (place / "beside.yaml").write_text("{flips: [false, true], epochs: 2}")
-    for name in ("alone", "beside"):  # crops and features are shared, runs are not
-        shutil.copytree(place / "cache", place / name, ignore=shutil.ignore_patterns("experiments", "train"))
-    alone, beside = (
-        command(phantoms, place, "--cache", str(place / name), "--seeds", "1", grid=f"{name}.yaml", output=f"{name}-out")
-        for name in ("alone", "beside")
-    )
-    assert main(alone) == 0
-    assert main(beside) == 0
+    (place / "alone.yaml").write_text("{optimizer: sgd, learning_rate: 0.01, flips: false, epochs: 4}")
+    (place / "beside.yaml").write_text("{optimizer: sgd, learning_rate: 0.01, flips: [false, true], epochs: 4}")
+    # Crops and features are shared, runs are not: one cache has those of both grids.
+    shutil.copytree(place / "cache", place / "alone", ignore=shutil.ignore_patterns("experiments", "train"))
+    flags = ("--seeds", "1")
+    assert main(command(phantoms, place, "--cache", str(place / "alone"), *flags, grid="alone.yaml", output="alone-out")) == 0
+    assert main(command(phantoms, place, *flags, grid="beside.yaml", output="beside-out")) == 0
     found, expected = rows(place, "beside-out"), rows(place, "alone-out")
     found = found[found["experiment_id"] == expected["experiment_id"][0]]
-    assert len(found) == len(expected) == 6
+    assert len(found) == len(expected) == 12
     assert found["loss"].tolist() == pytest.approx(expected["loss"].tolist(), abs=1e-6)
 
 
-def test_another_split_shares_no_run(place: Path, phantoms: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(command(phantoms, place, "--seed", "1", "--seeds", "1", output="other-split")) == 0
-    assert "2 runs." in capsys.readouterr().err
-
-
-def test_a_driver_that_is_killed_loses_no_finished_run(place: Path, phantoms: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (place / "many.yaml").write_text("{learning_rate: [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8], epochs: [60]}")
-    before = set(runs_kept(place))
-    with process(command(phantoms, place, "--address", "local", grid="many.yaml", output="many"), place / "log") as driver:
+def test_another_split_shares_no_run_and_a_driver_that_is_killed_loses_no_finished_one(
+    place: Path, phantoms: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (place / "many.yaml").write_text(MANY)
+    before, split = set(runs_kept(place)), ("--seed", "1")
+    with process(
+        command(phantoms, place, *split, "--address", "local", grid="many.yaml", output="many"), place / "log"
+    ) as driver:
         deadline = time.monotonic() + 240
         while len(runs_kept(place)) < len(before) + 3 and time.monotonic() < deadline and driver.poll() is None:
             time.sleep(0.05)
         driver.send_signal(signal.SIGKILL)
+    log = (place / "log").read_text()
+    assert "16 runs.\n" in log, "what was run on another split is taken for a run on this one"
     done = {path: when for path, when in runs_kept(place).items() if path not in before}
-    assert 3 <= len(done) < 16, (place / "log").read_text()
+    assert 3 <= len(done) < 16, log
     assert not (place / "many").exists()
-    assert main(command(phantoms, place, grid="many.yaml", output="many")) == 0
+    assert main(command(phantoms, place, *split, grid="many.yaml", output="many")) == 0
     assert f"16 runs, {len(done)} of them kept from before" in capsys.readouterr().err
     after = runs_kept(place)
     assert {path: after[path] for path in done} == done
-    assert rows(place, "many").groupby(["experiment", "seed"]).size().tolist() == [180] * 16
+    sizes = rows(place, "many").groupby(["experiment", "seed"]).size().unique().tolist()
+    assert sorted(sizes) == [3 * epochs for epochs in (4, *range(60, 67))]
 
 
 @contextmanager

@@ -14,11 +14,15 @@ from pathlib import Path
 import psutil
 import pyarrow.parquet as pq
 import pytest
-import ray
 
+from btc_ray import settings
 from btc_ray.cli import main
+from btc_ray.dataset.labelled import LabelledImages
 from btc_ray.model.bundle import read_bundle
+from btc_ray.settings.parse import parse
 from btc_ray.storage import Place
+from btc_ray.training.prepare import prepare_retrain
+from btc_ray.training.retrain import labelled_images
 from tests.integration.trainings import HEAD, arguments, copy_cache, retrain
 from tests.scoring.runs import rows, score
 
@@ -106,12 +110,6 @@ def test_a_model_no_better_than_the_champion_does_not_take_its_place(bundle: Pat
     assert set(held_out[0]["content_sha256"]) == set(held_out[1]["content_sha256"])
 
 
-def test_another_seed_gives_another_model(bundle: Path, phantoms: Path, backbone: Path, tmp_path: Path, ray_here: None) -> None:
-    flags = (*HEAD, *prepared(bundle, tmp_path), "--seed", "1")
-    assert retrain(phantoms, tmp_path / "other", *flags, weights=backbone) == 0
-    assert read_bundle(Place(str(tmp_path / "other"))).model_id != read_bundle(Place(str(bundle))).model_id
-
-
 def test_two_workers_come_to_the_same_metrics_as_one(
     bundle: Path, phantoms: Path, backbone: Path, tmp_path: Path, ray_here: None
 ) -> None:
@@ -122,28 +120,33 @@ def test_two_workers_come_to_the_same_metrics_as_one(
     assert two["loss"].tolist() == pytest.approx(one["loss"].tolist(), rel=1e-4)
 
 
+def sides(data: Path, output: Path, *flags: str, weights: Path) -> LabelledImages:
+    """The images and their sides, as `btc-ray retrain` with these flags has them before it trains."""
+    chosen = parse(settings.Retrain, arguments(data, output, *HEAD, *flags, weights=weights)[1:], program="btc-ray retrain")
+    return labelled_images(chosen, prepare_retrain(chosen))
+
+
 def test_the_published_split_is_taken_where_it_is_asked_for(
     bundle: Path, phantoms: Path, backbone: Path, tmp_path: Path, ray_here: None
 ) -> None:
-    flags = (*HEAD, *prepared(bundle, tmp_path), "--split", "folders")
-    assert retrain(phantoms, tmp_path / "model", *flags, weights=backbone) == 0
-    held_out = pq.read_table(tmp_path / "model" / "split.parquet").to_pandas().query("split == 'test'")
+    images = sides(phantoms, tmp_path / "model", *prepared(bundle, tmp_path), "--split", "folders", weights=backbone)
+    held_out = images.table().to_pandas().query("split == 'test'")
     assert len(held_out) == 20
     assert held_out["uri"].str.contains("/Testing/").all()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Odd:
-    """A bundle of data in which some images have copies, one has a copy under another label, and one was broken later on."""
+    """Data in which some images have copies, one has a copy under another label, and one is broken."""
 
-    model: Path
+    images: LabelledImages
     original: Path  # of the copy under another label
     broken: Path
     said: str
 
 
 @pytest.fixture(scope="module")
-def odd(phantoms: Path, tmp_path_factory: pytest.TempPathFactory, ray_here: None) -> Odd:
+def odd(phantoms: Path, backbone: Path, tmp_path_factory: pytest.TempPathFactory, ray_here: None) -> Odd:
     folder = tmp_path_factory.mktemp("odd")
     data = Path(shutil.copytree(phantoms, folder / "data"))
     originals, broken = sorted((data / "Training" / "glioma").iterdir()), min((data / "Training" / "pituitary").iterdir())
@@ -153,12 +156,12 @@ def odd(phantoms: Path, tmp_path_factory: pytest.TempPathFactory, ray_here: None
     broken.write_bytes(b"")
     said = io.StringIO()
     with contextlib.redirect_stderr(said):
-        assert retrain(data, folder / "model", *HEAD) == 0
-    return Odd(model=folder / "model", original=originals[0], broken=broken, said=said.getvalue())
+        images = sides(data, folder / "model", weights=backbone)
+    return Odd(images=images, original=originals[0], broken=broken, said=said.getvalue())
 
 
 def test_a_copy_stays_with_its_original_and_one_with_another_label_is_left_out_by_name(odd: Odd) -> None:
-    split = pq.read_table(odd.model / "split.parquet").to_pandas()
+    split = odd.images.table().to_pandas()
     assert (split.groupby("content_sha256")["split"].nunique() == 1).all()
     left_out = split.query("split == 'left_out'")
     assert sorted(Path(uri).name for uri in left_out["uri"]) == sorted([odd.original.name, f"glioma{odd.original.suffix}"])
@@ -167,7 +170,7 @@ def test_a_copy_stays_with_its_original_and_one_with_another_label_is_left_out_b
 
 def test_a_broken_image_is_left_out_by_name(odd: Odd) -> None:
     assert f"left out: {odd.broken}" in odd.said
-    left_out = read_bundle(Place(str(odd.model))).data["left_out"]
+    left_out = odd.images.counts()["left_out"]
     assert (left_out["unreadable"], sum(left_out.values())) == (1, 3)
 
 
@@ -226,12 +229,16 @@ def finish(process: "subprocess.Popen[str]") -> str:
     return said
 
 
-def test_a_driver_killed_in_epoch_3_continues_there_and_comes_to_the_same_model(
+def test_a_worker_and_then_the_machine_killed_in_mid_training_leave_the_model_of_an_undisturbed_run(
     undisturbed: Path, phantoms: Path, tmp_path: Path
 ) -> None:
     own = (*prepared(undisturbed, tmp_path), "--address", "local", "--cpus", "2")  # as many as the undisturbed one had
     process = start(phantoms, tmp_path / "model", *own)
-    until(process, "epoch 2/4")
+    until(process, "epoch 1/4")
+    workers = [child for child in psutil.Process(process.pid).children(recursive=True) if "RayTrainWorker" in title(child)]
+    assert len(workers) == 1
+    workers[0].send_signal(signal.SIGKILL)
+    until(process, "epoch 2/4")  # another worker took its place, in the same run
     family = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -245,19 +252,6 @@ def test_a_driver_killed_in_epoch_3_continues_there_and_comes_to_the_same_model(
     assert trained["epoch"].unique().tolist() == [1, 2, 3, 4]
     # What was learned before the kill was not learned again: its seconds are those that the first run measured.
     assert events.stat().st_mtime < (tmp_path / "model" / "bundle.json").stat().st_mtime
-    assert_same(undisturbed, tmp_path / "model")
-
-
-def test_a_killed_worker_is_replaced_and_the_job_comes_to_the_same_model(
-    undisturbed: Path, phantoms: Path, tmp_path: Path
-) -> None:
-    address = ray.get_runtime_context().gcs_address  # a job that joins the Ray of this process
-    process = start(phantoms, tmp_path / "model", *prepared(undisturbed, tmp_path), "--address", address)
-    until(process, "epoch 1/4")
-    workers = [child for child in psutil.Process().children(recursive=True) if "RayTrainWorker" in title(child)]
-    assert len(workers) == 1
-    workers[0].send_signal(signal.SIGKILL)
-    finish(process)
     assert_same(undisturbed, tmp_path / "model")
 
 
