@@ -1,13 +1,12 @@
-"""`btc-ray info`: what a model bundle or a run folder is, from its JSON alone; neither torch nor Ray is loaded."""
+"""`btc-ray info`: what a model bundle or a run folder is; a bundle is checked as `score` would; neither torch nor Ray is loaded."""
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 from btc_ray import settings
 from btc_ray.errors import UserError
-from btc_ray.model.bundle import read_bundle
+from btc_ray.model.bundle import check_bundle, read_bundle
 from btc_ray.model.int8.form import agreement_in_words
 from btc_ray.model.reference import in_words
 from btc_ray.scoring.state import read_state
@@ -26,7 +25,7 @@ def info(chosen: settings.Info) -> int:
         return print_comparison(chosen)
     place = Place(chosen.path, chosen.storage())
     if (place / "bundle.json").exists():
-        kind, facts = "model bundle", asdict(read_bundle(place))
+        kind, facts = "model bundle", _checked(place)
     elif (place / "run.json").exists():
         kind, facts = "scoring run", read_state(place).to_dict()
     else:
@@ -39,6 +38,12 @@ def info(chosen: settings.Info) -> int:
     for name, value in lines.items():
         print(f"  {name:<14} {value}")
     return 0
+
+
+def _checked(place: Place) -> dict[str, Any]:
+    bundle = read_bundle(place)
+    check_bundle(place, bundle)
+    return bundle.to_dict()
 
 
 def _bundle_lines(facts: Mapping[str, Any]) -> dict[str, str]:
@@ -55,7 +60,8 @@ def _bundle_lines(facts: Mapping[str, Any]) -> dict[str, str]:
     if facts["int8"]:
         lines["int8"] = agreement_in_words(facts["int8"])
     for split, metrics in facts["metrics"].items():
-        lines[split] = f"accuracy {metrics['accuracy']:.4f}, loss {metrics['loss']:.4f} on {metrics['images']:,} images"
+        accuracy, loss = ("–" if (value := metrics.get(name)) is None else f"{value:.4f}" for name in ("accuracy", "loss"))
+        lines[split] = f"accuracy {accuracy}, loss {loss} on {metrics['images']:,} images"
     return lines
 
 

@@ -4,6 +4,7 @@ from btc_ray.model.bundle.columns import PREFIX, column_names, probability_colum
 from btc_ray.model.bundle.description import IMAGENET_MEAN, IMAGENET_STD, Bundle, BundleError, bundle_id
 from btc_ray.model.bundle.files import (
     NO_INT8,
+    check_bundle,
     read_arrays,
     read_bundle,
     read_int8,
@@ -22,6 +23,7 @@ __all__ = [
     "Bundle",
     "BundleError",
     "bundle_id",
+    "check_bundle",
     "column_names",
     "library_versions",
     "probability_columns",

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from btc_ray.errors import FAILED, UserError
@@ -48,6 +48,12 @@ class Bundle:
         str, ...
     ] = ()  # of the classes' probabilities; empty in bundles of before, whose columns are prob_<class> as it stands
     format: int = FORMAT
+    more: dict[str, Any] = field(default_factory=dict)  # what a newer version wrote and this one does not know; it is kept
+
+    def to_dict(self) -> dict[str, Any]:
+        """As `bundle.json` holds it."""
+        record = asdict(self)
+        return record.pop("more") | record
 
     @property
     def probability_columns(self) -> tuple[str, ...]:

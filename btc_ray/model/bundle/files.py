@@ -5,8 +5,8 @@ Reading `bundle.json` needs neither torch nor Ray, so `btc-ray info` answers at 
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
-from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +14,11 @@ import numpy as np
 
 from btc_ray.images.prepare import Preprocess
 from btc_ray.model.bundle.card import model_card
+from btc_ray.model.bundle.check import check_finite, check_weights, read_description
 from btc_ray.model.bundle.columns import column_names
 from btc_ray.model.bundle.description import FORMAT, Bundle, BundleError, UnreachableBundleError
 from btc_ray.model.bundle.provenance import git_commit, library_versions
+from btc_ray.model.engines.folding import FEATURES
 from btc_ray.model.int8.form import INT8, Int8Network, int8_id
 from btc_ray.model.reference import Reference, reference_id
 from btc_ray.storage import Place
@@ -38,15 +40,12 @@ def read_bundle(place: Place) -> Bundle:
         raise BundleError(f"{place} is not a model bundle: it has no bundle.json. Make one with `btc-ray retrain`.") from error
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise BundleError(f"{name} is damaged: it is not JSON ({error}).") from error
-    known = {item.name for item in fields(Bundle)}
     if not isinstance(content, dict) or not {"classes", "model_id", "preprocess", "preprocess_id"} <= content.keys():
         raise BundleError(f"{name} is not a bundle's description: classes, model_id, preprocess or preprocess_id is missing.")
-    if content.get("format", FORMAT) > FORMAT:
-        raise BundleError(f"{name} was written by a newer btc-ray (format {content['format']}). Update btc-ray.")
-    values: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in content.items() if key in known
-    }
-    bundle = Bundle(**values)
+    written = content.get("format", FORMAT)
+    if isinstance(written, int) and written > FORMAT:
+        raise BundleError(f"{name} was written by a newer btc-ray (format {written}). Update btc-ray.")
+    bundle = read_description(content, name)
     if bundle.architecture != "resnet18":
         raise BundleError(f"{name}: architecture {bundle.architecture!r} is not known here; resnet18 is.")
     try:
@@ -81,9 +80,11 @@ def read_arrays(place: Place, bundle: Bundle) -> dict[str, np.ndarray]:
     if weights_id(data) != bundle.model_id:
         raise BundleError(f"{name} is damaged or belongs to another bundle: its sha256 does not begin with {bundle.model_id}.")
     try:
-        return load(data)
+        arrays = load(data)
     except SafetensorError as error:
         raise BundleError(f"{name} is not a safetensors file ({error}).") from error
+    check_weights(arrays, bundle, name)
+    return arrays
 
 
 def read_reference(place: Place, bundle: Bundle) -> Reference | None:
@@ -100,14 +101,22 @@ def read_reference(place: Place, bundle: Bundle) -> Reference | None:
     if reference_id(data) != bundle.decision.get("reference_id"):
         raise BundleError(f"{name} is damaged or belongs to another bundle: its sha256 is not the one in bundle.json.")
     try:
-        return Reference.from_bytes(data)
+        reference = Reference.from_bytes(data)
     except (SafetensorError, KeyError) as error:
         raise BundleError(f"{name} holds no means and precision ({error}).") from error
+    shapes = (reference.means.shape, reference.precision.shape)
+    if shapes != ((len(bundle.classes), FEATURES), (FEATURES, FEATURES)):
+        raise BundleError(
+            f"{name} holds means and precision of the shapes {shapes}, which are not those of {len(bundle.classes)} classes."
+        )
+    check_finite({"means": reference.means, "precision": reference.precision}, name)
+    return reference
 
 
 def read_int8(place: Place, bundle: Bundle) -> Int8Network:
     """The network in 8 bits. Raises BundleError where the bundle has none."""
     from safetensors import SafetensorError
+    from safetensors.numpy import load
 
     if not bundle.int8:
         raise BundleError(f"{place} {NO_INT8}")
@@ -122,9 +131,18 @@ def read_int8(place: Place, bundle: Bundle) -> Int8Network:
             "--precision bf16 or fp32."
         )
     try:
+        check_finite(load(data), name)
         return Int8Network.from_bytes(data)
-    except (SafetensorError, KeyError) as error:
+    except (SafetensorError, KeyError, ValueError, TypeError) as error:
         raise BundleError(f"{name} holds no network in 8 bits ({error}).") from error
+
+
+def check_bundle(place: Place, bundle: Bundle) -> None:
+    """Open everything that `score` would read of a bundle, without computing with it. Raises BundleError."""
+    read_arrays(place, bundle)
+    read_reference(place, bundle)
+    if bundle.int8:
+        read_int8(place, bundle)
 
 
 def write_bundle(
@@ -163,7 +181,7 @@ def write_bundle(
         data=dict(data),
         decision=dict(decision or {}) | ({"reference_id": reference_id(stored)} if stored else {}),
         int8=dict(int8[1]) | {"int8_id": int8_id(eight_bits)} if int8 is not None and eight_bits else {},
-        metrics=dict(metrics),
+        metrics=_without_nan(metrics),
         versions=library_versions(),
         git_commit=git_commit(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -175,8 +193,17 @@ def write_bundle(
         if content:
             (place / name).write(content)
     (place / "model_card.md").write(model_card(bundle).encode())
-    (place / "bundle.json").write((json.dumps(asdict(bundle), indent=2) + "\n").encode())
+    (place / "bundle.json").write((json.dumps(bundle.to_dict(), indent=2) + "\n").encode())
     return bundle
+
+
+def _without_nan(values: Any) -> Any:
+    """Nested values with None for what is no finite number, which JSON does not have: the accuracy of no images."""
+    if isinstance(values, Mapping):
+        return {key: _without_nan(value) for key, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [_without_nan(value) for value in values]
+    return None if isinstance(values, float) and not math.isfinite(values) else values
 
 
 def weights_id(data: bytes) -> str:
