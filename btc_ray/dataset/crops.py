@@ -12,7 +12,6 @@ import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from ray.actor import ActorHandle
 
 from btc_ray.archive.reader import ByteReader
 from btc_ray.dataset import table as labelled
@@ -22,12 +21,13 @@ from btc_ray.images.prepare import Preprocess
 from btc_ray.progress import Progress, say
 from btc_ray.storage import Options, Place
 from btc_ray.workers.blocks import batches
-from btc_ray.workers.counting import ProgressReporter
+from btc_ray.workers.counting import News, ProgressReporter
 from btc_ray.workers.pool import Pool
 from btc_ray.workers.rows import map_to_parquet
 
 DONE = "done.json"  # stands in a finished folder of crops, with its counts
 BATCH = 32
+LEAST_ROWS = 512  # of a worker: 1 s of a core, and its start takes 3
 ROWS_PER_BLOCK = 512  # 25 MB of 224 × 224 crops
 
 
@@ -49,7 +49,7 @@ class Crops:
 
 
 class _Cropper:
-    def __init__(self, preprocess: Preprocess, options: Options, described: bool, counter: ActorHandle) -> None:
+    def __init__(self, preprocess: Preprocess, options: Options, described: bool, counter: News) -> None:
         cv2.setNumThreads(1)
         self._preprocess, self._described = preprocess, described
         self._reader, self._progress = ByteReader(options), ProgressReporter(counter)
@@ -68,11 +68,11 @@ class _Cropper:
 def crop_in_parallel(manifest: Place, output: Place, *, preprocess: Preprocess, described: bool = False) -> None:
     """Crop the images of a Parquet folder of manifest rows into `output`/*.parquet (`prepared_schema`; with `described` also
     DESCRIPTION). Needs a Ray that is joined."""
-    pool = Pool.of_cluster(use_gpus=False)
     parts = manifest.files(".parquet")
     rows = sum(
         pq.ParquetFile(path, filesystem=filesystem).metadata.num_rows for filesystem, path in (part.arrow() for part in parts)
     )
+    pool = Pool.of_cluster(use_gpus=False).for_rows(rows, each=LEAST_ROWS)
     arguments = {"preprocess": preprocess, "options": manifest.options, "described": described}
     with Progress("Cropped", rows) as progress:
         map_to_parquet(

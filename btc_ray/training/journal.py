@@ -5,42 +5,26 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-import ray
-
 from btc_ray.progress import say
 from btc_ray.training.errors import MLflowMissingError
-from btc_ray.workers.pool import beside_driver
-
-
-@ray.remote
-class Journal:
-    """Holds the rows of the history while the run lasts."""
-
-    def __init__(self) -> None:
-        self._rows: list[dict[str, Any]] = []
-
-    def add(self, rows: list[dict[str, Any]]) -> None:
-        self._rows += rows
-
-    def since(self, position: int) -> list[dict[str, Any]]:
-        return self._rows[position:]
+from btc_ray.workers.counting import News, news
 
 
 @contextmanager
-def reading(*, epochs: int, folder: str | None, mlflow: str | None, name: str, parameters: Mapping[str, Any]) -> Iterator[Any]:
+def reading(*, epochs: int, folder: str | None, mlflow: str | None, name: str, parameters: Mapping[str, Any]) -> Iterator[News]:
     """Gives the journal to write to, and says and records what is written until the block ends. Raises MLflowMissingError."""
-    journal, done = Journal.options(**beside_driver()).remote(), threading.Event()  # type: ignore[attr-defined]
+    done = threading.Event()
     sinks: list[_Sink] = [_Lines(epochs)]
     if folder:
         sinks.append(_TensorBoard(folder))
     if mlflow:
         sinks.append(_MLflow(mlflow, name, parameters))
 
-    def follow() -> None:
+    def follow(journal: News) -> None:
         seen = 0
         while True:
             last = done.wait(1.0)
-            rows = ray.get(journal.since.remote(seen))
+            rows = journal.since(seen)
             seen += len(rows)
             for sink in sinks:
                 for row in rows:
@@ -48,16 +32,16 @@ def reading(*, epochs: int, folder: str | None, mlflow: str | None, name: str, p
             if last:
                 return
 
-    thread = threading.Thread(target=follow, daemon=True)
-    thread.start()
-    try:
-        yield journal
-    finally:
-        done.set()
-        thread.join(timeout=30)
-        for sink in sinks:
-            sink.close()
-        ray.kill(journal)
+    with news() as journal:
+        thread = threading.Thread(target=follow, args=(journal,), daemon=True)
+        thread.start()
+        try:
+            yield journal
+        finally:
+            done.set()
+            thread.join(timeout=30)
+            for sink in sinks:
+                sink.close()
 
 
 class _Sink(Protocol):

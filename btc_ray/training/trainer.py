@@ -71,6 +71,8 @@ def fit(
         Path(path).mkdir(parents=True, exist_ok=True)
     # Ray Train looks for reports every 2 s, and a report waits for the look: an epoch of a head takes a tenth of that.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+    if not _has_dashboard():  # the driver's own Ray, on a machine that nobody takes away: no process that watches for it
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     with reading(epochs=recipe.epochs, folder=tensorboard, mlflow=mlflow, name=name, parameters=vars(recipe)) as journal:
         trainer = _Trainer(
             _train_loop,
@@ -117,9 +119,14 @@ class _Trainer(TorchTrainer):
 
     def _create_default_callbacks(self) -> list[Any]:
         callbacks = super()._create_default_callbacks()
-        if ray.init(ignore_reinit_error=True, logging_level="error").address_info["webui_url"]:
+        if _has_dashboard():
             return callbacks
         return [callback for callback in callbacks if type(callback).__name__ != "PlacementGroupCleanerCallback"]
+
+
+def _has_dashboard() -> bool:
+    """Whether the Ray that is joined has one: a Ray that a driver starts for itself has none."""
+    return bool(ray.init(ignore_reinit_error=True, logging_level="error").address_info["webui_url"])
 
 
 def choose_epoch(history: Sequence[Mapping[str, Any]], kept: Collection[int], *, independent: int) -> int:
@@ -184,7 +191,7 @@ def _train_loop(config: dict[str, Any]) -> None:
         learner.load(state["learner"])
         history = state["history"]
         if ray.train.get_context().get_world_rank() == 0:
-            config["journal"].add.remote(history)
+            config["journal"].append(history)
     begun = time.monotonic()
     done = max((row["epoch"] for row in history), default=0)
     for epoch in range(done + 1, recipe.epochs + 1):
@@ -205,7 +212,7 @@ def _train_loop(config: dict[str, Any]) -> None:
         history += rows
         _report(learner, epoch=epoch, history=history, validation=rows[-1])
         if ray.train.get_context().get_world_rank() == 0:
-            config["journal"].add.remote(rows)
+            config["journal"].append(rows)
 
 
 def _report(learner: Learner, *, epoch: int, history: list[dict[str, Any]], validation: Mapping[str, Any]) -> None:

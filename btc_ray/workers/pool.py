@@ -53,6 +53,10 @@ class Pool:
         gpus = int(resources.get("GPU", 0) / gpus_each) if use_gpus else 0
         return cls(cpus=int(resources["CPU"]), gpus=gpus, gpus_each=gpus_each)
 
+    def for_rows(self, rows: int, *, each: int) -> "Pool":
+        """With no more workers on CPUs than have `each` of so many rows: a process that starts costs seconds of a core."""
+        return replace(self, cpus=max(1, min(self.cpus, math.ceil(rows / each))))
+
     @property
     def io_tasks(self) -> int:
         """Reading tasks at once, and as many writing ones: a block keeps its worker busy for a minute, and is read in a second."""

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import ray
-from ray.actor import ActorHandle
 from ray.data import Dataset
 from ray.data.checkpoint import CheckpointConfig
 
@@ -17,7 +16,7 @@ from btc_ray.archive.blocks import block_rows, write_blocks
 from btc_ray.progress import Progress
 from btc_ray.storage import Place
 from btc_ray.workers.blocks import read_blocks
-from btc_ray.workers.counting import new_counter, watched
+from btc_ray.workers.counting import News, news, watched
 from btc_ray.workers.pool import IO_ARGS, Pool, data_context
 
 ROWS_PER_BLOCK = 4096
@@ -25,7 +24,7 @@ ROWS_PER_BLOCK = 4096
 
 def map_to_parquet(
     parts: Sequence[Place],
-    mapped: Callable[[Dataset, ActorHandle], Dataset],
+    mapped: Callable[[Dataset, News], Dataset],
     output: Place,
     *,
     blocks: Place,
@@ -43,7 +42,7 @@ def map_to_parquet(
 
     Args:
         parts: the files; rows with a `row_id`.
-        mapped: the dataset of blocks, and an actor to count with (`counting.ProgressReporter`), to the dataset of results.
+        mapped: the dataset of blocks, and what to count with (`counting.ProgressReporter`), to the dataset of results.
         output: folder of the results.
         blocks: a folder for what is left to do, as Ray Data reads it; it is removed at the end.
         rows: how many are left; batch: how many a worker takes at once, of which a block holds whole ones.
@@ -55,8 +54,7 @@ def map_to_parquet(
     if not write_blocks(parts, blocks, rows_each=rows_each, done=done):
         return
     filesystem, path = output.arrow()
-    counter = new_counter()
-    with data_context() as context, watched(counter, progress):
+    with data_context() as context, news() as counter, watched(counter, progress):
         context.checkpoint_config = checkpoint
         mapped(read_blocks(blocks), counter).write_parquet(
             path,

@@ -17,6 +17,7 @@ from typing import Any
 from btc_ray import settings
 from btc_ray.errors import UserError
 from btc_ray.progress import say
+from btc_ray.workers.counter import release
 
 CONNECT_S = 10.0
 LONGEST_TMPDIR = 40  # beside it Ray needs up to 65 letters for session, node and socket
@@ -94,6 +95,7 @@ def joined(address: str | None, *, cpus: int | None = None, debug: bool = False)
         yield
     finally:
         # Not in a thread, though it takes two seconds: whatever of Ray's is still referred to by then ends this process, with a 1.
+        release()
         ray.shutdown()
 
 

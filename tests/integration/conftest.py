@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from btc_ray.workers.counter import release
 from tests.conftest import made_once
 from tests.integration.trainings import HEAD, retrain
 
@@ -29,6 +30,7 @@ def ray_here() -> Iterator[None]:
         _system_config=WORKERS_STAY,
     )
     yield
+    release()
     ray.shutdown()
 
 
