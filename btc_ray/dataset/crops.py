@@ -28,6 +28,8 @@ from btc_ray.workers.rows import map_to_parquet
 DONE = "done.json"  # stands in a finished folder of crops, with its counts
 BATCH = 32
 LEAST_ROWS = 512  # of a worker: 1 s of a core, and its start takes 3
+FEW_ROWS, FEW_BYTES = 1000, 64 << 20  # images, and bytes of their files: fewer are cropped before a worker has started
+UNKNOWN = 64 << 10  # bytes of a file whose size nobody said
 ROWS_PER_BLOCK = 512  # 25 MB of 224 × 224 crops
 
 
@@ -60,9 +62,24 @@ class _Cropper:
         return cropped
 
     def _crop(self, batch: pa.Table) -> pa.Table:
-        rows = batch.to_pylist()
-        found = prepare_batch(rows, self._reader.read_many(rows), self._preprocess, described=self._described)
-        return self._progress.counted(found)
+        return self._progress.counted(_cropped(batch, self._reader, self._preprocess, described=self._described))
+
+
+def _cropped(batch: pa.Table, reader: ByteReader, preprocess: Preprocess, *, described: bool) -> pa.Table:
+    rows = batch.to_pylist()
+    return prepare_batch(rows, reader.read_many(rows), preprocess, described=described)
+
+
+def crop_here(table: pa.Table, output: Place, *, preprocess: Preprocess, described: bool = False) -> None:
+    """`crop_in_parallel` in this process, of a table of manifest rows."""
+    reader = ByteReader(output.options)
+    with Progress("Cropped", len(table)) as progress:
+        for number, block in enumerate(batches(table, ROWS_PER_BLOCK)):
+            parts = []
+            for batch in batches(block, BATCH):
+                parts.append(_cropped(batch, reader, preprocess, described=described))
+                progress.advance(len(batch), len(batch) - parts[-1]["status"].to_pylist().count("ok"))
+            (output / f"part-{number:05d}.parquet").write_table(pa.concat_tables(parts))
 
 
 def crop_in_parallel(manifest: Place, output: Place, *, preprocess: Preprocess, described: bool = False) -> None:
@@ -108,13 +125,21 @@ def labelled_crops(table: pa.Table, *, preprocess: Preprocess, cache: Place, des
     else:
         say(f"Cropping {len(table):,} images …")
         folder.remove()  # left by a job that was killed
-        manifest = folder / "manifest"
-        (manifest / "part-00000.parquet").write_table(table)
-        crop_in_parallel(manifest, folder / "crops", preprocess=preprocess, described=True)
+        _crop_all(table, folder, preprocess)
     crops = _read(table, folder / "crops", preprocess.size, fingerprint)
     if not crops.skipped.get("failed"):  # what could not be read today may be readable tomorrow
         (folder / DONE).write(json.dumps({"images": len(table), "preprocess": preprocess.to_dict()}).encode())
     return crops
+
+
+def _crop_all(table: pa.Table, folder: Place, preprocess: Preprocess) -> None:
+    sizes = table["size"].fill_null(UNKNOWN).to_numpy()
+    if len(table) <= FEW_ROWS and sizes.sum() <= FEW_BYTES:
+        crop_here(table, folder / "crops", preprocess=preprocess, described=True)
+        return
+    manifest = folder / "manifest"
+    (manifest / "part-00000.parquet").write_table(table)
+    crop_in_parallel(manifest, folder / "crops", preprocess=preprocess, described=True)
 
 
 def _are_described(crops: Place) -> bool:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import pyarrow as pa
+import ray
 import torch
 from safetensors.torch import load as from_safetensors
 from safetensors.torch import save as to_safetensors
@@ -28,6 +29,8 @@ from btc_ray.workers.pool import Pool
 from btc_ray.workers.rows import map_to_driver
 
 LEAST_PASSES = 256  # of a worker on a CPU: 2.5 s of a core at 224 px, and its start takes 4
+FEW_PASSES = 256  # at 224 px: fewer are not worth a worker
+BATCH = 16  # on a CPU
 
 
 def frozen_features(crops: Crops, state: Mapping[str, Tensor], *, flips: bool, cache: Place) -> np.ndarray:
@@ -52,26 +55,37 @@ def backbone_id(backbone: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()[:16]
 
 
-class _FeatureActor:
-    def __init__(self, weights: Place, variants: tuple[tuple[int, ...], ...], row_ids: np.ndarray) -> None:
-        torch.set_num_threads(1)
-        backbone = from_safetensors(weights.read())
+class _Backbone:
+    """The frozen backbone on the GPU, where there is one."""
+
+    def __init__(self, backbone: Mapping[str, Tensor], variants: tuple[tuple[int, ...], ...]) -> None:
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         no_head = {"fc.weight": torch.empty(0, FEATURES), "fc.bias": torch.empty(0)}
         self._network = folded_network({**backbone, **no_head}, mean=IMAGENET_MEAN, std=IMAGENET_STD, device=self._device)
-        self._variants, self._row_ids = variants, row_ids
+        self._variants = variants
+
+    def features(self, pixels: np.ndarray) -> np.ndarray:
+        """uint8 (N, S, S) crops → float32 (N, V, 512)."""
+        found = np.empty((len(pixels), len(self._variants), FEATURES), np.float32)
+        if len(pixels):
+            with torch.inference_mode():
+                grey = torch.from_numpy(pixels).to(self._device)
+                # One variant after the other: four times the batch would take four times the memory and be no faster.
+                for number, axes in enumerate(self._variants):
+                    found[:, number] = self._network.features(torch.flip(grey, axes)).cpu().numpy()
+        return found
+
+
+class _FeatureActor:
+    def __init__(self, weights: Place, variants: tuple[tuple[int, ...], ...], row_ids: np.ndarray) -> None:
+        torch.set_num_threads(1)
+        self._backbone, self._row_ids = _Backbone(from_safetensors(weights.read()), variants), row_ids
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         batch = batch.filter(pa.array(np.isin(np.asarray(batch["row_id"]), self._row_ids)))
-        features = np.empty((len(batch), len(self._variants), FEATURES), np.float32)
-        if len(batch):
-            with torch.inference_mode():
-                grey = torch.from_numpy(pixels_of(batch).copy()).to(self._device)
-                # One variant after the other: four times the batch would take four times the memory and be no faster.
-                for number, axes in enumerate(self._variants):
-                    features[:, number] = self._network.features(torch.flip(grey, axes)).cpu().numpy()
+        features = self._backbone.features(pixels_of(batch).copy())
         packed = pa.FixedSizeBinaryArray.from_buffers(
-            pa.binary(4 * len(self._variants) * FEATURES), len(batch), [None, pa.py_buffer(features)]
+            pa.binary(4 * features.shape[1] * FEATURES), len(batch), [None, pa.py_buffer(features)]
         )
         return pa.table({"row_id": batch["row_id"], "features": packed})
 
@@ -101,9 +115,15 @@ def backbone_features(
     variants: tuple[tuple[int, ...], ...] = FLIPS[:1],
     row_ids: np.ndarray | None = None,
 ) -> np.ndarray:
-    """What the last layer sees of the crops, or of those with `row_ids` (rising): float32 (N, V, 512). Needs a Ray that is joined."""
+    """What the last layer sees of the crops, or of those with `row_ids` (rising): float32 (N, V, 512). Needs a Ray that is joined.
+
+    Few and small images are done in this process, sooner than a worker would have started.
+    """
     row_ids = np.asarray(crops.rows["row_id"]) if row_ids is None else row_ids
-    pool = Pool.of_cluster(use_gpus=True).for_rows(len(row_ids) * len(variants), each=LEAST_PASSES)
+    passes = len(row_ids) * len(variants)
+    if passes * (crops.size / 224) ** 2 <= FEW_PASSES and not ray.cluster_resources().get("GPU"):
+        return _here(crops, backbone, variants, row_ids)
+    pool = Pool.of_cluster(use_gpus=True).for_rows(passes, each=LEAST_PASSES)
     features = np.empty((len(row_ids), len(variants), FEATURES), np.float32)
     done = 0
     with (
@@ -114,7 +134,7 @@ def backbone_features(
             *(crops.folder, _FeatureActor, weights, variants, row_ids),
             columns=("row_id", "pixels"),
             pool=pool,
-            batch=256 if pool.gpus else 16,
+            batch=256 if pool.gpus else BATCH,
         )
         for batch in found:
             values = np.frombuffer(b"".join(batch["features"].to_pylist()), np.float32).reshape(-1, len(variants), FEATURES)
@@ -124,3 +144,12 @@ def backbone_features(
     if done < len(row_ids):
         raise RuntimeError(f"{crops.folder} lacks {len(row_ids) - done:,} crops that were there before. Run again.")
     return features
+
+
+def _here(crops: Crops, backbone: Mapping[str, Tensor], variants: tuple[tuple[int, ...], ...], row_ids: np.ndarray) -> np.ndarray:
+    """`backbone_features` in this process."""
+    network = _Backbone(backbone, variants)
+    positions = np.searchsorted(np.asarray(crops.rows["row_id"]), row_ids)
+    parts = [positions[start : start + BATCH] for start in range(0, len(positions), BATCH)]
+    found = [network.features(crops.pixels[part]) for part in parts]
+    return np.concatenate(found) if found else np.empty((0, len(variants), FEATURES), np.float32)
