@@ -14,7 +14,7 @@ from btc_ray.errors import COMPLETE, FAILED, INTERRUPTED, UNUSABLE, BtcRayError,
 from btc_ray.progress import say
 from btc_ray.settings.parse import parse
 from btc_ray.storage.redact import redacted_streams
-from btc_ray.workers.session import keep_to_this_machine
+from btc_ray.workers.session import Terminated, keep_to_this_machine, sigterm_as_interrupt
 
 FULL = ". Make room where --output is and run the same command again: it continues"
 
@@ -54,11 +54,12 @@ def _main(arguments: Sequence[str]) -> int:
             keep_to_this_machine(chosen.address)
     except UserError as error:
         return _explain(error, debug=debug)
-    with redacted_streams(secrets):
+    with redacted_streams(secrets), sigterm_as_interrupt():
         try:
             return command.run(chosen)
-        except KeyboardInterrupt:
-            say("\nInterrupted. Running the same command again continues where it stopped.")
+        except KeyboardInterrupt as stopped:
+            what = "Terminated" if isinstance(stopped, Terminated) else "Interrupted"
+            say(f"\n{what}. Running the same command again continues where it stopped.")
             return INTERRUPTED
         except BrokenPipeError:  # `btc-ray info … | head`
             sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - so that the interpreter's last flush is quiet

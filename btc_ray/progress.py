@@ -12,10 +12,22 @@ if TYPE_CHECKING:
 
 LINE_EVERY_S = 30.0
 
+_CONTROL = [code for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"]
+_DIRECTION = [0x061C, 0x200E, 0x200F, 0x2028, 0x2029, *range(0x202A, 0x202F), *range(0x2066, 0x206A)]  # Unicode's bidi controls
+_OBEYED = {code: f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" for code in (*_CONTROL, *_DIRECTION)}
+
 
 def say(message: str) -> None:
     """One line to stderr."""
-    print(message, file=sys.stderr, flush=True)
+    print(printable(message), file=sys.stderr, flush=True)
+
+
+def printable(text: str) -> str:
+    """The text with what a terminal would obey written out: escape sequences, carriage returns, marks that turn the reading direction.
+
+    A file may be called anything. Line breaks and tabs stay.
+    """
+    return text.translate(_OBEYED)
 
 
 class Progress:

@@ -3,7 +3,8 @@
 import pytest
 
 from btc_ray import progress
-from btc_ray.progress import Progress, duration
+from btc_ray.progress import Progress, duration, say
+from btc_ray.storage.redact import redacted_streams
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(0.4, "0 s"), (89, "89 s"), (600, "10 min"), (12_000, "3 h 20 min")])
@@ -30,3 +31,15 @@ def test_the_rate_counts_only_what_this_process_did() -> None:
         assert bar.rate() == 0
         bar.advance(1)
         assert bar.done == 999_001
+
+
+def test_a_name_that_a_terminal_would_obey_is_written_out(capsys: pytest.CaptureFixture[str]) -> None:
+    say("left out: \x1b[2J\x1b]0;title\x07scan\u202egpj.exe\r\x9b31m: \tempty\nnext")
+    shown = capsys.readouterr().err
+    assert shown == "left out: \\x1b[2J\\x1b]0;title\\x07scan\\u202egpj.exe\\x0d\\x9b31m: \tempty\nnext\n"
+
+
+def test_what_is_printed_is_not_obeyed_either(capsys: pytest.CaptureFixture[str]) -> None:
+    with redacted_streams():
+        print("glioma\x1b[31m", "\u2066x\u2069")
+    assert capsys.readouterr().out == "glioma\\x1b[31m \\u2066x\\u2069\n"

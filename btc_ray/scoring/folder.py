@@ -3,6 +3,7 @@
 `"complete": true` in `run.json` is the commit mark: until it stands there, `scores/` is not to be read.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import groupby
@@ -103,6 +104,15 @@ class RunFolder:
                 (work / "lock").unlink(missing_ok=True)
                 with suppress(OSError):  # not empty: there is something to continue from
                     work.rmdir()
+
+    def sweep(self) -> None:
+        """Remove the temporary files that killed writers left in a run folder on this machine, which nobody else writes now."""
+        if not self.place.is_local:
+            return
+        for folder in (self.place, self.manifest, self.scores, self.series, self.exams, self.private):
+            for file in folder.path().glob(".*.tmp") if folder.path().is_dir() else ():
+                if re.fullmatch(r"\..+\.[0-9a-f]{12}\.tmp", file.name):
+                    file.unlink(missing_ok=True)
 
     def score_parts(self) -> list[Place]:
         """The published files of scores, in order."""

@@ -280,6 +280,7 @@ def _publish(folder: RunFolder, state: RunState) -> RunState:
     check_whole(folder, state)
     state.write(folder.place)
     folder.clear_work()
+    folder.sweep()
     return state
 
 

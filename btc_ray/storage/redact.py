@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TextIO
 
+from btc_ray.progress import printable
+
 _SECRET_NAMES = (
     r"x-amz-(?:signature|credential|security-token)|x-goog-(?:signature|credential)|signature|sig|token|access_?token|session_?token"
     r"|sas_?token|password|passwd|pwd|secret|secret_?key|aws_secret_access_key|aws_access_key_id|aws_session_token|awsaccesskeyid"
@@ -63,7 +65,8 @@ def redact_values(value: Any, options: Mapping[str, str] | None = None) -> Any:
 def redacted_streams(options: Mapping[str, str] | None = None) -> Iterator[None]:
     """Whatever is printed while the block runs, tracebacks among it, has no credentials, and no character that the terminal lacks."""
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = (_Redacted(stream, options) for stream in before)
+    # stderr also carries the progress bar, which moves the cursor: what is said there is made printable by `say`.
+    sys.stdout, sys.stderr = _Redacted(before[0], options, made_printable=True), _Redacted(before[1], options)
     try:
         yield
     finally:
@@ -76,8 +79,8 @@ def redacted_streams(options: Mapping[str, str] | None = None) -> Iterator[None]
 class _Redacted(io.TextIOBase):
     """A text stream that redacts what is written to it, and writes `?` for what its encoding does not have."""
 
-    def __init__(self, stream: TextIO, options: Mapping[str, str] | None) -> None:
-        self._stream, self._options = stream, options
+    def __init__(self, stream: TextIO, options: Mapping[str, str] | None, *, made_printable: bool = False) -> None:
+        self._stream, self._options, self._made_printable = stream, options, made_printable
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -87,8 +90,10 @@ class _Redacted(io.TextIOBase):
         return self._stream.encoding or "utf-8"
 
     def write(self, text: str) -> int:
-        text = redact(text, self._options)
-        self._stream.write(text.encode(self.encoding, "replace").decode(self.encoding))
+        written = redact(text, self._options)
+        if self._made_printable:
+            written = printable(written)
+        self._stream.write(written.encode(self.encoding, "replace").decode(self.encoding))
         return len(text)
 
     def flush(self) -> None:

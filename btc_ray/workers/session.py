@@ -4,6 +4,7 @@ import functools
 import math
 import os
 import secrets
+import signal
 import socket
 import sys
 import tempfile
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from importlib import import_module
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from btc_ray import settings
@@ -21,6 +23,10 @@ from btc_ray.workers.counter import release
 
 CONNECT_S = 10.0
 LONGEST_TMPDIR = 40  # beside it Ray needs up to 65 letters for session, node and socket
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, as a scheduler or a closing machine sends it: what stops by Ctrl-C stops by it, and saves what is done."""
 
 
 class ClusterError(UserError):
@@ -52,6 +58,23 @@ def chosen_address(address: str | None) -> str | None:
 
 
 @contextmanager
+def sigterm_as_interrupt() -> Iterator[None]:
+    """While the block runs, SIGTERM raises Terminated in the main thread. In another thread nothing changes."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise Terminated
+
+
+@contextmanager
 def joined(address: str | None, *, cpus: int | None = None, debug: bool = False) -> Iterator[None]:
     """Join the Ray at `address`, or start one here, and leave it (or stop it) at the end. Raises ClusterError.
 
@@ -69,6 +92,7 @@ def joined(address: str | None, *, cpus: int | None = None, debug: bool = False)
     if not debug:
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its C++ side writes to our stderr past Python's logging
     quiet = {"log_to_driver": debug, "logging_level": "info" if debug else "error"}
+    handler = signal.getsignal(signal.SIGTERM)
     try:
         if where is None:
             say("Starting Ray on this machine …")
@@ -91,6 +115,9 @@ def joined(address: str | None, *, cpus: int | None = None, debug: bool = False)
         raise ClusterError(
             f"no Ray at {where or 'this machine'} ({error}). Give --address HOST:PORT of a running cluster, or --address local."
         ) from error
+    # Ray has put its own there, which ends the process where it stands.
+    if handler is _terminate and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)
     try:
         yield
     finally:

@@ -4,9 +4,13 @@ import errno
 import fcntl
 import itertools
 import json
+import os
 import shutil
+import signal
+import time
 from pathlib import Path
 
+import psutil
 import pyarrow.parquet as pq
 import pytest
 
@@ -16,7 +20,7 @@ from btc_ray.model.engines.choose import choose
 from btc_ray.scoring import finish, local
 from btc_ray.scoring.table import scores_schema
 from btc_ray.storage import Place
-from tests.scoring.runs import rows, score, state
+from tests.scoring.runs import rows, score, start, state
 
 
 def test_every_image_gets_one_row_with_the_columns_of_the_contract(model: Path, archive: Path, tmp_path: Path) -> None:
@@ -171,6 +175,31 @@ def test_a_folder_that_holds_something_else_is_refused_and_left_alone(model: Pat
     (tmp_path / "thesis" / "chapter1.tex").write_text("…")
     assert score(model, [archive], tmp_path / "thesis") == 4
     assert [path.name for path in (tmp_path / "thesis").iterdir()] == ["chapter1.tex"]
+
+
+def test_sigterm_saves_what_is_done_says_how_to_go_on_and_leaves_no_process(model: Path, phantoms: Path, tmp_path: Path) -> None:
+    many = tmp_path / "in"
+    many.mkdir()
+    sources = sorted(path for path in phantoms.rglob("*") if path.is_file())
+    for number in range(6000):
+        os.link(sources[number % len(sources)], many / f"{number:05d}{sources[number % len(sources)].suffix}")
+    process = start(model, [many], tmp_path / "run", "--local-rows", "10000", log=tmp_path / "log")
+    deadline = time.monotonic() + 60
+    while not list((tmp_path / "run" / "manifest").glob("*.parquet")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(2)
+    family = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 130, (tmp_path / "log").read_text()
+    assert "Terminated. Running the same command again continues" in (tmp_path / "log").read_text()
+    assert "Traceback" not in (tmp_path / "log").read_text()
+    assert not psutil.wait_procs(family, timeout=10)[1]
+    staged = [pq.ParquetFile(part).metadata.num_rows for part in (tmp_path / "run" / "_work" / "staged-here").glob("*.parquet")]
+    assert 0 < sum(staged) < 6000
+    (tmp_path / "run" / ".run.json.0123456789ab.tmp").write_text("{")  # of a writer that was killed
+    assert score(model, [many], tmp_path / "run", "--local-rows", "10000") == 0
+    assert rows(tmp_path / "run")["row_id"].tolist() == list(range(6000))
+    assert not list((tmp_path / "run").glob(".*"))
 
 
 def test_two_programs_do_not_write_one_run_folder(model: Path, archive: Path, tmp_path: Path) -> None:

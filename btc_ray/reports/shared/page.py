@@ -10,6 +10,7 @@ import jinja2
 
 from btc_ray.images.decode import decode
 from btc_ray.reports.shared.figures import Box, jpeg, thumbnail
+from btc_ray.reports.shared.policy import with_policy
 from btc_ray.storage.redact import redact_values
 
 REPORTS = Path(__file__).parents[1]  # each page's template stands in its folder, what they include in `shared`
@@ -30,7 +31,8 @@ def render(template: str, *, filters: Mapping[str, Callable[..., str]], **values
         lstrip_blocks=True,
     )
     environment.filters |= {"number": lambda value: f"{value:,}", **filters}
-    return environment.get_template(template).render(**redact_values(values)).encode("utf-8", "replace").decode("utf-8")
+    text = environment.get_template(template).render(**redact_values(values)).encode("utf-8", "replace").decode("utf-8")
+    return with_policy(text)
 
 
 def picture(row: Mapping[str, Any], read_image: ReadImage, *, box: Box | None = None) -> dict[str, Any]:
