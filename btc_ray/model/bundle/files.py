@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 
 from btc_ray.images.prepare import Preprocess
@@ -35,10 +36,10 @@ def read_bundle(place: Place) -> Bundle:
     """Read and check `bundle.json`. Raises BundleError."""
     name = place / "bundle.json"
     try:
-        content = json.loads(_read(name))
+        content = msgspec.json.decode(_read(name))
     except FileNotFoundError as error:
         raise BundleError(f"{place} is not a model bundle: it has no bundle.json. Make one with `btc-ray retrain`.") from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (UnicodeDecodeError, msgspec.DecodeError) as error:
         raise BundleError(f"{name} is damaged: it is not JSON ({error}).") from error
     if not isinstance(content, dict) or not {"classes", "model_id", "preprocess", "preprocess_id"} <= content.keys():
         raise BundleError(f"{name} is not a bundle's description: classes, model_id, preprocess or preprocess_id is missing.")

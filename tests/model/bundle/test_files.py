@@ -121,7 +121,7 @@ WRONG: list[dict[str, object]] = [
     *({"training": value} for value in (None, 1, [], {"seed": NAN})),
     *({"data": value} for value in (None, 1, [])),
     *({"versions": value} for value in (None, 1, {"torch": 2})),
-    *({"created": value} for value in (None, 1)),
+    *({"created": value} for value in (None, 1, "\ud800")),
     *({"git_commit": value} for value in (1, ["x"])),
     *({"architecture": value} for value in (None, 18, [])),
     *({"format": value} for value in (None, "1", 1.5)),
