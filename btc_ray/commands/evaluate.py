@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from btc_ray import NOT_FOR_DIAGNOSIS, settings
 from btc_ray.archive.reader import ByteReader
 from btc_ray.dataset.check import say_classes
+from btc_ray.dataset.patients import with_patients
 from btc_ray.dataset.table import fingerprint, read_labelled
 from btc_ray.errors import COMPLETE, TOO_MANY_BAD, UserError
 from btc_ray.model.bundle import Bundle, library_versions, read_bundle
@@ -61,6 +62,7 @@ def evaluate(chosen: settings.Evaluate) -> int:
     models = _models(chosen)
     table = read_labelled(output.at(chosen.data), follow_links=chosen.follow_links)
     say_classes(table, output.at(chosen.data))
+    table = with_patients(table, output.at(chosen.data), None if chosen.groups is None else output.at(chosen.groups))
     for model in models:
         if not set(model.bundle.classes) & set(table["label"].to_pylist()):
             raise EvaluationError(

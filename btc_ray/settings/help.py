@@ -22,6 +22,7 @@ SUBJECTS: dict[str, tuple[str, ...]] = {
             "model",
             "champion",
             "grid",
+            "groups",
             "cache",
             "json",
             "dry_run",

@@ -16,6 +16,10 @@ class Labelled(Job):
     output: str
     """Folder or URI for what the job makes."""
 
+    groups: str | None = None
+    """CSV or Parquet table of whose the images are: patient, and path (relative to --data), uri, or key (a file's name). No patient is
+    then on two sides of a split, and intervals are those of patients. Joined with copies, and with the column group of --data."""
+
     follow_links: bool = False
     """Follow links that lead out of the folder of --data too; else they are counted and left."""
 

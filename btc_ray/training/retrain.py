@@ -152,6 +152,7 @@ def conclude(settings: Retrain, prepared: Prepared, network: Network) -> Trained
     temperature = fit_temperature(logits[validation], images.labels[validation])
     likely = softmax(logits[validation] / temperature, axis=1)
     reference, decision = _decision(network, likely)
+    named = images.crops.rows["group"].drop_null()
     bundle = write_bundle(
         Place(settings.output, settings.storage()),
         state=network.state,
@@ -163,6 +164,8 @@ def conclude(settings: Retrain, prepared: Prepared, network: Network) -> Trained
             "fingerprint": images.crops.fingerprint,
             "split": settings.split,
             "groups_of_copies": len(np.unique(images.copies)),
+            "named_groups": len(named.unique()),
+            "images_in_named_groups": len(named),
             **images.counts(),
         },
         metrics={

@@ -6,12 +6,14 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 
 from btc_ray import NOT_FOR_DIAGNOSIS, settings
 from btc_ray.archive.reader import ByteReader
 from btc_ray.commands.audit.inputs import Inputs, gather, read_backbone
 from btc_ray.commands.audit.measures import ask_bundle, doubt_labels, estimate_planes, probe
 from btc_ray.dataset.check import say_classes
+from btc_ray.dataset.patients import with_patients
 from btc_ray.dataset.table import fingerprint, read_labelled
 from btc_ray.errors import COMPLETE
 from btc_ray.model.bundle import library_versions, read_bundle
@@ -40,6 +42,7 @@ def audit(chosen: settings.Audit) -> int:
     backbone = read_backbone(chosen)
     table = read_labelled(output.at(chosen.data), least_classes=1, follow_links=chosen.follow_links)
     say_classes(table, output.at(chosen.data))
+    table = with_patients(table, output.at(chosen.data), None if chosen.groups is None else output.at(chosen.groups))
     with ray_session(chosen)():
         work = gather(chosen, table, backbone, bundle)
     record, found = _record(work)
@@ -85,6 +88,7 @@ def _record(work: Inputs) -> "tuple[dict[str, Any], Found]":
             "images": len(work.table),
             "readable": len(work.readable),
             "named_groups": len(work.table) - work.table["group"].null_count,
+            "patients": _patients(work.table),
         },
         **parts,
         "probes": probes,
@@ -111,6 +115,19 @@ def _counts(record: Mapping[str, Any]) -> dict[str, Any]:
         **{name: copies[name] for name in names},
         "doubtful_crops": record["crops"]["doubtful"],
         "suspected_labels": record["labels"].get("suspected"),
+    }
+
+
+def _patients(table: pa.Table) -> dict[str, int]:
+    """Named groups (patients), and test images whose group is named, and of those the ones whose group is in training too."""
+    group, split = np.array(table["group"].to_pylist(), object), np.array(table["split"].to_pylist(), object)
+    named = np.array([name is not None for name in group], bool)
+    test, train = named & (split == "test"), set(group[named & (split == "train")].tolist())
+    return {
+        "named": len(set(group[named].tolist())),
+        "images": int(named.sum()),
+        "test_images": int(test.sum()),
+        "test_images_with_patient_in_training": sum(name in train for name in group[test].tolist()),
     }
 
 

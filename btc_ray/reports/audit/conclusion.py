@@ -146,7 +146,13 @@ def _masked(record: Mapping[str, Any]) -> list[str]:
 
 def _patients(record: Mapping[str, Any]) -> list[str]:
     if record["data"]["named_groups"]:
-        return []
+        found = record["data"].get("patients")
+        if not found or not found["test_images_with_patient_in_training"]:
+            return []
+        return [
+            f"How a model does on new patients, by the published split: {found['test_images_with_patient_in_training']:,} of the "
+            f"{found['test_images']:,} test images whose patient is named show one who is in training too."
+        ]
     return [
         "How a model does on new patients or at another hospital: the data names no patients, so slices of one may stand on both sides "
         "of any split (a column named group in a table would keep them together)."

@@ -63,6 +63,10 @@ def test_where_nothing_is_wrong_nothing_is_said_to_be() -> None:
     ("changed", "said"),
     [
         ({"data": {"named_groups": 0}}, "the data names no patients"),
+        (
+            {"data": {"patients": {"named": 9, "images": 90, "test_images": 30, "test_images_with_patient_in_training": 29}}},
+            "29 of the 30 test images whose patient is named show one who is in training too",
+        ),
         ({"copies": {"groups_with_conflicting_labels": 2, "images_with_conflicting_labels": 5}}, "5 images in 2 groups"),
         ({"properties": {"alone": {"mode": 0.75}}}, "stored in grey or colour alone"),
         (
