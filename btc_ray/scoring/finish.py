@@ -13,6 +13,7 @@ from btc_ray.errors import BtcRayError
 from btc_ray.scoring.folder import RunFolder
 from btc_ray.scoring.state import Counts
 from btc_ray.storage import Place
+from btc_ray.storage.redact import public_uri
 
 COUNTED = ("status", "label", "crop_status", "decision")  # columns whose values are counted
 ROWS_PER_FILE = 250_000  # about 25 to 50 MB: 100 to 200 bytes a row, most of it the incompressible sha256
@@ -60,7 +61,7 @@ def write_finished(
     for number, manifest in enumerate(_manifest_windows(folder)):
         first, last = manifest["row_id"][0].as_py(), manifest["row_id"][-1].as_py()
         table = _rows_between([part for part, low, high in ranges if low <= last and high >= first], schema, first, last)
-        _reconcile(manifest, table)
+        table = _reconcile(manifest, table)
         name = f"part-{number:05d}.parquet" if generation == 0 else f"part-{number:05d}-retry{generation}.parquet"
         (folder.finished / name).write_table(table.replace_schema_metadata(schema.metadata))
         names.append(name)
@@ -121,28 +122,29 @@ def _with_later_columns(table: pa.Table, schema: pa.Schema) -> pa.Table:
     return table.select(schema.names)
 
 
-def _reconcile(manifest: pa.Table, table: pa.Table) -> None:
+def _reconcile(manifest: pa.Table, table: pa.Table) -> pa.Table:
+    """The rows, held against the manifest, with the URIs that it shows."""
     wanted, found = np.asarray(manifest["row_id"]), np.asarray(table["row_id"])
-    shown = manifest["uri"]
+    shown = _public(manifest["uri"])
     if "shown_uri" in manifest.column_names:
         shown = pc.coalesce(manifest["shown_uri"], shown)
     if len(wanted) != len(found) or not np.array_equal(wanted, found):
         missing = np.setdiff1d(wanted, found)
-        example = (
-            (
-                manifest["uri"]
-                if "shown_uri" not in manifest.column_names
-                else pc.coalesce(manifest["shown_uri"], manifest["uri"])
-            )[int(np.searchsorted(wanted, missing[0]))].as_py()
-            if len(missing)
-            else "?"
-        )
+        example = shown[int(np.searchsorted(wanted, missing[0]))].as_py() if len(missing) else "?"
         raise IncompleteError(
             f"{len(missing):,} of {len(wanted):,} rows have no result, the first is row {missing[0] if len(missing) else '?'} ({example}). "
             "Run the same command again: it scores what is missing."
         )
-    if not shown.combine_chunks().equals(table["uri"].combine_chunks()):
+    if not shown.combine_chunks().equals(_public(table["uri"]).combine_chunks()):
         raise IncompleteError("the staged results name other images than the manifest. Use another --output and report this.")
+    return table.set_column(table.schema.get_field_index("uri"), table.schema.field("uri"), shown)
+
+
+def _public(uris: pa.ChunkedArray) -> pa.ChunkedArray:
+    """`public_uri` of each; parts that an older version staged hold them as they were given."""
+    if not pc.any(pc.match_substring(uris, "://")).as_py():
+        return uris
+    return pa.chunked_array([[public_uri(uri) for uri in uris.to_pylist()]], pa.string())
 
 
 def _read(part: Place, columns: list[str]) -> pa.Table | None:

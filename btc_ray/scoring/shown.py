@@ -8,25 +8,27 @@ import pyarrow as pa
 from btc_ray.archive import names
 from btc_ray.archive.manifest import SLICE
 from btc_ray.scoring.table import STUDY
+from btc_ray.storage.redact import public_uri
 
 _FROM_MANIFEST = ("kind", "frame", *(column.name for column in SLICE))
 _SHORTEST_PART = 3  # letters of a folder or file name that would be found in an error by chance
 
 
 def as_shown(prepared: pa.Table, rows: Sequence[dict[str, Any]]) -> pa.Table:
-    """A prepared table with the columns of its manifest `rows` that `scores` has too; paths are taken out where they are private."""
+    """A prepared table with the columns of its manifest `rows` that `scores` has too; paths are taken out where they are
+    private, and credentials of web addresses always."""
     fields = {column.name: column for column in STUDY}
     for name in _FROM_MANIFEST:
         prepared = prepared.append_column(fields[name], pa.array([row.get(name) for row in rows], fields[name].type))
     geometry = [_geometry(row) for row in rows]
     prepared = prepared.append_column(fields["geometry"], pa.array(geometry, pa.string()))
-    if not any(row.get("shown_uri") for row in rows):
+    shown = [row.get("shown_uri") or public_uri(row["uri"]) for row in rows]
+    if shown == [row["uri"] for row in rows]:
         return prepared
     errors = [
         error if error is None or not row.get("shown_uri") else without_path(error, row, parts=status == "failed")
         for error, status, row in zip(prepared["error"].to_pylist(), prepared["status"].to_pylist(), rows, strict=True)
     ]
-    shown = [row.get("shown_uri") or row["uri"] for row in rows]
     for name, values in (("uri", shown), ("error", errors)):
         at = prepared.schema.get_field_index(name)
         prepared = prepared.set_column(at, prepared.schema.field(at), pa.array(values, pa.string()))

@@ -18,6 +18,7 @@ _SECRET_NAMES = (
 # https://user:password@host and https://token@host, but not the container of abfs://container@account.
 _USER_AND_PASSWORD = re.compile(r"(?<=://)[^/\s?#'\"]*:[^/\s?#'\"]*@")
 _HTTP_USER = re.compile(r"(?<=http://)[^/\s@?#'\"]+@|(?<=https://)[^/\s@?#'\"]+@")
+_WEB_QUERY = re.compile(r"(?i)^(https?://[^?#]*)\?.*?(?=::|$)")
 # name=value, as in a query, a connection string or KEY=VALUE.
 _ASSIGNED = re.compile(rf"(?i)(?<![A-Za-z0-9_-])({_SECRET_NAMES})=(?!\*\*\*|VALUE\b)[^&;\s'\",)]+")
 # Any name in the query of a URL that sounds like a credential: providers of stores and proxies have dozens of them.
@@ -46,6 +47,14 @@ def redact(text: str, options: Mapping[str, str] | None = None) -> str:
     text = _ASSIGNED.sub(r"\1=***", text)
     text = _QUOTED.sub(r"\1\2***\2", text)
     return _BEARER.sub(r"\1 ***", text)
+
+
+def public_uri(uri: str) -> str:
+    """A URI as tables show it: without user and password, and a web address without its query, where signatures and tokens stand. The
+    name of a member (`…zip::b.jpg`) stays."""
+    if "://" not in uri:
+        return uri
+    return _WEB_QUERY.sub(r"\1", _HTTP_USER.sub("", _USER_AND_PASSWORD.sub("", uri)))
 
 
 def redact_values(value: Any, options: Mapping[str, str] | None = None) -> Any:

@@ -2,12 +2,15 @@
 
 import errno
 import fcntl
+import functools
 import itertools
 import json
 import os
 import shutil
 import signal
+import threading
 import time
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import psutil
@@ -20,6 +23,7 @@ from btc_ray.model.engines.choose import choose
 from btc_ray.scoring import finish, local
 from btc_ray.scoring.table import scores_schema
 from btc_ray.storage import Place
+from tests.archive.samples import jpeg, write, zip_bytes
 from tests.scoring.runs import rows, score, start, state
 
 
@@ -317,6 +321,33 @@ def test_credentials_in_a_uri_are_not_told(model: Path, tmp_path: Path) -> None:
 
     uri = "https://user:PLANTED-SECRET@host/a.zip?X-Amz-Signature=PLANTED-SIGNATURE"
     assert "PLANTED" not in str(redact_values({"input": [uri], "model": uri})) + str(same_inputs([uri]))
+
+
+def test_a_row_of_a_signed_web_address_shows_it_without_its_signature(
+    model: Path, phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path / "site", {"a.zip": zip_bytes([("in.jpg", jpeg(3))]), "b.jpg": jpeg(4)})
+    handler = functools.partial(Signed, directory=str(tmp_path / "site"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        site = f"http://127.0.0.1:{server.server_address[1]}"
+        inputs = [f"{site}/a.zip?sv=2024&sig=PLANTED1", f"{site}/b.jpg?X-Amz-Signature=PLANTED2", str(tmp_path / "list.txt")]
+        (tmp_path / "list.txt").write_text(f"{site}/gone.jpg?sig=PLANTED3\n")
+        assert score(model, inputs, tmp_path / "run", "--max-bad-fraction", "1") == 0
+        server.shutdown()
+    found = rows(tmp_path / "run")
+    assert sorted(found["uri"]) == [f"{site}/a.zip::in.jpg", f"{site}/b.jpg", f"{site}/gone.jpg"]
+    assert found.set_index("uri")["status"].to_dict()[f"{site}/b.jpg"] == "ok"
+    shown = [pq.read_table(part).to_pandas().to_csv() for part in (tmp_path / "run" / "scores").glob("*.parquet")]
+    shown += [(tmp_path / "run" / name).read_text() for name in ("run.json", "summary.html")]
+    assert "PLANTED" not in "".join([*shown, *capsys.readouterr()])
+
+
+class Signed(SimpleHTTPRequestHandler):
+    """A server that gives what it has whatever the query says."""
+
+    def log_message(self, *_: object) -> None:
+        pass
 
 
 def test_a_file_system_without_locks_is_told_and_written_to(

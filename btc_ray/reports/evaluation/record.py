@@ -24,6 +24,7 @@ from btc_ray.reports.evaluation.sets import (
 )
 from btc_ray.reports.shared.metrics import measure
 from btc_ray.reports.shared.tally import Causes
+from btc_ray.storage.redact import public_uri
 
 ERRORS_SCHEMA = pa.schema(
     [
@@ -65,7 +66,7 @@ def assess(
     Returns:
         The model's part of the record, and its errors as ERRORS_SCHEMA.
     """
-    order = _positions(truth.uri, scores["uri"].to_pylist())
+    order = _positions(np.array([public_uri(uri) for uri in truth.uri], object), scores["uri"].to_pylist())
     status = np.array(["missing", *scores["status"].to_pylist()], object)[order + 1]
     ok = status == "ok"
     names = {which: number for number, which in enumerate(bundle.classes)}
