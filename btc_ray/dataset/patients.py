@@ -35,7 +35,7 @@ def with_patients(table: pa.Table, data: Place, groups: Place | None) -> pa.Tabl
     root = f"{storage.absolute(data.uri).rstrip('/')}/"
     found = [_patient(str(uri), root, patients) for uri in table["uri"].to_pylist()]
     if not any(found):
-        example = next(iter(patients), "nothing")
+        example = next((name for _, name in patients), "nothing")
         raise LabelledDataError(
             f"--groups {groups} names none of the images of {data} (it names {example!r}, the data {table['uri'][0].as_py()!r}): its "
             "column path is relative to --data, uri is absolute, key is a file's name."
@@ -69,14 +69,14 @@ def _say_unit(table: pa.Table) -> None:
     )
 
 
-def _read(groups: Place) -> dict[str, str]:
-    """path, URI or key → patient. Raises LabelledDataError."""
-    found: dict[str, str] = {}
+def _read(groups: Place) -> dict[tuple[str, str], str]:
+    """The name of a column and what stands in it → patient. Raises LabelledDataError."""
+    found: dict[tuple[str, str], str] = {}
     try:
         parts = table_parts(groups.uri, groups.options) or [(groups.uri, {})]
         for uri, _ in parts:
             for number, row in table_rows(uri, groups.options, needed=("patient",), wanted=_NAMES, strict=True):
-                names = [name for column in _NAMES if (name := row.get(column))]
+                names = [(column, name) for column in _NAMES if (name := row.get(column))]
                 if not names:
                     raise LabelledDataError(f"--groups {groups}: row {number} has neither path nor uri nor key.")
                 if not row["patient"]:
@@ -84,7 +84,7 @@ def _read(groups: Place) -> dict[str, str]:
                 for name in names:
                     if found.setdefault(name, row["patient"]) != row["patient"]:
                         raise LabelledDataError(
-                            f"--groups {groups} names two patients of {name}: {found[name]} and {row['patient']}."
+                            f"--groups {groups} names two patients of {name[1]}: {found[name]} and {row['patient']}."
                         )
     except TableError as error:
         raise LabelledDataError(f"--groups {groups} {error}.") from error
@@ -93,8 +93,6 @@ def _read(groups: Place) -> dict[str, str]:
     return found
 
 
-def _patient(uri: str, root: str, patients: Mapping[str, str]) -> str | None:
-    for name in (uri.removeprefix(root), uri, uri.rpartition("/")[2]):
-        if name in patients:
-            return patients[name]
-    return None
+def _patient(uri: str, root: str, patients: Mapping[tuple[str, str], str]) -> str | None:
+    names = (("uri", uri), ("path", uri.removeprefix(root)), ("key", uri.rpartition("/")[2]))
+    return next((patients[name] for name in names if name in patients), None)

@@ -75,6 +75,7 @@ def test_patients_are_joined_with_the_groups_that_the_data_names(tmp_path: Path)
     ("text", "message"),
     [
         ("path,patient\nelsewhere/1.png,p1\n", "names none of the images"),
+        ("path,patient\na1.png,p1\n", "names none of the images"),  # a name alone is a key, and no path
         ("path,patient\na/a1.png,p1\na/a1.png,p2\n", "names two patients of a/a1.png: p1 and p2"),
         ("path,person\na/a1.png,p1\n", "patient"),
         ("person,patient\nx,p1\n", "row .* has neither path nor uri nor key"),

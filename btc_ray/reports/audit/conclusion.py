@@ -155,7 +155,7 @@ def _patients(record: Mapping[str, Any]) -> list[str]:
         ]
     return [
         "How a model does on new patients or at another hospital: the data names no patients, so slices of one may stand on both sides "
-        "of any split (a column named group in a table would keep them together)."
+        "of any split (--groups, or a column named group in a table, keeps them together)."
     ]
 
 
