@@ -15,7 +15,7 @@ class Demo(Job):
     images_per_class: int = 160
     """Phantom images per class to train on; a quarter as many again to test on."""
 
-    epochs: int = 9
+    epochs: int = 15
     """Passes over the training images."""
 
     seed: int = 0
