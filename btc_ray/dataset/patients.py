@@ -76,7 +76,7 @@ def _read(groups: Place) -> dict[tuple[str, str], str]:
         parts = table_parts(groups.uri, groups.options) or [(groups.uri, {})]
         for uri, _ in parts:
             for number, row in table_rows(uri, groups.options, needed=("patient",), wanted=_NAMES, strict=True):
-                names = [(column, name) for column in _NAMES if (name := row.get(column))]
+                names = [(column, text) for column in _NAMES if (text := row.get(column))]
                 if not names:
                     raise LabelledDataError(f"--groups {groups}: row {number} has neither path nor uri nor key.")
                 if not row["patient"]:

@@ -4,6 +4,7 @@
 """
 
 import re
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import groupby
@@ -106,13 +107,17 @@ class RunFolder:
                     work.rmdir()
 
     def sweep(self) -> None:
-        """Remove the temporary files that killed writers left in a run folder on this machine, which nobody else writes now."""
+        """Remove the temporary files and folders that killed writers left in a run folder on this machine, which nobody else writes now.
+
+        What cannot be removed stays: the run is complete.
+        """
         if not self.place.is_local:
             return
         for folder in (self.place, self.manifest, self.scores, self.series, self.exams, self.private):
             for file in folder.path().glob(".*.tmp") if folder.path().is_dir() else ():
                 if re.fullmatch(r"\..+\.[0-9a-f]{12}\.tmp", file.name):
-                    file.unlink(missing_ok=True)
+                    with suppress(OSError):
+                        shutil.rmtree(file) if file.is_dir() else file.unlink()
 
     def score_parts(self) -> list[Place]:
         """The published files of scores, in order."""

@@ -200,7 +200,9 @@ def test_sigterm_saves_what_is_done_says_how_to_go_on_and_leaves_no_process(mode
     assert not psutil.wait_procs(family, timeout=10)[1]
     staged = [pq.ParquetFile(part).metadata.num_rows for part in (tmp_path / "run" / "_work" / "staged-here").glob("*.parquet")]
     assert 0 < sum(staged) < 6000
-    (tmp_path / "run" / ".run.json.0123456789ab.tmp").write_text("{")  # of a writer that was killed
+    (tmp_path / "run" / ".run.json.0123456789ab.tmp").write_text("{")  # of writers that were killed
+    (tmp_path / "run" / ".manifest.0123456789ab.tmp").mkdir()
+    (tmp_path / "run" / ".manifest.0123456789ab.tmp" / "part-00000.parquet").write_bytes(b"PAR1")
     assert score(model, [many], tmp_path / "run", "--local-rows", "10000") == 0
     assert rows(tmp_path / "run")["row_id"].tolist() == list(range(6000))
     assert not list((tmp_path / "run").glob(".*"))
