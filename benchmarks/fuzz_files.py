@@ -6,7 +6,6 @@ the most memory, what was written on stderr, and mutants that ended in an error 
 By its seed each mutant can be made again: `--seed S --only N`.
 """
 
-import argparse
 import collections
 import io
 import json
@@ -24,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.fuzz_images import _peak, _Stderr, mutant, sound_files
+from benchmarks.fuzz_images import StderrKept, arguments, mutant, peak_bytes, sound_files
 from btc_ray.archive.entries import Entry
 from btc_ray.archive.listing import list_inputs
 from btc_ray.archive.reader import ByteReader
@@ -40,20 +39,14 @@ ODD: list[Any] = [
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--mutants", type=int, default=20_000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", type=int, help="number of one mutant: it is written to mutant-SEED-NUMBER and tried")
-    parser.add_argument("--slow", type=float, default=2.0, help="seconds of processor time")
-    parser.add_argument("--memory", type=float, default=500.0, help="MB above what the process needs for sound files")
-    chosen = parser.parse_args()
+    chosen = arguments(__doc__)
     archives, records = sound_archives(), sound_records()
     resource.setrlimit(resource.RLIMIT_AS, (8 * 2**30, resource.RLIM_INFINITY))
     outcomes: collections.Counter[tuple[str, str]] = collections.Counter()
     bad: list[str] = []
     worst = (0.0, -1)
-    before = _peak()
-    with tempfile.TemporaryDirectory() as folder, _Stderr() as spoken:
+    before = peak_bytes()
+    with tempfile.TemporaryDirectory() as folder, StderrKept() as spoken:
         for number in [chosen.only] if chosen.only is not None else range(chosen.mutants):
             random = np.random.default_rng([chosen.seed, number, 7])
             if number % 2:
@@ -65,7 +58,7 @@ def main() -> None:
             file.write_bytes(data)
             if chosen.only is not None:
                 Path(f"mutant-{chosen.seed}-{number}-{name}").write_bytes(data)
-            peak, began = _peak(), time.process_time()
+            peak, began = peak_bytes(), time.process_time()
             try:
                 outcome = (read_archive if number % 2 else OPEN[name])(file)
             except BtcRayError as error:
@@ -76,8 +69,8 @@ def main() -> None:
             seconds = time.process_time() - began
             worst = max(worst, (seconds, number))
             outcomes[name, outcome] += 1
-            if seconds > chosen.slow or _peak() - peak > 1e6 * chosen.memory:
-                bad.append(f"mutant {number} of {name}: {seconds:.1f} s, {(_peak() - peak) / 1e6:.0f} MB more")
+            if seconds > chosen.slow or peak_bytes() - peak > 1e6 * chosen.memory:
+                bad.append(f"mutant {number} of {name}: {seconds:.1f} s, {(peak_bytes() - peak) / 1e6:.0f} MB more")
             file.unlink()
         told = spoken()
     print(f"{sum(outcomes.values()):,} mutants of {len(archives)} archives and {len(records)} records, seed {chosen.seed}")
@@ -86,7 +79,7 @@ def main() -> None:
             f"  {name}: " + ", ".join(f"{count:,} {outcome}" for (of, outcome), count in sorted(outcomes.items()) if of == name)
         )
     print(
-        f"slowest: {worst[0]:.2f} s (mutant {worst[1]}); most memory: {(_peak() - before) / 1e6:.0f} MB more than for sound files"
+        f"slowest: {worst[0]:.2f} s (mutant {worst[1]}); most memory: {(peak_bytes() - before) / 1e6:.0f} MB more than for sound files"
     )
     print(f"written on stderr: {len(told):,} bytes; errors that are not ours, too slow or too large: {len(bad)}")
     for line in [*bad[:30], *([told[:500].decode(errors="replace")] if told else [])]:

@@ -31,32 +31,26 @@ INTERESTING = (0, 1, 2, 3, 4, 7, 8, 16, 127, 128, 255, 256, 32767, 32768, 65535,
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--mutants", type=int, default=20_000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", type=int, help="number of one mutant: it is written to mutant-SEED-NUMBER.bin and tried")
-    parser.add_argument("--slow", type=float, default=2.0, help="seconds of processor time")
-    parser.add_argument("--memory", type=float, default=500.0, help="MB above what the process needs for a sound file")
-    chosen = parser.parse_args()
+    chosen = arguments(__doc__)
     files = sound_files()
     names = list(files)
     preprocess = Preprocess()
     for name, data in files.items():
         found = prepare(data, preprocess)
         assert found.status == "ok", f"{name}: {found.error}"
-    before = _peak()
+    before = peak_bytes()
     resource.setrlimit(resource.RLIMIT_AS, (8 * 2**30, resource.RLIM_INFINITY))
     outcomes: collections.Counter[tuple[str, str]] = collections.Counter()
     reasons: collections.Counter[str] = collections.Counter()
     worst = (0.0, -1)
     failed: list[str] = []
     heavy: list[str] = []
-    with _Stderr() as spoken:
+    with StderrKept() as spoken:
         for number in [chosen.only] if chosen.only is not None else range(chosen.mutants):
             name, data = mutant(files, names, chosen.seed, number)
             if chosen.only is not None:
                 Path(f"mutant-{chosen.seed}-{number}.bin").write_bytes(data)
-            peak, began = _peak(), time.process_time()
+            peak, began = peak_bytes(), time.process_time()
             found = prepare(data, preprocess)
             seconds = time.process_time() - began
             worst = max(worst, (seconds, number))
@@ -64,8 +58,8 @@ def main() -> None:
             reasons[_kind(found.error or "ok")] += 1
             if found.status == "failed":
                 failed.append(f"mutant {number} of {name}: {found.error}")
-            if seconds > chosen.slow or _peak() - peak > 1e6 * chosen.memory:
-                heavy.append(f"mutant {number} of {name}: {seconds:.1f} s, {(_peak() - peak) / 1e6:.0f} MB more")
+            if seconds > chosen.slow or peak_bytes() - peak > 1e6 * chosen.memory:
+                heavy.append(f"mutant {number} of {name}: {seconds:.1f} s, {(peak_bytes() - peak) / 1e6:.0f} MB more")
         told = spoken()
     total = sum(outcomes.values())
     print(f"{total:,} mutants of {len(files)} files, seed {chosen.seed}")
@@ -74,7 +68,7 @@ def main() -> None:
             f"  {family}: " + ", ".join(f"{count:,} {status}" for (of, status), count in sorted(outcomes.items()) if of == family)
         )
     print(
-        f"slowest: {worst[0]:.2f} s (mutant {worst[1]}); most memory: {(_peak() - before) / 1e6:.0f} MB more than for sound files"
+        f"slowest: {worst[0]:.2f} s (mutant {worst[1]}); most memory: {(peak_bytes() - before) / 1e6:.0f} MB more than for sound files"
     )
     print(f"written on stderr: {len(told):,} bytes; failed: {len(failed)}; too slow or too large: {len(heavy)}")
     print("most frequent reasons:")
@@ -85,12 +79,23 @@ def main() -> None:
     sys.exit(1 if failed or heavy or told else 0)
 
 
-def _peak() -> float:
+def arguments(description: str | None) -> argparse.Namespace:
+    """`mutants`, `seed`, `only`, `slow`, `memory`."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--mutants", type=int, default=20_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", type=int, help="number of one mutant: it is written to a file mutant-SEED-NUMBER… and tried")
+    parser.add_argument("--slow", type=float, default=2.0, help="seconds of processor time")
+    parser.add_argument("--memory", type=float, default=500.0, help="MB above what the process needs for a sound file")
+    return parser.parse_args()
+
+
+def peak_bytes() -> float:
     """Most memory that this process had so far, in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-class _Stderr:
+class StderrKept:
     """File descriptor 2 into a file while it lasts, since C libraries know no other."""
 
     def __enter__(self) -> Callable[[], bytes]:

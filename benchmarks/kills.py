@@ -2,30 +2,24 @@
 doubled, values that differ from those of a run that nobody disturbed, files left behind.
 
     python -m benchmarks.kills --kills 300                 # in process, the listing and the publishing among the moments
-    python -m benchmarks.kills --kills 60 --ray            # the driver and all of its Ray at once, as when a machine goes down
+    python -m benchmarks.kills --kills 60 --ray            # the driver and its process group; what is left of its Ray ends by itself
 """
 
 import argparse
 import os
 import random
-import signal
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
-import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from btc_ray.images.prepare import Preprocess
-from btc_ray.model.bundle import write_bundle
-from btc_ray.model.weights import initial_network
+from benchmarks.processes import run
+from benchmarks.scale import write_model
 from btc_ray.phantoms.phantom import write_phantoms
-from btc_ray.storage import Place
 
-CLASSES = ("glioma", "meningioma", "notumor", "pituitary")
+LIMIT_S = 600.0
 
 
 def main() -> None:
@@ -38,81 +32,51 @@ def main() -> None:
     moments = random.Random(chosen.seed)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        archive, model = _archive(root / "in", chosen.images), _model(root / "model")
-        flags = ["--local-rows", "0" if chosen.ray else str(chosen.images + 1), "--engine", "torch", "--batch-size", "8"]
-        began = time.monotonic()
-        _score(model, archive, root / "undisturbed", flags).wait()
-        whole = time.monotonic() - began
-        expected = _rows(root / "undisturbed")
+        write_model(root / "model")
+        write_archive(root / "in", chosen.images)
+        command = [sys.executable, "-m", "btc_ray.cli", "score", "--model", str(root / "model"), "--input", str(root / "in")]
+        command += [
+            "--local-rows",
+            "0" if chosen.ray else str(chosen.images + 1),
+            "--engine",
+            "torch",
+            "--batch-size",
+            "8",
+            "--output",
+        ]
+        undisturbed = run([*command, str(root / "undisturbed")], timeout_s=LIMIT_S, temporary=root)
+        assert undisturbed.code == 0, undisturbed.said
+        expected = rows(root / "undisturbed")
         kills = runs = lost = doubled = other = left = 0
         while kills < chosen.kills:
             output = root / f"run-{runs}"
             while True:
-                process = _score(model, archive, output, flags)
-                try:
-                    code = process.wait(timeout=moments.uniform(0, whole))
-                except subprocess.TimeoutExpired:
-                    _kill(process)
-                    kills += 1
-                    continue
-                assert code == 0, (root / "log").read_text()[-2000:]
-                break
-            found = _rows(output)
+                done = run([*command, str(output)], timeout_s=moments.uniform(0, undisturbed.seconds), temporary=root)
+                assert done.code in (0, None), done.said
+                if done.code == 0:
+                    break
+                kills += 1
+            found = rows(output)
             ids = found["row_id"].to_pylist()
             lost += len(set(expected["row_id"].to_pylist()) - set(ids))
             doubled += len(ids) - len(set(ids))
-            other += 0 if found.equals(expected) else 1
-            left += len([path for path in output.rglob(".*") if path.is_file()]) + (output / "_work").exists()
+            other += not found.equals(expected)
+            left += len(list(output.rglob(".*"))) + (output / "_work").exists()
             runs += 1
-    where = "on Ray" if chosen.ray else "in process"
     print(
-        f"{kills} kills {where} in {runs} runs of {chosen.images:,} images ({whole:.1f} s undisturbed): {lost} rows lost, "
-        f"{doubled} doubled, {other} tables with another value, {left} files left behind"
+        f"{kills} kills {'on Ray' if chosen.ray else 'in process'} in {runs} runs of {chosen.images:,} images ({undisturbed.seconds:.1f} s "
+        f"undisturbed): {lost} rows lost, {doubled} doubled, {other} tables with another value, {left} files or folders left behind"
     )
     sys.exit(bool(lost or doubled or other or left))
 
 
-def _score(model: Path, archive: Path, output: Path, flags: list[str]) -> "subprocess.Popen[bytes]":
-    command = [
-        sys.executable,
-        "-m",
-        "btc_ray.cli",
-        "score",
-        "--model",
-        str(model),
-        "--input",
-        str(archive),
-        "--output",
-        str(output),
-    ]
-    with (output.parent / "log").open("ab") as log:
-        return subprocess.Popen([*command, *flags], stdout=log, stderr=log, start_new_session=True)
+def rows(folder: Path) -> pa.Table:
+    """The published scores of a run."""
+    return pq.read_table(folder / "scores").sort_by("row_id").combine_chunks()
 
 
-def _kill(process: "subprocess.Popen[bytes]") -> None:
-    """The process and all that it started, at once, by id."""
-    members = [item for item in psutil.process_iter() if _session(item) == process.pid]
-    for member in members:
-        try:
-            member.send_signal(signal.SIGKILL)
-        except psutil.NoSuchProcess:
-            continue
-    process.wait()
-    psutil.wait_procs(members, timeout=10)
-
-
-def _session(process: psutil.Process) -> int | None:
-    try:
-        return os.getsid(process.pid)
-    except (ProcessLookupError, PermissionError):
-        return None
-
-
-def _rows(run: Path) -> pa.Table:
-    return pq.read_table(run / "scores").sort_by("row_id").combine_chunks()
-
-
-def _archive(folder: Path, images: int) -> Path:
+def write_archive(folder: Path, images: int) -> None:
+    """Hard links to a twentieth as many phantoms."""
     sources = write_phantoms(
         folder.parent / "sources", per_class=max(1, images // 80), seed=1, splits=("night",), size=(128, 128)
     )
@@ -120,15 +84,6 @@ def _archive(folder: Path, images: int) -> Path:
     for number in range(images):
         source = sources[number % len(sources)]
         os.link(source, folder / f"{number:05d}{source.suffix}")
-    return folder
-
-
-def _model(folder: Path) -> Path:
-    state = initial_network("none", len(CLASSES), seed=0).state_dict()
-    write_bundle(
-        Place(str(folder)), state=state, classes=CLASSES, preprocess=Preprocess(size=64), training={}, data={}, metrics={}
-    )
-    return folder
 
 
 if __name__ == "__main__":

@@ -49,8 +49,9 @@ def _main(arguments: Sequence[str]) -> int:
     command, debug = COMMANDS[name], "--debug" in rest
     try:
         chosen = rest if command.around_a_job else parse(command.settings, rest, program=f"btc-ray {name}")
-        secrets = chosen.storage() if isinstance(chosen, settings.Job) else {}
+        secrets = {}
         if isinstance(chosen, settings.Job):
+            secrets = chosen.storage()
             keep_to_this_machine(chosen.address)
     except UserError as error:
         return _explain(error, debug=debug)

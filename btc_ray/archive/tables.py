@@ -121,6 +121,7 @@ def table_rows(
         raise
     except UnicodeDecodeError as error:
         raise TableError(f"is not UTF-8 text (byte {error.start}); save it as UTF-8 (Excel: CSV UTF-8)") from error
+    # What Arrow raises for bytes that are no Parquet; "not implemented" is what it calls an encoding that damage has made up.
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
         raise TableError("is damaged: it is no Parquet file, or cut off") from error
     except csv.Error as error:

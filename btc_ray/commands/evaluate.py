@@ -60,9 +60,10 @@ def evaluate(chosen: settings.Evaluate) -> int:
     output = Place(chosen.output, chosen.storage())
     check_output(output, ours=OURS)
     models = _models(chosen)
-    table = read_labelled(output.at(chosen.data), follow_links=chosen.follow_links)
-    say_classes(table, output.at(chosen.data))
-    table = with_patients(table, output.at(chosen.data), None if chosen.groups is None else output.at(chosen.groups))
+    data = output.at(chosen.data)
+    table = read_labelled(data, follow_links=chosen.follow_links)
+    say_classes(table, data)
+    table = with_patients(table, data, chosen.groups)
     for model in models:
         if not set(model.bundle.classes) & set(table["label"].to_pylist()):
             raise EvaluationError(

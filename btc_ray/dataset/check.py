@@ -15,13 +15,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from btc_ray.archive.reader import ByteReader
+from btc_ray.dataset.split import SPLITS
 from btc_ray.dataset.table import SPLIT_WORDS, LabelledDataError, class_names, folders_below
 from btc_ray.images.batch import prepare_batch
 from btc_ray.images.prepare import Preprocess
 from btc_ray.progress import say
 from btc_ray.storage import Place
 
-SPLIT_ORDER = ("train", "validation", "test")
 LEAST = 3  # images of a class: one to learn from, one to choose with, one to measure with
 LOOKED_AT = 5  # images of each class that are read before all of them are
 MOST_CLASSES = 200  # more different labels than this are a column of identifiers or of free text
@@ -41,7 +41,7 @@ def check_classes(table: pa.Table, data: Place, *, classes: Sequence[str] = ()) 
 
     Args:
         table: as `read_labelled` gives it.
-        classes: exactly these; images of other labels are left out and counted aloud. None: all, where no name is odd.
+        classes: exactly these; images of other labels are left out and counted aloud. empty: all, where no name is odd.
 
     Raises LabelledDataError where a class is missing or odd, or has fewer than LEAST images.
     """
@@ -139,7 +139,7 @@ def _counted(table: pa.Table) -> str:
     """Images of each class in each split, a line a class."""
     names = class_names(table)
     cells = Counter(zip(table["label"].to_pylist(), table["split"].to_pylist(), strict=True))
-    splits = [split for split in (*SPLIT_ORDER, None) if any(cells[name, split] for name in names)]
+    splits = [split for split in (*SPLITS, None) if any(cells[name, split] for name in names)]
     width = max(map(len, names))
     lines = [f"{len(table):,} labelled images of {len(names)} classes:"]
     for name in names:

@@ -1,4 +1,5 @@
-"""Crops made in parallel by Ray Data, as Parquet: once for a labelled data set (cached under its fingerprint), or for any archive.
+"""Crops made in parallel by Ray Data, as Parquet: once for a labelled data set (cached under its fingerprint), or for any archive. Those
+of few labelled images are made in this process.
 
 Only jobs that use Ray load this module.
 """
@@ -21,7 +22,7 @@ from btc_ray.images.prepare import Preprocess
 from btc_ray.progress import Progress, say
 from btc_ray.storage import Options, Place
 from btc_ray.workers.blocks import batches
-from btc_ray.workers.counting import News, ProgressReporter
+from btc_ray.workers.counting import ProgressChannel, ProgressReporter
 from btc_ray.workers.pool import Pool
 from btc_ray.workers.rows import map_to_parquet
 
@@ -51,7 +52,7 @@ class Crops:
 
 
 class _Cropper:
-    def __init__(self, preprocess: Preprocess, options: Options, described: bool, counter: News) -> None:
+    def __init__(self, preprocess: Preprocess, options: Options, described: bool, counter: ProgressChannel) -> None:
         cv2.setNumThreads(1)
         self._preprocess, self._described = preprocess, described
         self._reader, self._progress = ByteReader(options), ProgressReporter(counter)

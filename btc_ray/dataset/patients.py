@@ -17,21 +17,21 @@ from btc_ray.storage import Place
 _NAMES = ("path", "uri", "key")
 
 
-def with_patients(table: pa.Table, data: Place, groups: Place | None) -> pa.Table:
+def with_patients(table: pa.Table, data: Place, groups: str | None) -> pa.Table:
     """The labelled table with the patients of `groups` in its column `group`, joined with the groups that it names itself; says how many
     images have a patient, and that those without are on their own.
 
     Args:
         table: as `read_labelled` gives it.
-        groups: a CSV or Parquet table with `patient` and one of `path` (relative to `data`), `uri`, or `key` (a file's name); None:
-            the table as it is.
+        groups: the URI of a CSV or Parquet table with `patient` and one of `path` (relative to `data`), `uri`, or `key` (a file's name);
+            None: the table as it is.
 
     Raises LabelledDataError for a table that names no patient of any image, or two patients of one.
     """
     if groups is None:
         _say_unit(table)
         return table
-    patients = _read(groups)
+    patients = _read(data.at(groups))
     root = f"{storage.absolute(data.uri).rstrip('/')}/"
     found = [_patient(str(uri), root, patients) for uri in table["uri"].to_pylist()]
     if not any(found):
@@ -63,9 +63,10 @@ def _say_unit(table: pa.Table) -> None:
             "No image names its patient: images that are copies of each other stay on one side of a split, slices of one patient may not."
         )
         return
+    share = f"{len(named):,} of {len(table):,} images ({len(named) / len(table):.0%})"
+    others = "" if len(named) == len(table) else " Of the others only copies are known."
     say(
-        f"A split goes by patient, joined with copies: {len(named):,} of {len(table):,} images ({len(named) / len(table):.0%}) are of "
-        f"{len(set(named)):,} named groups" + ("." if len(named) == len(table) else "; of the others only the copies are known.")
+        f"{share} are of {len(set(named)):,} named groups (patients); each stays on one side of a split, with its copies.{others}"
     )
 
 

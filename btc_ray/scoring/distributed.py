@@ -28,7 +28,7 @@ from btc_ray.scoring.scorer import Predictor, Preparer, Scorer
 from btc_ray.storage import Place
 from btc_ray.storage.retries import expect_answers
 from btc_ray.workers.blocks import batches
-from btc_ray.workers.counting import News, ProgressReporter
+from btc_ray.workers.counting import ProgressChannel, ProgressReporter
 from btc_ray.workers.pool import Pool, data_context
 from btc_ray.workers.rows import map_to_parquet
 
@@ -97,7 +97,7 @@ def choose_on_worker(pool: Pool, **asked: Any) -> Choice:
         raise
 
 
-def _scored(dataset: Dataset, engine: EngineSettings, pool: Pool, batch: int, counter: News) -> Dataset:
+def _scored(dataset: Dataset, engine: EngineSettings, pool: Pool, batch: int, counter: ProgressChannel) -> Dataset:
     if not pool.gpus:  # one actor does it all and nothing travels
         return dataset.map_batches(
             _ScoringActor,
@@ -122,7 +122,7 @@ def _scored(dataset: Dataset, engine: EngineSettings, pool: Pool, batch: int, co
 
 
 class _ScoringActor:
-    def __init__(self, settings: EngineSettings, batch: int, counter: News) -> None:
+    def __init__(self, settings: EngineSettings, batch: int, counter: ProgressChannel) -> None:
         self._scorer = Scorer(settings.bundle, _open(settings), settings.model.options)
         self._batch, self._progress = batch, ProgressReporter(counter)
 
@@ -149,7 +149,7 @@ class _PredictingActor:
     circle in its own signal handler and took 7 GB in a quarter of an hour.
     """
 
-    def __init__(self, settings: EngineSettings, batch: int, counter: News) -> None:
+    def __init__(self, settings: EngineSettings, batch: int, counter: ProgressChannel) -> None:
         self._predict = Predictor(settings.bundle, _open(settings, calls=CALLS_A_GPU, batch=batch))
         self._batch, self._progress = batch, ProgressReporter(counter)
         self._threads = ThreadPoolExecutor(CALLS_A_GPU)

@@ -142,7 +142,7 @@ def _reconcile(manifest: pa.Table, table: pa.Table) -> pa.Table:
 
 def _public(uris: pa.ChunkedArray) -> pa.ChunkedArray:
     """`public_uri` of each; parts that an older version staged hold them as they were given."""
-    if not pc.any(pc.match_substring(uris, "://")).as_py():
+    if not pc.any(pc.match_substring_regex(uris, "://.*[@?]")).as_py():
         return uris
     return pa.chunked_array([[public_uri(uri) for uri in uris.to_pylist()]], pa.string())
 

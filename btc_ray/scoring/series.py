@@ -1,6 +1,5 @@
 """RUN/series and RUN/exams from a run's scores and what is known of its series: written at the end, and again by `btc-ray group`."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -8,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from btc_ray.errors import RefusedError
-from btc_ray.model.bundle import PREFIX
+from btc_ray.model.bundle import PREFIX, class_metadata
 from btc_ray.scoring.aggregate import exams_table, series_table
 from btc_ray.scoring.folder import RunFolder
 from btc_ray.scoring.state import RunState
@@ -41,8 +40,7 @@ def write_groups(folder: RunFolder, state: RunState, *, healthy: str | None) -> 
     healthy_name = names[state.classes.index(healthy)] if healthy in state.classes else None
     series = series_table(folder.series_known.read_table(), _scores(folder), classes=names, healthy=healthy_name)
     exams = exams_table(series, classes=names)
-    metadata = {"classes": ",".join(state.classes), "classes_json": json.dumps(state.classes, ensure_ascii=False)}
-    metadata |= {"notice": state.notice, "model_id": state.fingerprint.model_id}
+    metadata = class_metadata(state.classes) | {"notice": state.notice, "model_id": state.fingerprint.model_id}
     for place, table in ((folder.series, series), (folder.exams, exams)):
         (place / "part-00000.parquet").write_table(table.replace_schema_metadata(metadata))
     return Groups(

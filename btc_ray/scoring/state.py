@@ -12,7 +12,7 @@ import msgspec
 
 from btc_ray import NOT_FOR_DIAGNOSIS
 from btc_ray.errors import RefusedError
-from btc_ray.model.bundle import PREFIX, Bundle, bundle_id
+from btc_ray.model.bundle import Bundle, bundle_id, columns_of
 from btc_ray.model.reference import thresholds_id
 from btc_ray.storage import Place
 
@@ -113,9 +113,9 @@ class RunState:
     more: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def probability_columns(self) -> list[str]:
-        """The column of scores for each class; `prob_<class>` in runs of before it was recorded."""
-        return self.columns or [f"{PREFIX}{name}" for name in self.classes]
+    def probability_columns(self) -> tuple[str, ...]:
+        """The column of scores for each class."""
+        return columns_of(self.classes, self.columns)
 
     def changed(self, **values: Any) -> "RunState":
         """The state with other values of its attributes."""

@@ -1,6 +1,5 @@
 """The `scores` table: one row per manifest row, its columns fixed by the contract in the design."""
 
-import json
 from typing import Any
 
 import pyarrow as pa
@@ -8,7 +7,7 @@ import pyarrow as pa
 from btc_ray import NOT_FOR_DIAGNOSIS
 from btc_ray.archive.manifest import SLICE
 from btc_ray.images.batch import OUTCOME
-from btc_ray.model.bundle import Bundle
+from btc_ray.model.bundle import Bundle, class_metadata
 
 STATUSES = ("ok", "unreadable", "unsupported", "failed")
 
@@ -47,8 +46,7 @@ def scores_schema(bundle: Bundle) -> pa.Schema:
         metadata={
             "model_id": bundle.model_id,
             "preprocess_id": bundle.preprocess_id,
-            "classes": ",".join(bundle.classes),
-            "classes_json": json.dumps(bundle.classes, ensure_ascii=False),  # a name may hold a comma
+            **class_metadata(bundle.classes),
             "notice": NOT_FOR_DIAGNOSIS,
         },
     )

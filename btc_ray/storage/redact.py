@@ -52,7 +52,7 @@ def redact(text: str, options: Mapping[str, str] | None = None) -> str:
 def public_uri(uri: str) -> str:
     """A URI as tables show it: without user and password, and a web address without its query, where signatures and tokens stand. The
     name of a member (`…zip::b.jpg`) stays."""
-    if "://" not in uri:
+    if "://" not in uri or not ("@" in uri or "?" in uri):
         return uri
     return _WEB_QUERY.sub(r"\1", _HTTP_USER.sub("", _USER_AND_PASSWORD.sub("", uri)))
 

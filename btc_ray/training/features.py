@@ -1,4 +1,5 @@
-"""Features of the frozen backbone under the four flips, computed once by Ray Data and cached: the head then trains in seconds.
+"""Features of the frozen backbone under the four flips, computed once by Ray Data and cached (of few images in
+this process): the head then trains in seconds.
 
 A frozen backbone gives the same features in every epoch, so training on them is the same mathematics as the slow way. Workers load
 this module, and importing torchvision would take each of them 2 s: nothing here may. The tests hold this.

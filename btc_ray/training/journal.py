@@ -1,4 +1,4 @@
-"""News of a training run from its workers to the person who waits: a line an epoch, TensorBoard files, and MLflow where asked for."""
+"""What the workers of a training run tell the person who waits: a line an epoch, TensorBoard files, and MLflow where asked for."""
 
 import threading
 from collections.abc import Iterator, Mapping
@@ -7,11 +7,13 @@ from typing import Any, Protocol
 
 from btc_ray.progress import say
 from btc_ray.training.errors import MLflowMissingError
-from btc_ray.workers.counting import News, news
+from btc_ray.workers.counting import ProgressChannel, progress_channel
 
 
 @contextmanager
-def reading(*, epochs: int, folder: str | None, mlflow: str | None, name: str, parameters: Mapping[str, Any]) -> Iterator[News]:
+def reading(
+    *, epochs: int, folder: str | None, mlflow: str | None, name: str, parameters: Mapping[str, Any]
+) -> Iterator[ProgressChannel]:
     """Gives the journal to write to, and says and records what is written until the block ends. Raises MLflowMissingError."""
     done = threading.Event()
     sinks: list[_Sink] = [_Lines(epochs)]
@@ -20,7 +22,7 @@ def reading(*, epochs: int, folder: str | None, mlflow: str | None, name: str, p
     if mlflow:
         sinks.append(_MLflow(mlflow, name, parameters))
 
-    def follow(journal: News) -> None:
+    def follow(journal: ProgressChannel) -> None:
         seen = 0
         while True:
             last = done.wait(1.0)
@@ -32,7 +34,7 @@ def reading(*, epochs: int, folder: str | None, mlflow: str | None, name: str, p
             if last:
                 return
 
-    with news() as journal:
+    with progress_channel() as journal:
         thread = threading.Thread(target=follow, args=(journal,), daemon=True)
         thread.start()
         try:

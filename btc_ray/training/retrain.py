@@ -164,8 +164,8 @@ def conclude(settings: Retrain, prepared: Prepared, network: Network) -> Trained
             "fingerprint": images.crops.fingerprint,
             "split": settings.split,
             "groups_of_copies": len(np.unique(images.copies)),
-            "named_groups": len(named.unique()),
-            "images_in_named_groups": len(named),
+            "patients": len(named.unique()),
+            "images_with_patient": len(named),
             **images.counts(),
         },
         metrics={

@@ -14,7 +14,7 @@ def release() -> None:
 
 
 class ProgressActor:
-    """An actor. `job` is whatever tells one job's news from another's."""
+    """An actor. `job` is whatever tells what one job says from what another does."""
 
     def __init__(self) -> None:
         self._counts: dict[str, tuple[int, int]] = {}

@@ -21,7 +21,7 @@ from btc_ray.workers.pool import beside_driver
 
 
 @dataclass(frozen=True, kw_only=True)
-class News:
+class ProgressChannel:
     """What the workers of one job are given to tell the driver with."""
 
     actor: ActorHandle
@@ -45,11 +45,13 @@ class News:
 
 
 @contextmanager
-def news() -> Iterator[News]:
+def progress_channel() -> Iterator[ProgressChannel]:
     """A job's own, by an actor beside the driver that serves all jobs of this driver: its process starts once."""
     where = beside_driver()
     name = f"btc-ray-progress-{ray.get_runtime_context().get_job_id()}"
-    found = News(actor=ray.remote(ProgressActor).options(name=name, get_if_exists=True, **where).remote(), job=uuid.uuid4().hex)
+    found = ProgressChannel(
+        actor=ray.remote(ProgressActor).options(name=name, get_if_exists=True, **where).remote(), job=uuid.uuid4().hex
+    )
     held.append(found.actor)
     try:
         yield found
@@ -60,7 +62,7 @@ def news() -> Iterator[News]:
 class ProgressReporter:
     """A worker's own count, reported to the counter once a second: a call costs both processes together as much as half an image."""
 
-    def __init__(self, counter: News) -> None:
+    def __init__(self, counter: ProgressChannel) -> None:
         self._counter = counter
         self._images = self._bad = 0
         self._reported = time.monotonic()
@@ -81,7 +83,7 @@ class ProgressReporter:
 
 
 @contextmanager
-def watched(counter: News, progress: Progress) -> Iterator[None]:
+def watched(counter: ProgressChannel, progress: Progress) -> Iterator[None]:
     """Bring the workers' count to the driver's progress once a second."""
     over = threading.Event()
     seen_images = seen_bad = 0

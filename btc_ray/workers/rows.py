@@ -16,7 +16,7 @@ from btc_ray.archive.blocks import block_rows, write_blocks
 from btc_ray.progress import Progress
 from btc_ray.storage import Place
 from btc_ray.workers.blocks import read_blocks
-from btc_ray.workers.counting import News, news, watched
+from btc_ray.workers.counting import ProgressChannel, progress_channel, watched
 from btc_ray.workers.pool import IO_ARGS, Pool, data_context
 
 ROWS_PER_BLOCK = 4096
@@ -24,7 +24,7 @@ ROWS_PER_BLOCK = 4096
 
 def map_to_parquet(
     parts: Sequence[Place],
-    mapped: Callable[[Dataset, News], Dataset],
+    mapped: Callable[[Dataset, ProgressChannel], Dataset],
     output: Place,
     *,
     blocks: Place,
@@ -54,7 +54,7 @@ def map_to_parquet(
     if not write_blocks(parts, blocks, rows_each=rows_each, done=done):
         return
     filesystem, path = output.arrow()
-    with data_context() as context, news() as counter, watched(counter, progress):
+    with data_context() as context, progress_channel() as counter, watched(counter, progress):
         context.checkpoint_config = checkpoint
         mapped(read_blocks(blocks), counter).write_parquet(
             path,

@@ -39,7 +39,7 @@ def test_images_are_found_by_their_path_their_uri_or_their_name(tmp_path: Path, 
     place = data(tmp_path / "data")
     written = {"path": "a/a{}.png", "uri": f"{tmp_path}/data/a/a{{}}.png", "key": "a{}.png"}[column]
     text = f"{column},patient\n" + "".join(f"{written.format(number)},p{number // 2}\n" for number in range(6))
-    found = with_patients(read_labelled(place), place, table_of(tmp_path, text, end))
+    found = with_patients(read_labelled(place), place, table_of(tmp_path, text, end).uri)
     groups = {
         uri.rpartition("/")[2]: group for uri, group in zip(found["uri"].to_pylist(), found["group"].to_pylist(), strict=True)
     }
@@ -50,14 +50,14 @@ def test_images_are_found_by_their_path_their_uri_or_their_name(tmp_path: Path, 
 def test_no_patient_is_on_two_sides_of_a_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     place = data(tmp_path / "data")
     lines = [f"{label}/{label}{number}.png,{label}-p{number % 3}" for label in ("a", "b") for number in range(6)]
-    table = with_patients(read_labelled(place), place, table_of(tmp_path, "\n".join(["path,patient", *lines])))
+    table = with_patients(read_labelled(place), place, table_of(tmp_path, "\n".join(["path,patient", *lines])).uri)
     patients = np.array(table["group"].to_pylist())
     split = split_by_group(table["label"].to_pylist(), join_groups(patients), validation=0.34, test=0.34, seed=0)
     assert all(len(set(split[patients == name])) == 1 for name in set(patients))
     assert set(split) == {"train", "validation", "test"}
     said = capsys.readouterr().err
     assert "names the patient of 12 of 12 images, 6 patients in all" in said
-    assert "A split goes by patient, joined with copies: 12 of 12 images (100%) are of 6 named groups." in said
+    assert "12 of 12 images (100%) are of 6 named groups (patients); each stays on one side of a split, with its copies." in said
 
 
 def test_patients_are_joined_with_the_groups_that_the_data_names(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_patients_are_joined_with_the_groups_that_the_data_names(tmp_path: Path)
     (tmp_path / "labels.csv").write_text("\n".join(rows))
     place = Place(str(tmp_path / "labels.csv"))
     text = "key,patient\n2.png,p1\n3.png,p1\n4.png,p2\n"
-    group = with_patients(read_labelled(place), place, table_of(tmp_path, text))["group"].to_pylist()
+    group = with_patients(read_labelled(place), place, table_of(tmp_path, text).uri)["group"].to_pylist()
     assert group[0] == group[1] == group[2] is not None
     assert group[3] not in (None, group[0])
     assert group[4] is None
@@ -84,13 +84,13 @@ def test_patients_are_joined_with_the_groups_that_the_data_names(tmp_path: Path)
 def test_a_table_that_says_nothing_or_two_things_is_refused(tmp_path: Path, text: str, message: str) -> None:
     place = data(tmp_path / "data")
     with pytest.raises(LabelledDataError, match=message):
-        with_patients(read_labelled(place), place, table_of(tmp_path, text))
+        with_patients(read_labelled(place), place, table_of(tmp_path, text).uri)
 
 
 def test_a_table_that_is_not_there_is_named(tmp_path: Path) -> None:
     place = data(tmp_path / "data")
     with pytest.raises(LabelledDataError, match=r"nowhere\.csv"):
-        with_patients(read_labelled(place), place, Place(str(tmp_path / "nowhere.csv")))
+        with_patients(read_labelled(place), place, str(tmp_path / "nowhere.csv"))
 
 
 def test_without_patients_it_is_said_what_a_split_keeps_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -105,6 +105,6 @@ def test_the_patients_of_the_published_data_set_are_found(real_images: Path, cap
     patients = SHARED / "data" / "patients" / "patients.csv"
     if not patients.exists():
         pytest.skip("needs ../shared/data/patients, which a fresh clone does not have")
-    table = with_patients(read_labelled(Place(str(real_images))), Place(str(real_images)), Place(str(patients)))
+    table = with_patients(read_labelled(Place(str(real_images))), Place(str(real_images)), str(patients))
     assert len(table) - table["group"].null_count == 4750
     assert "names the patient of 4,750 of 7,019 images, 209 patients in all" in capsys.readouterr().err

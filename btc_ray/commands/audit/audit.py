@@ -40,9 +40,10 @@ def audit(chosen: settings.Audit) -> int:
     check_output(output, ours=OURS)
     bundle = None if chosen.model is None else read_bundle(output.at(chosen.model))
     backbone = read_backbone(chosen)
-    table = read_labelled(output.at(chosen.data), least_classes=1, follow_links=chosen.follow_links)
-    say_classes(table, output.at(chosen.data))
-    table = with_patients(table, output.at(chosen.data), None if chosen.groups is None else output.at(chosen.groups))
+    data = output.at(chosen.data)
+    table = read_labelled(data, least_classes=1, follow_links=chosen.follow_links)
+    say_classes(table, data)
+    table = with_patients(table, data, chosen.groups)
     with ray_session(chosen)():
         work = gather(chosen, table, backbone, bundle)
     record, found = _record(work)

@@ -48,7 +48,7 @@ def _answer(task: dict[str, Any], content: bytes) -> tuple[dict[str, Any], bytes
         array = decode(task, content)
     except ModuleNotFoundError as error:
         return {"status": "missing", "name": error.name}, b""
-    except NotImplementedError:
+    except NotImplementedError:  # how pydicom says that no decoder at hand takes this kind of frame
         return {"status": "unsupported"}, b""
     except MemoryError:
         return {"status": "memory"}, b""

@@ -1,6 +1,6 @@
 """The model bundle: a folder with weights and every fact needed to use them, read and written without executing code."""
 
-from btc_ray.model.bundle.columns import PREFIX, column_names, probability_columns
+from btc_ray.model.bundle.columns import PREFIX, class_metadata, columns_of, probability_columns
 from btc_ray.model.bundle.description import IMAGENET_MEAN, IMAGENET_STD, Bundle, BundleError, bundle_id
 from btc_ray.model.bundle.files import (
     NO_INT8,
@@ -24,7 +24,8 @@ __all__ = [
     "BundleError",
     "bundle_id",
     "check_bundle",
-    "column_names",
+    "class_metadata",
+    "columns_of",
     "library_versions",
     "probability_columns",
     "read_arrays",

@@ -1,5 +1,6 @@
 """The columns that hold a model's probabilities: one a class, in the order of the classes."""
 
+import json
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -21,6 +22,16 @@ def column_names(classes: Sequence[str]) -> tuple[str, ...]:
         taken.add(column.casefold())
         found.append(column)
     return tuple(found)
+
+
+def columns_of(classes: Sequence[str], columns: Sequence[str]) -> tuple[str, ...]:
+    """The columns that were recorded for the classes; `prob_<class>` where none were, as in bundles and runs of before 0.2.0."""
+    return tuple(columns) or tuple(f"{PREFIX}{name}" for name in classes)
+
+
+def class_metadata(classes: Sequence[str]) -> dict[str, str]:
+    """What the metadata of a table say of the classes: joined by commas, and as JSON, for a name may hold a comma."""
+    return {"classes": ",".join(classes), "classes_json": json.dumps(list(classes), ensure_ascii=False)}
 
 
 def probability_columns(columns: Iterable[str]) -> list[str]:

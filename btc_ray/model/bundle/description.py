@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from btc_ray.errors import FAILED, UserError
-from btc_ray.model.bundle.columns import PREFIX
+from btc_ray.model.bundle.columns import columns_of
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -44,9 +44,7 @@ class Bundle:
     versions: dict[str, str] = field(default_factory=dict)
     git_commit: str | None = None
     created: str = ""
-    columns: tuple[
-        str, ...
-    ] = ()  # of the classes' probabilities; empty in bundles of before, whose columns are prob_<class> as it stands
+    columns: tuple[str, ...] = ()  # of the classes' probabilities; empty in bundles of before they were recorded
     format: int = FORMAT
     more: dict[str, Any] = field(default_factory=dict)  # what a newer version wrote and this one does not know; it is kept
 
@@ -58,7 +56,7 @@ class Bundle:
     @property
     def probability_columns(self) -> tuple[str, ...]:
         """The column of scores for each class."""
-        return self.columns or tuple(f"{PREFIX}{name}" for name in self.classes)
+        return columns_of(self.classes, self.columns)
 
 
 def bundle_id(bundle: Bundle) -> str:

@@ -132,8 +132,9 @@ def read_int8(place: Place, bundle: Bundle) -> Int8Network:
             "--precision bf16 or fp32."
         )
     try:
-        check_finite(load(data), name)
-        return Int8Network.from_bytes(data)
+        arrays = load(data)
+        check_finite(arrays, name)
+        return Int8Network.from_arrays(arrays)
     except (SafetensorError, KeyError, ValueError, TypeError) as error:
         raise BundleError(f"{name} holds no network in 8 bits ({error}).") from error
 

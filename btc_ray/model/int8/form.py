@@ -66,11 +66,8 @@ class Int8Network:
         return save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> "Int8Network":
-        """Raises KeyError or safetensors' SafetensorError for anything else."""
-        from safetensors.numpy import load
-
-        arrays = load(data)
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "Int8Network":
+        """Of what `int8.safetensors` holds. Raises KeyError or ValueError for anything else."""
         names = sorted(name.removesuffix(".steps") for name in arrays if name.endswith(".steps"))
         blocks = tuple(_block(arrays, name) for name in names)
         return cls(input_scale=arrays["enters"], output_scale=arrays["leaves"], blocks=blocks)

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from btc_ray.errors import UserError
-from btc_ray.model.bundle import PREFIX
+from btc_ray.model.bundle import columns_of
 from btc_ray.model.reference import REJECT, REVIEW
 from btc_ray.reports.shared.tally import Causes, count, folders
 
@@ -52,8 +52,8 @@ class Worklist:
     """
 
     classes: tuple[str, ...]
+    columns: tuple[str, ...]  # of their probabilities
     most: int
-    columns: tuple[str, ...] = ()  # of the probabilities; empty: prob_<class>
     deciles: tuple[float, ...] = ()
     rows: int = 0
     status: Counter[str] = field(default_factory=Counter)
@@ -67,10 +67,6 @@ class Worklist:
     # Images in each tenth of the validation images' distances.
     distance: np.ndarray = field(default_factory=lambda: np.zeros(10, np.int64))
     kept: dict[str, pa.Table] = field(default_factory=dict)
-
-    def probabilities(self) -> tuple[str, ...]:
-        """The column of scores for each class."""
-        return self.columns or tuple(f"{PREFIX}{name}" for name in self.classes)
 
     def add(self, batch: pa.RecordBatch) -> None:
         """Count rows of `scores` and keep the most urgent. Raises WorklistError where a column of the contract is missing."""
@@ -108,7 +104,7 @@ class Worklist:
         ids = {"row_id": pa.int64()} | dict.fromkeys(("width", "height", "crop_x", "crop_y", "crop_w", "crop_h"), pa.int32())
         types = ids | dict.fromkeys(("confidence", "feature_distance", "energy"), pa.float32())
         columns = [pa.field(name, types.get(name, pa.string())) for name in COLUMNS]
-        floats = [pa.field(name, pa.float32()) for name in (*self.probabilities(), "suspicion")]
+        floats = [pa.field(name, pa.float32()) for name in (*self.columns, "suspicion")]
         return pa.schema([*columns, *floats, pa.field("tier", pa.string())]).empty_table()
 
     def _counts(self) -> list[int]:
@@ -121,7 +117,7 @@ class Worklist:
 
     def _columns(self, batch: pa.RecordBatch) -> pa.Table:
         later = ("feature_distance", "energy", "decision")  # runs of older versions do not have them
-        names = [*COLUMNS, *self.probabilities()]
+        names = [*COLUMNS, *self.columns]
         if missing := [name for name in names if name not in batch.schema.names and name not in later]:
             raise WorklistError(
                 f"the scores have no column {missing[0]!r}: they are not of this model. Give --model the bundle that made them."
@@ -136,9 +132,7 @@ class Worklist:
         """Of each row the probability of a tumour, its tier as a number, and its place within the tier: the smaller the earlier."""
         confidence = _floats(scored["confidence"])
         suspicion = (
-            np.full(len(scored), np.nan)
-            if healthy is None
-            else 1 - _floats(scored[self.probabilities()[self.classes.index(healthy)]])
+            np.full(len(scored), np.nan) if healthy is None else 1 - _floats(scored[self.columns[self.classes.index(healthy)]])
         )
         decision = np.array(scored["decision"].to_pylist(), object)
         unknown = decision == None  # noqa: E711 - elementwise
@@ -176,10 +170,10 @@ def read_worklist(
     decision: Mapping[str, Any],
     columns: Sequence[str] = (),
 ) -> Worklist:
-    """The worklist of a run. `decision` is the bundle's; `columns` are those of the probabilities. Raises WorklistError."""
-    worklist = Worklist(
-        classes=tuple(classes), columns=tuple(columns), most=most, deciles=tuple(decision.get("distance_deciles", ()))
-    )
+    """The worklist of a run. `decision` is the bundle's, and so are the `columns` of the probabilities, where it names them. Raises
+    WorklistError."""
+    deciles = tuple(decision.get("distance_deciles", ()))
+    worklist = Worklist(classes=tuple(classes), columns=columns_of(classes, columns), most=most, deciles=deciles)
     for batch in batches:
         worklist.add(batch)
     return worklist

@@ -9,7 +9,8 @@ import pytest
 
 from btc_ray import api
 from btc_ray.images.prepare import Preprocess
-from btc_ray.model.bundle import column_names, read_bundle, write_bundle
+from btc_ray.model.bundle import read_bundle, write_bundle
+from btc_ray.model.bundle.columns import column_names
 from btc_ray.model.weights import initial_network
 from btc_ray.phantoms.phantom import write_phantoms
 from btc_ray.storage import Place
