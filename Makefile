@@ -20,7 +20,7 @@ test: $(STAMP)
 
 # What starts neither Ray nor a browser nor a store.
 test-fast: $(STAMP)
-	$(VENV)/bin/python -m pytest -m 'not ray and not slow' --ignore tests/integration -q -n 2 --dist loadfile
+	$(VENV)/bin/python -m pytest -m 'not ray and not slow' --ignore tests/integration -q -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff format --check .

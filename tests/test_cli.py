@@ -69,6 +69,7 @@ def test_a_fault_of_ours_shows_where_and_ends_with_code_1(
 
 
 @pytest.mark.parametrize("job", sorted(path.stem for path in (ROOT / "jobs").glob("*.py")))
+@pytest.mark.slow
 def test_every_job_is_a_script_with_the_same_flags(job: str) -> None:
     script, command = (
         subprocess.run([sys.executable, *how, "--help"], capture_output=True, text=True, check=True, cwd=ROOT).stdout

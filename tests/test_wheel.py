@@ -38,6 +38,7 @@ def test_every_file_of_the_package_is_in_the_wheel(unpacked: Path) -> None:
     assert any(path.suffix == ".j2" for path in installed)
 
 
+@pytest.mark.slow
 def test_a_job_runs_from_the_wheel_alone(unpacked: Path, model: Path, phantoms: Path, tmp_path: Path) -> None:
     code = """
 import sys

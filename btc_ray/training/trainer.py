@@ -28,6 +28,7 @@ from btc_ray.storage import Place
 from btc_ray.training.journal import reading
 from btc_ray.training.learner import Learner
 from btc_ray.training.loop import Examples, evaluate, pack, patience_is_over, steps_per_epoch, train_epoch, unpack
+from btc_ray.training.process_group import LocalTorchConfig
 from btc_ray.workers.pool import PoolError, wait_for_room
 
 CHECKPOINT = "state.pt"
@@ -86,6 +87,7 @@ def fit(
                 "threads": math.ceil(scaling.resources_per_worker["CPU"]),
                 "journal": journal,
             },
+            torch_config=LocalTorchConfig(),
             scaling_config=scaling,
             run_config=RunConfig(
                 name=name,

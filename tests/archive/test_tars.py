@@ -218,6 +218,7 @@ def test_what_follows_the_end_mark_of_a_tar_is_told(tmp_path: Path, behind: byte
     assert [told is not None and told in (row.problem or "") for row in rest[-1:]] == [True] * (told is not None)
 
 
+@pytest.mark.slow
 def test_a_compressed_tar_that_unpacks_to_far_more_than_its_size_is_stopped(tmp_path: Path) -> None:
     """One of 1 GiB of zeros in 140 kB: it is read no further than the budget."""
     info = tarfile.TarInfo("zeros.bin")

@@ -144,6 +144,7 @@ def moody(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         (418, "the server refused the request .HTTP 418."),
     ],
 )
+@pytest.mark.slow
 def test_what_a_server_says_is_what_the_row_and_the_input_say(moody: str, code: int, reason: str) -> None:
     with pytest.raises(ReadError, match=reason) as caught:
         ByteReader().read(uri=f"{moody}/{code}.jpg")

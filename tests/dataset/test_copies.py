@@ -27,6 +27,7 @@ def pixels(heads: list[np.ndarray]) -> np.ndarray:
 
 
 @pytest.mark.parametrize("edit", EDITS)
+@pytest.mark.slow
 def test_an_edited_copy_is_in_the_group_of_its_original_and_of_no_other(heads: list[np.ndarray], edit: str) -> None:
     assert recall_and_precision(heads, EDITS[edit], seed=3) == (1.0, 1.0)
 
@@ -125,6 +126,7 @@ def test_ten_thousand_equal_images_are_one_group_at_once(pixels: np.ndarray, mak
     assert time.process_time() - began < 10  # all pairs would be fifty million
 
 
+@pytest.mark.slow
 def test_five_hundred_nearly_equal_images_are_one_group(pixels: np.ndarray) -> None:
     rng = np.random.default_rng(1)
     noisy = pixels[7, ::2, ::2] + rng.normal(0, 2, (500, 112, 112))
@@ -132,6 +134,7 @@ def test_five_hundred_nearly_equal_images_are_one_group(pixels: np.ndarray) -> N
     assert not found.groups.any()
 
 
+@pytest.mark.slow
 def test_a_set_too_large_for_exact_search_gives_the_same_groups(heads: list[np.ndarray], monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(2)
     slices = [neighbouring_slice(head[::2, ::2], rng) for head in heads for _ in range(12)]
@@ -189,6 +192,7 @@ def test_every_row_of_a_group_with_two_labels_is_contradicting() -> None:
 
 
 @pytest.mark.shared
+@pytest.mark.slow
 def test_copies_of_real_images_are_found_and_only_those(real_images: Path) -> None:
     paths = [path for name in ("glioma", "notumor") for path in sorted((real_images / "Testing" / name).glob("*.jpg"))[:60]]
     greys = [decode(path.read_bytes()) for path in paths]

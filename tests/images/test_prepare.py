@@ -173,6 +173,7 @@ def jpeg(side: tuple[int, int], seed: int = 0, **options: Any) -> bytes:
 
 @pytest.mark.parametrize("side", [(512, 512), (513, 767), (1024, 1024), (2048, 1900)], ids=lambda side: f"{side[1]}x{side[0]}")
 @pytest.mark.parametrize("seed", range(8))
+@pytest.mark.slow
 def test_a_jpeg_decoded_at_a_part_of_its_size_gives_the_crop_of_the_whole(side: tuple[int, int], seed: int) -> None:
     data = jpeg(side, seed)
     assert decode_shrunk(data, least_side=LEAST_SIDE).grey.shape < side, "or nothing is compared"

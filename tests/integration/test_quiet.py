@@ -1,8 +1,9 @@
-"""Nothing leaves the machine while a local archive is scored: no name is looked up, nothing is sent, no client id is left behind; and
-nobody comes in."""
+"""Nothing leaves the machine in the demo, which trains, measures, scores and reviews, and while a local archive is scored, here and on
+Ray: no name is looked up, nothing is sent, no client id is left behind; and nobody comes in."""
 
 import contextlib
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -45,11 +46,11 @@ def spied(tmp_path: Path, *arguments: object) -> "subprocess.Popen[str]":
 
 
 def heard(tmp_path: Path) -> tuple[str, list[Path]]:
-    """What was looked up, connected to or sent, and which files stand in the home folder."""
+    """What was looked up, connected to or sent, and which files stand in the home folder but matplotlib's list of fonts."""
     calls = tmp_path / "calls.txt"
     return (
         calls.read_text() if calls.exists() else "",
-        [path for path in (tmp_path / "home").rglob("*") if path.is_file()],
+        [path for path in (tmp_path / "home").rglob("*") if path.is_file() and path.parent.name != "matplotlib"],
     )
 
 
@@ -62,23 +63,75 @@ def test_scoring_a_local_folder_tells_nobody(model: Path, phantoms: Path, tmp_pa
 
 
 @pytest.mark.ray
-def test_a_job_on_a_ray_of_its_own_tells_nobody_and_listens_to_nobody_else(model: Path, phantoms: Path, tmp_path: Path) -> None:
+def test_scoring_on_a_ray_of_its_own_tells_nobody_and_a_stranger_is_refused(model: Path, phantoms: Path, tmp_path: Path) -> None:
     flags = ("--model", model, "--input", phantoms / "Testing", "--output", tmp_path / "run", "--local-rows", 0)
-    process = spied(tmp_path, "score", *flags)
+    watch(spied(tmp_path, "score", *flags))
+    assert heard(tmp_path) == ("", []), "not even a token lies in the home folder"
+
+
+@pytest.mark.ray
+def test_two_workers_of_a_training_find_each_other_and_nobody_else_does(phantoms: Path, tmp_path: Path) -> None:
+    flags = (
+        "--data",
+        phantoms,
+        "--output",
+        tmp_path / "model",
+        "--weights",
+        "none",
+        "--train",
+        "all",
+        "--size",
+        64,
+        "--epochs",
+        1,
+    )
+    watch(spied(tmp_path, "retrain", *flags, "--resolutions", 64, "--split", "folders", "--workers", 2))
+    assert (tmp_path / "model" / "bundle.json").is_file()
+    assert heard(tmp_path) == ("", [])
+
+
+@pytest.mark.ray
+def test_the_demo_trains_measures_scores_and_reviews_and_tells_nobody(tmp_path: Path) -> None:
+    flags = ("--output", tmp_path / "demo", "--images-per-class", 8, "--epochs", 1)
+    watch(spied(tmp_path, "demo", *flags))
+    for page in ("run/summary.html", "run/review.html", "evaluation/evaluation.html"):
+        assert (tmp_path / "demo" / page).is_file()
+    assert heard(tmp_path) == ("", [])
+
+
+def watch(process: "subprocess.Popen[str]") -> None:
+    """Wait for the command; meanwhile try every port of its family from other addresses than 127.0.0.1."""
     listening: set[str] = set()
     ports: set[int] = set()
     while process.poll() is None:
         for member in family(process):
             with contextlib.suppress(psutil.Error):
-                sockets = [found for found in member.net_connections() if found.status == psutil.CONN_LISTEN]
-                listening |= {found.laddr.ip for found in sockets}
-                ports |= {found.laddr.port for found in sockets}
+                found = {
+                    (each.laddr.ip, each.laddr.port) for each in member.net_connections() if each.status == psutil.CONN_LISTEN
+                }
+                listening |= {ip for ip, _ in found}
+                for port in {port for _, port in found} - ports:
+                    ports.add(port)
+                    assert not [address for address in elsewhere() if answers(address, port)]
         time.sleep(0.2)
     said = process.stderr.read() if process.stderr else ""
     assert process.returncode == 0, said
     assert len(ports) > 5, "the Ray of this job was not seen"
     assert listening <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
-    assert heard(tmp_path) == ("", []), "not even a token lies in the home folder"
+
+
+def elsewhere() -> list[str]:
+    """Addresses of this machine that a stranger would come in by, and a second one of the loopback's."""
+    own = [found.address for names in psutil.net_if_addrs().values() for found in names if found.family == socket.AF_INET]
+    return ["127.0.0.2", *(address for address in own if not address.startswith("127."))]
+
+
+def answers(address: str, port: int) -> bool:
+    try:
+        socket.create_connection((address, port), timeout=2).close()
+    except OSError:
+        return False
+    return True
 
 
 def family(process: "subprocess.Popen[str]") -> list[psutil.Process]:

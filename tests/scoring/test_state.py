@@ -114,6 +114,7 @@ def _shorten(part: Path) -> None:
 
 @pytest.mark.parametrize("harm", [_lose, _cut, _shorten])
 @pytest.mark.parametrize("what", ["manifest", "scores"])
+@pytest.mark.slow
 def test_rows_that_were_lost_are_told_and_never_called_complete(
     model: Path, archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], what: str, harm: object
 ) -> None:
@@ -135,6 +136,7 @@ def test_a_manifest_that_lost_rows_before_a_continuation_is_told(model: Path, ar
 
 
 @pytest.mark.parametrize("change", [{"temperature": 2.0}, {"classes": ["a", "b", "c", "d"]}, {"std": [0.3, 0.3, 0.3]}])
+@pytest.mark.slow
 def test_a_run_does_not_go_on_with_another_bundle_of_the_same_weights(
     model: Path, archive: Path, tmp_path: Path, change: dict[str, object]
 ) -> None:

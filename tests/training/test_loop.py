@@ -80,6 +80,7 @@ def test_the_network_learns(train: str) -> None:
 
 @pytest.mark.parametrize("statistics", ["frozen", "moving"])
 @pytest.mark.parametrize(("train", "still"), [("layer4", ("conv1", "bn1", "layer1", "layer2", "layer3")), ("all", ())])
+@pytest.mark.slow
 def test_what_is_frozen_does_not_change_its_statistics_included(train: str, still: tuple[str, ...], statistics: str) -> None:
     recipe = RECIPES[train].changed(epochs=2, batch_size=8, resolutions=(32,), frozen_statistics=statistics == "frozen")
     before = {name: tensor.clone() for name, tensor in network(recipe).state_dict().items()}

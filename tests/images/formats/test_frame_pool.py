@@ -25,6 +25,7 @@ def j2k() -> bytes:
     return encoded(head(), JPEG2000Lossless)
 
 
+@pytest.mark.slow
 def test_a_decoder_that_never_returns_is_ended_and_the_next_frame_is_decoded(monkeypatch: pytest.MonkeyPatch, j2k: bytes) -> None:
     pytest.importorskip("jpeg_ls")
     monkeypatch.setattr(frame_pool, "SECONDS", 1)

@@ -50,6 +50,7 @@ def down_for_a_while(model: Path) -> Iterator[str]:
     server.server_close()
 
 
+@pytest.mark.slow
 def test_a_store_that_is_down_is_waited_for_as_it_is_for_images(down_for_a_while: str, patient: None) -> None:
     assert read_bundle(Place(down_for_a_while)).architecture == "resnet18"
 

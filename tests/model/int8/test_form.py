@@ -157,6 +157,7 @@ def test_a_bundle_of_before_has_no_int8_form_and_says_what_to_do(model: Path, tm
     assert choose(engine="openvino", bundle=bundle).precision != "int8"
 
 
+@pytest.mark.slow
 def test_a_missing_or_damaged_int8_form_is_refused(with_int8: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(with_int8, tmp_path / "copy"))
     data = bytearray((copy / INT8).read_bytes())

@@ -246,6 +246,7 @@ def test_a_perfect_model_and_an_empty_set_have_a_page_too() -> None:
     assert evaluation_figures(whole(empty)) == {}
 
 
+@pytest.mark.slow
 def test_every_set_has_its_figures() -> None:
     folders, _ = assessed()
     group, _ = assessed("group", name="a/b: c")
