@@ -7,7 +7,7 @@ this module, and importing torchvision would take each of them 2 s: nothing here
 
 import hashlib
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import numpy as np
@@ -21,8 +21,9 @@ from torch import Tensor
 from btc_ray.dataset.crops import Crops
 from btc_ray.images.batch import pixels_of
 from btc_ray.model.bundle import IMAGENET_MEAN, IMAGENET_STD
+from btc_ray.model.engines.choose import choose
 from btc_ray.model.engines.folded import folded_network
-from btc_ray.model.engines.folding import FEATURES
+from btc_ray.model.engines.folding import FEATURES, fold
 from btc_ray.progress import Progress, say
 from btc_ray.storage import Place
 from btc_ray.training.augment import FLIPS
@@ -57,30 +58,50 @@ def backbone_id(backbone: Mapping[str, Tensor]) -> str:
 
 
 class _Backbone:
-    """The frozen backbone on the GPU, where there is one."""
+    """The frozen backbone in fp32, by the engine that scores: OpenVINO on x86 CPUs where it is installed, else torch."""
 
-    def __init__(self, backbone: Mapping[str, Tensor], variants: tuple[tuple[int, ...], ...]) -> None:
-        self._device = "cuda" if torch.cuda.is_available() else "cpu"
+    def __init__(
+        self, backbone: Mapping[str, Tensor], variants: tuple[tuple[int, ...], ...], *, threads: int | None = None
+    ) -> None:
         no_head = {"fc.weight": torch.empty(0, FEATURES), "fc.bias": torch.empty(0)}
-        self._network = folded_network({**backbone, **no_head}, mean=IMAGENET_MEAN, std=IMAGENET_STD, device=self._device)
+        state = {**backbone, **no_head}
+        choice = choose(precision="fp32")
+        self._features = _in_openvino(state, threads) if choice.engine == "openvino" else _in_torch(state, choice.device, threads)
         self._variants = variants
 
     def features(self, pixels: np.ndarray) -> np.ndarray:
         """uint8 (N, S, S) crops → float32 (N, V, 512)."""
         found = np.empty((len(pixels), len(self._variants), FEATURES), np.float32)
         if len(pixels):
-            with torch.inference_mode():
-                grey = torch.from_numpy(pixels).to(self._device)
-                # One variant after the other: four times the batch would take four times the memory and be no faster.
-                for number, axes in enumerate(self._variants):
-                    found[:, number] = self._network.features(torch.flip(grey, axes)).cpu().numpy()
+            # One variant after the other: four times the batch would take four times the memory and be no faster.
+            for number, axes in enumerate(self._variants):
+                found[:, number] = self._features(np.ascontiguousarray(np.flip(pixels, axes)))
         return found
+
+
+def _in_torch(state: Mapping[str, Tensor], device: str, threads: int | None) -> Callable[[np.ndarray], np.ndarray]:
+    if threads is not None:
+        torch.set_num_threads(threads)
+    network = folded_network(state, mean=IMAGENET_MEAN, std=IMAGENET_STD, device=device)
+
+    def features(pixels: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            return network.features(torch.from_numpy(pixels).to(device)).cpu().numpy()
+
+    return features
+
+
+def _in_openvino(state: Mapping[str, Tensor], threads: int | None) -> Callable[[np.ndarray], np.ndarray]:
+    from btc_ray.model.engines.openvino_engine import Compiled
+    from btc_ray.model.engines.openvino_graph import resnet18
+
+    arrays = {name: tensor.detach().cpu().numpy() for name, tensor in state.items()}
+    return Compiled(resnet18(fold(arrays, mean=IMAGENET_MEAN, std=IMAGENET_STD)), precision="fp32", threads=threads)
 
 
 class _FeatureActor:
     def __init__(self, weights: Place, variants: tuple[tuple[int, ...], ...], row_ids: np.ndarray) -> None:
-        torch.set_num_threads(1)
-        self._backbone, self._row_ids = _Backbone(from_safetensors(weights.read()), variants), row_ids
+        self._backbone, self._row_ids = _Backbone(from_safetensors(weights.read()), variants, threads=1), row_ids
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         batch = batch.filter(pa.array(np.isin(np.asarray(batch["row_id"]), self._row_ids)))

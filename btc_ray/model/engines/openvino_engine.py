@@ -56,6 +56,32 @@ def has_int8(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     return not INT8_FLAGS.isdisjoint(flags.split())
 
 
+class Compiled:
+    """A graph of `openvino_graph` compiled for this CPU: `calls` calls compute at a time, with `threads` threads each; None leaves the
+    number to OpenVINO."""
+
+    def __init__(self, graph: ov.Model, *, precision: str, threads: int | None, calls: int = 1) -> None:
+        settings = {
+            "INFERENCE_PRECISION_HINT": _HINTS[precision],
+            "NUM_STREAMS": calls,
+            # Workers do not know of each other: pinned, all of them would sit on the same first core.
+            "ENABLE_CPU_PINNING": False,
+        }
+        if threads is not None:
+            settings["INFERENCE_NUM_THREADS"] = threads * calls
+        self._model = ov.Core().compile_model(graph, "CPU", settings)
+        self._of_thread = threading.local()
+
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        """uint8 (N, H, W) → float32 (N, 512), in memory that this thread's next call writes over."""
+        if not hasattr(self._of_thread, "request"):
+            self._of_thread.request = self._model.create_infer_request()
+        request = self._of_thread.request
+        request.infer([pixels[:, None]], share_inputs=True)
+        found: np.ndarray = request.get_output_tensor().data
+        return found
+
+
 class OpenVINOEngine(Engine):
     """ResNet18 compiled for this CPU: `calls` calls compute at a time, with `threads` threads each; None leaves the number to
     OpenVINO.
@@ -82,18 +108,9 @@ class OpenVINOEngine(Engine):
         if int8 is not None and not has_int8():  # a worker need not have the CPU of the one that chose
             raise EngineError("int8 was chosen, and this machine's CPU has no VNNI instructions; give --precision bf16 or fp32.")
         left_over = exacter() if choice.precision == "int8" else choice.precision  # the arithmetic of what is not in int8
-        settings = {
-            "INFERENCE_PRECISION_HINT": _HINTS[left_over],
-            "NUM_STREAMS": calls,
-            # Workers do not know of each other: pinned, all of them would sit on the same first core.
-            "ENABLE_CPU_PINNING": False,
-        }
-        if threads is not None:
-            settings["INFERENCE_NUM_THREADS"] = threads * calls
         graph = resnet18(self._folded) if int8 is None else int8_resnet18(self._folded, int8)
         self._output_scale = None if int8 is None else int8.output_scale
-        self._model = ov.Core().compile_model(graph, "CPU", settings)
-        self._of_thread = threading.local()
+        self._compiled = Compiled(graph, precision=left_over, threads=threads, calls=calls)
         self._again: OpenVINOEngine | None = None
         self._opening = threading.Lock()
 
@@ -116,9 +133,5 @@ class OpenVINOEngine(Engine):
         return answers
 
     def _features(self, pixels: np.ndarray) -> np.ndarray:
-        if not hasattr(self._of_thread, "request"):
-            self._of_thread.request = self._model.create_infer_request()
-        request = self._of_thread.request
-        request.infer([pixels[:, None]], share_inputs=True)
-        found = request.get_output_tensor().data
+        found = self._compiled(pixels)
         return found if self._output_scale is None else found * self._output_scale
