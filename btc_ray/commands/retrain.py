@@ -4,6 +4,7 @@ from typing import Any
 
 from btc_ray import settings
 from btc_ray.errors import CHAMPION_STAYS, COMPLETE
+from btc_ray.model.bundle.signature import sign_bundle
 from btc_ray.storage import Place
 from btc_ray.training.gate import decide
 from btc_ray.workers.session import ray_session
@@ -23,6 +24,8 @@ def retrain(chosen: settings.Retrain) -> int:
     trained = run(chosen, prepared, ray_session=ray_session(chosen))
     output = Place(chosen.output, chosen.storage())
     bundle = trained.bundle
+    if chosen.sign:
+        sign_bundle(output, chosen.sign)
     confusion = confusion_counts(trained.labels, trained.probabilities.argmax(axis=1), len(bundle.classes))
     for name, picture in (
         ("learning_curve", learning_curve(trained.history)),

@@ -82,12 +82,12 @@ def _grouped(output: Place, state: RunState) -> "Groups | None":
 def _dry_run(chosen: settings.Score) -> int:
     """Say what would be scored, what would be skipped and why, and how long it would take; write nothing."""
     from btc_ray.archive.manifest import summarise
-    from btc_ray.model.bundle import read_bundle
+    from btc_ray.model.bundle.signature import read_trusted_bundle
     from btc_ray.model.engines.choose import choose
     from btc_ray.scoring.estimate import images_per_second
 
     model = Place(chosen.model, chosen.storage())
-    bundle = read_bundle(model)
+    bundle = read_trusted_bundle(model, chosen.require_signature)
     sample: list[Entry] = []
     chance, met = random.Random(0), 0
 

@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 
 from btc_ray import storage
 from btc_ray.errors import RefusedError
-from btc_ray.model.bundle import Bundle, library_versions, read_bundle
+from btc_ray.model.bundle import Bundle, library_versions
+from btc_ray.model.bundle.signature import read_trusted_bundle
 from btc_ray.model.engines.choose import choose
 from btc_ray.model.engines.engine import Choice, EngineError
 from btc_ray.progress import Progress, say
@@ -40,7 +41,7 @@ def score(settings: Score, *, cpus: int, ray_session: RaySession) -> RunState:
     folder belongs to something else, BundleError and ArchiveError for unusable arguments, IncompleteError where rows were lost.
     """
     model = Place(settings.model, settings.storage())
-    bundle = read_bundle(model)
+    bundle = read_trusted_bundle(model, settings.require_signature)
     folder = RunFolder(model.at(settings.output))
     with folder.locked():
         state = folder.read_state()

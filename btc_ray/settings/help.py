@@ -59,7 +59,7 @@ SUBJECTS: dict[str, tuple[str, ...]] = {
         *("worker_memory", "gpu_workers", "gpus_each", "gpu_worker_cpus", "gpu_worker_memory", "spot", "cron", "time_zone"),
         *("deadline", "ttl", "retries", "idle", "service_account", "secrets", "volumes"),
     ),
-    "Storage, records and messages": ("storage_options", "mlflow", "debug"),
+    "Storage, records and messages": ("storage_options", "mlflow", "sign", "require_signature", "debug"),
 }
 OTHER = "More"
 _INDENT = 6

@@ -33,6 +33,10 @@ class Retrain(Training):
     test_time_flips: bool = False
     """The model answers with the mean over an image and its three flips: more often right, and four times the work at night."""
 
+    sign: str | None = None
+    """File of a private key (PEM, elliptic curve): the bundle gets a signature of OpenSSF's Model Signing, model.sig, which
+    `score --require-signature` holds it to. Needs btc-ray[sign]."""
+
     mlflow: str | None = None
     """Tracking URI of an MLflow server that gets the same figures as TensorBoard. Needs btc-ray[mlflow]."""
 

@@ -13,6 +13,9 @@ class Score(Job):
     model: str
     """Model bundle: a folder or URI made by `btc-ray retrain`."""
 
+    require_signature: str | None = None
+    """File of a public key (PEM): a bundle that the key's owner did not sign, as it is, is refused. Needs btc-ray[sign]."""
+
     input: tuple[str, ...]
     """Folders, globs, images, zip or tar archives, or lists (.txt, .csv, .tsv, .parquet) of them; paths or URIs."""
 

@@ -12,6 +12,7 @@ from btc_ray.dataset.patients import with_patients
 from btc_ray.dataset.table import class_names, read_labelled
 from btc_ray.images.prepare import Preprocess
 from btc_ray.model.bundle import Bundle, read_bundle
+from btc_ray.model.bundle.signature import check_key
 from btc_ray.model.errors import weights_not_found
 from btc_ray.settings import Experiments, Retrain
 from btc_ray.storage import Place
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 OURS = (
     *("model.safetensors", "bundle.json", "model_card.md", "metrics.parquet", "split.parquet", "reference.safetensors"),
-    *("int8.safetensors", "gate.json", "figures", "tensorboard", ".*"),
+    *("int8.safetensors", "model.sig", "gate.json", "figures", "tensorboard", ".*"),
 )
 """What a training of before may have left in its output, and a training of now replaces."""
 
@@ -48,7 +49,7 @@ class Prepared:
 def prepare_retrain(settings: Retrain) -> Prepared:
     """Check everything that `btc-ray retrain` was given, and list the images.
 
-    Raises OutputError, WeightsError, ChampionError, BundleError, MLflowMissingError, WorkersError and LabelledDataError.
+    Raises OutputError, WeightsError, ChampionError, BundleError, MLflowMissingError, WorkersError, KeyFileError and LabelledDataError.
     """
     output = Place(settings.output, settings.storage())
     check_output(output, ours=OURS)
@@ -61,6 +62,8 @@ def prepare_retrain(settings: Retrain) -> Prepared:
             raise WorkersError(
                 f"--workers {settings.workers} asks for more than the {cpus} CPUs of this machine; give at most {cpus}."
             )
+    if settings.sign:
+        check_key(settings.sign, private=True)
     champion, held = _champion(settings)
     table = _labelled(settings, output.at(settings.data))
     classes = class_names(table)

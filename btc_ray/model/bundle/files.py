@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 REFERENCE = "reference.safetensors"
+SIGNATURE = "model.sig"
 NO_INT8 = "has no int8 form: `btc-ray retrain` makes one on x86 CPUs with VNNI where OpenVINO is installed. Give --precision bf16 or fp32."
 
 
@@ -36,7 +37,7 @@ def read_bundle(place: Place) -> Bundle:
     """Read and check `bundle.json`. Raises BundleError."""
     name = place / "bundle.json"
     try:
-        content = msgspec.json.decode(_read(name))
+        content = msgspec.json.decode(read_file(name))
     except FileNotFoundError as error:
         raise BundleError(f"{place} is not a model bundle: it has no bundle.json. Make one with `btc-ray retrain`.") from error
     except (UnicodeDecodeError, msgspec.DecodeError) as error:
@@ -75,7 +76,7 @@ def read_arrays(place: Place, bundle: Bundle) -> dict[str, np.ndarray]:
 
     name = place / "model.safetensors"
     try:
-        data = _read(name)
+        data = read_file(name)
     except FileNotFoundError as error:
         raise BundleError(f"{place} has no model.safetensors: copy the whole bundle folder.") from error
     if weights_id(data) != bundle.model_id:
@@ -96,7 +97,7 @@ def read_reference(place: Place, bundle: Bundle) -> Reference | None:
 
     name = place / REFERENCE
     try:
-        data = _read(name)
+        data = read_file(name)
     except FileNotFoundError as error:
         raise BundleError(f"{place} has no {REFERENCE}: copy the whole bundle folder.") from error
     if reference_id(data) != bundle.decision.get("reference_id"):
@@ -123,7 +124,7 @@ def read_int8(place: Place, bundle: Bundle) -> Int8Network:
         raise BundleError(f"{place} {NO_INT8}")
     name = place / INT8
     try:
-        data = _read(name)
+        data = read_file(name)
     except FileNotFoundError as error:
         raise BundleError(f"{place} has no {INT8}: copy the whole bundle folder, or give --precision bf16 or fp32.") from error
     if int8_id(data) != bundle.int8.get("int8_id"):
@@ -189,7 +190,8 @@ def write_bundle(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     own = {REFERENCE: stored, INT8: eight_bits}
-    (place / "bundle.json").remove()  # of an older bundle: it would not be whole from here on
+    for name in ("bundle.json", SIGNATURE):  # of an older bundle: it would not be whole from here on
+        (place / name).remove()
     (place / "model.safetensors").write(weights)
     for name, content in [*(parts or {}).items(), *own.items()]:
         if content:
@@ -213,7 +215,7 @@ def weights_id(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:16]
 
 
-def _read(file: Place) -> bytes:
+def read_file(file: Place) -> bytes:
     """A file of a bundle. Raises FileNotFoundError where there is none, and BundleError where the store gives no answer."""
     try:
         return file.read()
