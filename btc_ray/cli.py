@@ -188,6 +188,12 @@ def _cluster_jobs() -> dict[str, type[settings.Job]]:
     return {name: command.settings for name, command in COMMANDS.items() if name in CLUSTER_JOBS}
 
 
+def _doctor(chosen: settings.Doctor) -> int:
+    from btc_ray.commands.doctor.doctor import doctor
+
+    return doctor(chosen)
+
+
 def _info(chosen: settings.Info) -> int:
     from btc_ray.commands.info import info
 
@@ -207,6 +213,7 @@ COMMANDS = {
     "submit": Command(settings=settings.Submit, run=_submit, around_a_job=True),
     "manifest": Command(settings=settings.KubernetesManifest, run=_manifest, around_a_job=True),
     "info": Command(settings=settings.Info, run=_info),
+    "doctor": Command(settings=settings.Doctor, run=_doctor),
 }
 CLUSTER_JOBS = ("crop", "audit", "retrain", "experiments", "evaluate", "score")
 

@@ -3,6 +3,7 @@
 from btc_ray.settings.audit import Audit
 from btc_ray.settings.crop import Crop
 from btc_ray.settings.demo import Demo
+from btc_ray.settings.doctor import Doctor
 from btc_ray.settings.evaluate import Evaluate
 from btc_ray.settings.experiments import Experiments
 from btc_ray.settings.group import Group
@@ -22,6 +23,7 @@ __all__ = [
     "CropMethod",
     "Demo",
     "Device",
+    "Doctor",
     "Engine",
     "Evaluate",
     "Experiments",

@@ -66,6 +66,6 @@ def test_the_image_is_not_root_and_its_user_is_the_pods() -> None:
 def test_every_dependency_is_pinned_for_the_image() -> None:
     project = tomllib.loads((CLUSTER.parent / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    for text in (*project["dependencies"], *extras["s3"], *extras["gcs"], *extras["azure"]):
+    for text in (*project["dependencies"], *extras["s3"], *extras["gcs"], *extras["azure"], *extras["sign"]):
         wanted = Requirement(text)
         assert wanted.specifier.contains(pinned()[canonicalize_name(wanted.name)]), text

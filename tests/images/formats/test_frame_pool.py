@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from pydicom.uid import JPEG2000Lossless, JPEGLSLossless
 
-from btc_ray.images.errors import Unreadable
+from btc_ray.images.errors import Unreadable, Unsupported
 from btc_ray.images.formats import frame_pool
+from btc_ray.images.formats.samples import sample_frame
 from tests.images.formats.dicom_files import encoded, head
 
 
@@ -45,6 +46,17 @@ def test_a_child_that_was_killed_is_replaced(j2k: bytes) -> None:
 def test_a_damaged_frame_is_unreadable(j2k: bytes) -> None:
     with pytest.raises(Unreadable, match="JPEG 2000"):
         frame_pool.decode(j2k[:40] + bytes(200), _task(JPEG2000Lossless))
+
+
+def test_a_jpeg_of_12_bits_is_not_called_damaged() -> None:
+    sample = sample_frame("1.2.840.10008.1.2.4.51")
+    assert sample is not None
+    task = frame_pool.Task(
+        syntax="1.2.840.10008.1.2.4.51", rows=64, columns=64, samples=1, allocated=16, stored=12, signed=False,
+        photometric="MONOCHROME2", planar=0,
+    )  # fmt: skip
+    with pytest.raises(Unsupported, match="export it uncompressed"):
+        frame_pool.decode(sample[0], task)
 
 
 def test_threads_share_as_many_children_as_there_are_cores(j2k: bytes) -> None:

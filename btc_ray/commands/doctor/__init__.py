@@ -1,0 +1,1 @@
+"""`btc-ray doctor`: what this machine can do, each thing tried."""
