@@ -211,6 +211,7 @@ def _facts(record: Mapping[str, Any]) -> dict[str, str]:
 def _write(output: Place, record: Mapping[str, Any], errors: pa.Table, folders: Mapping[str, "RunFolder"]) -> None:
     """The files of an evaluation; the page, which tells of all others, comes last."""
     from btc_ray.reports.evaluation.page import evaluation_figures, write_evaluation
+    from btc_ray.scoring.pictures import Pictures
 
     say("Writing the page …")
     (output / PAGE).remove()  # it told of the numbers before
@@ -220,9 +221,7 @@ def _write(output: Place, record: Mapping[str, Any], errors: pa.Table, folders: 
         (output / "figures" / name).write(picture)
     (output / RECORD).write_json(record)
     reader = ByteReader(output.options)
-    readers = {
-        name: lambda row, folder=folder: reader.read(folder.manifest_row(row["row_id"])) for name, folder in folders.items()
-    }
+    readers = {name: Pictures(folder, reader) for name, folder in folders.items()}
     page = write_evaluation(record, errors.to_pylist(), readers)
     (output / PAGE).write(page.encode())
 

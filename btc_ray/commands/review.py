@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from btc_ray import settings
+from btc_ray.archive.entries import ReadError
 from btc_ray.archive.reader import ByteReader
 from btc_ray.errors import COMPLETE, UserError
 from btc_ray.images.prepare import Preprocess
@@ -16,6 +17,7 @@ from btc_ray.model.bundle import Bundle, BundleError, read_bundle, read_weights
 from btc_ray.model.reference import thresholds_id
 from btc_ray.progress import Progress, say
 from btc_ray.scoring.folder import REVIEW, RunFolder
+from btc_ray.scoring.pictures import BURNED_IN, burned_in
 from btc_ray.scoring.state import RunState, read_state
 from btc_ray.storage import Place, redact
 from btc_ray.storage.outputs import check_output
@@ -57,7 +59,10 @@ def review(chosen: settings.Review) -> int:
     rows: list[dict[str, Any]] = []
     if len(table):
         listed = table.sort_by("row_id").to_pylist()  # as archives hold them: the way back in a compressed tar is its beginning
-        contents = ByteReader(run.options).read_many(folder.manifest_rows([row["row_id"] for row in listed]))
+        manifest, hidden = folder.manifest_rows([row["row_id"] for row in listed]), burned_in(folder)
+        read = zip(manifest, ByteReader(run.options).read_many(manifest), strict=True)
+        contents = (_shown(row, content, hidden) for row, content in read)
+        listed = [row | {"frame": found["frame"]} for row, found in zip(listed, manifest, strict=True)]
         explain = _explainer(model, bundle, threads=chosen.cpus or available_cpus())
         with Progress("Drawing", len(listed)) as progress:
             for row in _with_pictures(listed, contents, Preprocess.from_dict(bundle.preprocess), explain):
@@ -76,6 +81,15 @@ def review(chosen: settings.Review) -> int:
     for name, file in (("page", PAGE), ("numbers", RECORD), ("worklist", TABLE)):
         print(f"{name:<12} {output / file}")
     return COMPLETE
+
+
+def _shown(listed: Mapping[str, Any], content: bytes | Exception, hidden: frozenset[str]) -> bytes | Exception:
+    """What is drawn of a row: nothing where a name may be burned in, and of a private row no error that names its path."""
+    if listed.get("series_key") in hidden:
+        return ReadError(BURNED_IN, status="unsupported")
+    if isinstance(content, Exception) and listed.get("shown_uri"):
+        return ReadError("the file cannot be read again", status="failed")
+    return content
 
 
 def _bundle(chosen: settings.Review, state: RunState) -> tuple[Place, Bundle]:

@@ -180,6 +180,57 @@ def test_one_key_links_two_runs_and_another_does_not(
     assert not any("long enough" in path.read_text("latin-1") for path in (tmp_path / "a").rglob("*") if path.is_file())
 
 
+def test_a_dry_run_counts_series_by_reason_and_writes_and_names_nothing(
+    model: Path, archive: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert score(model, [archive], tmp_path / "run", "--dry-run") == 0
+    said = capfd.readouterr()
+    assert "7 images" in said.out
+    assert "2 series of 2 studies: 1 selected, 1 not: 1 × localiser." in said.out
+    assert "1 of 2 studies has no scored series." in said.out
+    assert "2 would be skipped: series not selected: localiser" in said.out
+    assert "on this machine" in said.out
+    assert not (tmp_path / "run").exists()
+    assert not re.search("LEAK", (said.out + said.err).replace(str(archive), ""))
+
+
+def test_the_summary_says_which_series_are_not_scored(model: Path, archive: Path, tmp_path: Path) -> None:
+    assert score(model, [archive], tmp_path / "run") == 0
+    page = (tmp_path / "run" / "summary.html").read_text()
+    assert "1 selected, 1 not: 1 × localiser." in page
+    assert "1 of 2 studies has no scored series." in page
+    assert "data:image/jpeg" in page
+
+
+def test_pages_show_no_series_that_may_have_a_name_burned_in(model: Path, archive: Path, tmp_path: Path) -> None:
+    for number, data in enumerate(slices(6, PatientID="LEAK77", BurnedInAnnotation="YES")):
+        (archive / f"IM{number:04d}").write_bytes(data)
+    run = tmp_path / "run"
+    assert score(model, [archive], run) == 0
+    assert main(["review", "--run", str(run)]) == 0
+    for name in ("summary.html", "review.html"):
+        page = (run / name).read_text()
+        assert "data:image" not in page
+        assert "a name may be burned into the picture" in page
+
+
+def test_a_frame_is_shown_and_not_the_first_of_its_file(model: Path, tmp_path: Path) -> None:
+    from btc_ray.archive.reader import ByteReader
+    from btc_ray.scoring.folder import RunFolder
+    from btc_ray.scoring.pictures import Pictures
+    from btc_ray.storage import Place
+
+    pixels = np.zeros((3, SIDE, SIDE), np.uint16)
+    for number in range(3):
+        pixels[number, 10 * number : 10 * number + 10] = 500
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "e").write_bytes(enhanced([0, 5, 10], Rows=SIDE, Columns=SIDE, PixelData=pixels.tobytes()))
+    assert score(model, [tmp_path / "in"], tmp_path / "run") in (0, 3)
+    shown = Pictures(RunFolder(Place(str(tmp_path / "run"))), ByteReader())
+    pictures = [np.asarray(shown({"row_id": number})) for number in range(3)]
+    assert [int(picture[:, 5].argmax()) for picture in pictures] == [0, 10, 20]
+
+
 @pytest.mark.ray
 def test_ray_gives_the_same_rows(model: Path, archive: Path, tmp_path: Path) -> None:
     (tmp_path / "key").write_text("one key that is long enough")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import jinja2
+import numpy as np
 
 from btc_ray.images.decode import decode
 from btc_ray.reports.shared.figures import Box, jpeg, thumbnail
@@ -15,7 +16,8 @@ from btc_ray.storage.redact import redact_values
 
 REPORTS = Path(__file__).parents[1]  # each page's template stands in its folder, what they include in `shared`
 
-ReadImage: TypeAlias = Callable[[Mapping[str, Any]], bytes]
+ReadImage: TypeAlias = Callable[[Mapping[str, Any]], bytes | np.ndarray]
+"""A row → the bytes of its image file, or its picture, uint8 (H, W), where a file holds several."""
 
 # Okabe and Ito's colours, told apart by the colour-blind; from the ninth class on they come round again, beside the class's name.
 PALETTE = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8c8c8c", "#f0e442")
@@ -38,7 +40,8 @@ def render(template: str, *, filters: Mapping[str, Callable[..., str]], **values
 def picture(row: Mapping[str, Any], read_image: ReadImage, *, box: Box | None = None) -> dict[str, Any]:
     """`source`, `width` and `height` of a row's thumbnail, with its crop box; or the `problem` of having none."""
     try:
-        pixels = decode(read_image(row))
+        found = read_image(row)
+        pixels = found if isinstance(found, np.ndarray) else decode(found)
     except Exception as error:  # noqa: BLE001 — whatever a file system raises, a picture must not cost the page
         return {"problem": str(error) or type(error).__name__}
     small = thumbnail(pixels, box=box)
