@@ -17,10 +17,11 @@ from btc_ray.model.bundle import Bundle, BundleError, read_bundle, read_weights
 from btc_ray.model.reference import thresholds_id
 from btc_ray.progress import Progress, say
 from btc_ray.scoring.folder import REVIEW, RunFolder
-from btc_ray.scoring.pictures import BURNED_IN, burned_in
+from btc_ray.scoring.pictures import burned_in
 from btc_ray.scoring.state import RunState, read_state
 from btc_ray.storage import Place, redact
 from btc_ray.storage.outputs import check_output
+from btc_ray.studies.shown import BURNED_IN
 from btc_ray.workers.session import available_cpus
 
 PAGE, RECORD, TABLE = REVIEW

@@ -87,14 +87,14 @@ def _dry_run(chosen: settings.Score) -> int:
     from btc_ray.model.engines.choose import choose
     from btc_ray.scoring.estimate import images_per_second, sample_of
     from btc_ray.scoring.folder import RunFolder
-    from btc_ray.scoring.inputs import list_to_score
+    from btc_ray.scoring.inputs import list_images
 
     model = Place(chosen.model, chosen.storage())
     bundle = read_bundle(model)
     workers = chosen.cpus or available_cpus()
     with TemporaryDirectory(prefix="btc-ray-dry-run-") as folder:
         run = RunFolder(Place(folder, model.options))
-        found = list_to_score(chosen, run, cpus=workers)
+        found = list_images(chosen, run, cpus=workers)
         sample = sample_of(run.manifest, SAMPLE)
     _print_listed(found)
     if len(sample):
@@ -126,10 +126,10 @@ def _summarise(output: Place, state: RunState, page: Place) -> None:
     from btc_ray.archive.reader import ByteReader
     from btc_ray.reports.summary.page import write_summary
     from btc_ray.scoring.folder import RunFolder
-    from btc_ray.scoring.pictures import Pictures
+    from btc_ray.scoring.pictures import Pictures, burned_in
 
     say("Writing the summary …")
     folder = RunFolder(output)
-    pictures = Pictures(folder, ByteReader(output.options))
+    pictures = Pictures(folder, ByteReader(output.options), hidden=burned_in(folder))
     html = write_summary(scores=folder.score_batches(), run=state.to_dict(), read_image=pictures)
     page.write(html.encode("utf-8", "replace"))

@@ -1,9 +1,9 @@
-"""What a run is to score: the inputs listed, files that may be DICOM or NIfTI looked into, their series chosen, the manifest written.
+"""What a run is to score or to crop: the inputs listed, files that may be DICOM or NIfTI looked into, series chosen, the manifest written.
 
 Rows are in the order of the listing; a file of several frames is that many rows. Memory: the index of the medical files.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
@@ -16,7 +16,7 @@ from btc_ray.archive.manifest import ManifestSummary, write_entries, write_manif
 from btc_ray.archive.reader import ByteReader
 from btc_ray.progress import say
 from btc_ray.scoring.folder import RunFolder
-from btc_ray.settings import Score
+from btc_ray.settings import Crop, Score
 from btc_ray.storage import Place
 from btc_ray.storage.tables import to_bytes
 from btc_ray.studies.candidates import index_candidates
@@ -39,7 +39,7 @@ class Found:
     studies: dict[str, Any] = field(default_factory=dict)
 
 
-def list_to_score(settings: Score, folder: RunFolder, *, cpus: int) -> Found:
+def list_images(settings: Score | Crop, folder: RunFolder, *, cpus: int) -> Found:
     """Write the manifest of a run and, where there are series, what is known of them into `folder.private`.
 
     Raises as `write_manifest` does, and NoImagesError with the counts by reason where no series was selected.
@@ -69,6 +69,15 @@ def list_to_score(settings: Score, folder: RunFolder, *, cpus: int) -> Found:
     listed.remove()
     skipped.remove()
     return Found(summary=found, private=studies.private, studies=_known(studies, rows, folder))
+
+
+def given_images(entries: Iterable[Entry], folder: RunFolder) -> Found:
+    """Write the manifest of a run from entries that were listed and chosen before; it is private where one of them is."""
+    listed = list(entries)
+    private = any(entry.slice is not None and entry.slice.shown_uri is not None for entry in listed)
+    if private:
+        folder.keep_private()
+    return Found(summary=write_entries(iter(listed), folder.manifest, skipped=folder.skipped), private=private)
 
 
 def _known(studies: Studies, rows: Rows, folder: RunFolder) -> dict[str, Any]:

@@ -1,16 +1,14 @@
 """The pictures that pages show of a run's rows: the frame of a row, and none where a person's name may be burned into it."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
 
 from btc_ray.archive.entries import ReadError
 from btc_ray.archive.reader import ByteReader
-from btc_ray.images.decode import decode
 from btc_ray.scoring.folder import RunFolder
-
-BURNED_IN = "not shown: a name may be burned into the picture (burned_in of its series)"
+from btc_ray.studies.shown import BURNED_IN, picture_of_row
 
 
 def burned_in(folder: RunFolder) -> frozenset[str]:
@@ -24,20 +22,15 @@ def burned_in(folder: RunFolder) -> frozenset[str]:
 
 
 class Pictures:
-    """A row of scores, by its `row_id` → what a page shows of it: the bytes of a picture file, or one frame, uint8 (H, W)."""
+    """A row of scores, by its `row_id` → what a page shows of it: the bytes of a picture file, or one frame, uint8 (H, W); nothing of
+    the series `hidden`."""
 
-    def __init__(self, folder: RunFolder, reader: ByteReader) -> None:
-        self._folder, self._reader, self._hidden = folder, reader, burned_in(folder)
+    def __init__(self, folder: RunFolder, reader: ByteReader, *, hidden: Collection[str]) -> None:
+        self._folder, self._reader, self._hidden = folder, reader, hidden
 
     def __call__(self, row: Mapping[str, Any]) -> bytes | np.ndarray:
         """Raises ReadError where it cannot be read or is not to be shown, and what decoding raises."""
         listed = self._folder.manifest_row(row["row_id"])
         if listed.get("series_key") in self._hidden:
             raise ReadError(BURNED_IN, status="unsupported")
-        try:
-            data = self._reader.read(listed)
-        except ReadError as error:
-            if listed.get("shown_uri"):
-                raise ReadError("the file cannot be read again", status=error.status) from None  # its path is private
-            raise
-        return data if listed.get("frame") is None else decode(data, frame=listed["frame"])
+        return picture_of_row(listed, self._reader)
