@@ -196,8 +196,8 @@ def _rows(
         say(f"left out: {number:,} labelled slices × {reason}")
     if weak and slices == "all":
         say(
-            f"Warning: {len(weak):,} labels are given to every slice of what they name, also to slices that show nothing of it; --slices "
-            "middle or masked takes fewer, first_slice and last_slice in --labels certain ones."
+            f"Warning: labels that are given to every slice of what they name, also to slices that show nothing of it: {len(weak):,}; "
+            "--slices middle or masked takes fewer, first_slice and last_slice in --labels certain ones."
         )
 
 
@@ -240,7 +240,7 @@ def _say_unmatched(images: Sequence[_Image], matched: Matched, studies: Studies)
     """Rows of the labels that name nothing, selected series without a label, and series of which nobody names the patient."""
     if matched.unmatched:
         rows = [f"{number + 1:,}" for number in matched.unmatched]
-        say(f"{len(rows):,} rows of --labels name no image of --data: {_some(rows)}.")
+        say(f"Rows of --labels that name no image of --data: {len(rows):,} ({_some(rows)}).")
     grouped, pseudonyms = studies.grouped, studies.pseudonyms
     if grouped is None or pseudonyms is None:
         return
@@ -252,10 +252,12 @@ def _say_unmatched(images: Sequence[_Image], matched: Matched, studies: Studies)
         if grouped.selected[name].selected
     ]
     if without:
-        say(f"{len(without):,} selected series have no label: {_some(without)}.")
+        say(f"Selected series without a label: {len(without):,} ({_some(without)}).")
     nameless = sum(value.startswith("exam\0") for value in grouped.people.patient.values())
     if nameless:
-        say(f"{nameless:,} series have no identifier of a patient that can be used: each of their exams counts as one patient.")
+        say(
+            f"Series without an identifier of a patient that can be used: {nameless:,}; each of their exams counts as one patient."
+        )
 
 
 def _some(found: Sequence[str]) -> str:

@@ -44,10 +44,10 @@ def lesion_areas(studies: Studies, listed: Sequence[Entry], reader: ByteReader) 
             used, broken = used + (one is not None), broken + (one is None)
             for frame, area in (one or {}).items():
                 areas[frame] = max(areas.get(frame, 0.0), area)
-    say(
-        f"{used:,} masks; {sum(area >= LEAST_AREA for area in areas.values()):,} slices show {LEAST_AREA:g} mm² or more."
-        + (f" {broken:,} masks cannot be read." if broken else "")
-    )
+    shown = sum(area >= LEAST_AREA for area in areas.values())
+    say(f"Masks beside the images: {used:,}; slices in which they have {LEAST_AREA:g} mm² or more: {shown:,}.")
+    if broken:
+        say(f"Warning: masks that cannot be read: {broken:,}.")
     return areas
 
 
