@@ -21,6 +21,7 @@ from tests.studies.made import dicom, enhanced, head, nifti
 
 PATIENTS = ("LEAKA", "LEAKB")
 SLICES = 6
+NAMED = tuple(zip(PATIENTS, ("glioma", "notumor"), strict=True))
 
 
 @pytest.fixture
@@ -60,7 +61,7 @@ BY_PATIENT = "patient_id,label\nLEAKA,glioma\nLEAKB,notumor\n"
         "study_uid,label\n1.0,glioma\n1.1,notumor\n",
         "series_uid,label\n1.0.1,glioma\n1.1.1,notumor\n",
         "path,label\nLEAKA,glioma\nLEAKB,notumor\n",
-        "path,label\n" + "".join(f"{p}/IM{at},{label}\n" for p, label in zip(PATIENTS, ("glioma", "notumor"), strict=True) for at in range(6)),
+        "path,label\n" + "".join(f"{folder}/IM{at},{label}\n" for folder, label in NAMED for at in range(6)),
         "sop_uid,label\n" + "".join(f"1.{n}.1.{at},{label}\n" for n, label in enumerate(("glioma", "notumor")) for at in range(6)),
     ],
     ids=["patient", "study", "series", "folder", "file", "instance"],
