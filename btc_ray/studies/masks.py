@@ -20,6 +20,7 @@ from btc_ray.studies.header import name_words, unpacked
 from btc_ray.studies.known import Studies
 
 LEAST_AREA = 50.0  # mm²: less is the edge of a lesion, or a slip of the pen
+MOST_VOLUME = 500e3  # mm³: no tumour is larger, and every brain is; the mask is one of anatomy
 _SEG = "1.2.840.10008.5.1.4.1.1.66.4"
 _LESION = re.compile(r"(?<![a-z])(seg|dseg|lesion|tumou?r|mask|roi|label)s?(?![a-z])")
 _ANATOMY = re.compile(r"brain|skull|head|aseg|aparc|tissue|atlas|bet(?![a-z])|wm|gm|csf")
@@ -32,20 +33,22 @@ Frame = tuple[int, int]  # file_id and frame, as the index has them
 def lesion_areas(studies: Studies, listed: Sequence[Entry], reader: ByteReader) -> dict[Frame, float]:
     """The area that masks cover in each slice that has one, mm²; of several masks of one slice the largest counts.
 
-    `listed` are the files by `file_id`. A mask that cannot be read is counted aloud.
+    `listed` are the files by `file_id`. Masks that cannot be read, or are of anatomy by their name or volume, are counted aloud.
     """
     if studies.index is None or studies.grouped is None:
         return {}
     rows = studies.index.to_pylist()
     areas: dict[Frame, float] = {}
-    used = broken = 0
+    used = anatomy = broken = 0
     for found in (_nifti_masks(studies, rows, listed, reader), _segs(rows, listed, reader)):
         for one in found:
-            used, broken = used + (one is not None), broken + (one is None)
+            used, anatomy, broken = used + bool(one), anatomy + (one == {}), broken + (one is None)
             for frame, area in (one or {}).items():
                 areas[frame] = max(areas.get(frame, 0.0), area)
     shown = sum(area >= LEAST_AREA for area in areas.values())
     say(f"Masks beside the images: {used:,}; slices in which they have {LEAST_AREA:g} mm² or more: {shown:,}.")
+    if anatomy:
+        say(f"Masks that show no lesion, but anatomy by their name or volume, or nothing: {anatomy:,}.")
     if broken:
         say(f"Warning: masks that cannot be read: {broken:,}.")
     return areas
@@ -68,6 +71,7 @@ def _nifti_masks(
         frames = volumes[number]
         words = name_words(frames[0]["uri"])
         if not _LESION.search(words) or _ANATOMY.search(words):
+            yield {}
             continue
         folder = frames[0]["uri"].rpartition("/")[0]
         images = [
@@ -99,6 +103,8 @@ def _areas_of_volume(
         return None
     pixel = row["row_spacing"] * row["column_spacing"]
     areas = [float(np.count_nonzero(np.nan_to_num(volume.stored(frame)))) * pixel for frame in range(volume.frames)]
+    if sum(areas) * row["thickness"] > MOST_VOLUME:
+        return {}
     return {(image, frame): area for image in images for frame, area in enumerate(areas)}
 
 

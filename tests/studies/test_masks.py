@@ -61,6 +61,14 @@ def test_a_mask_of_normal_anatomy_is_no_lesion(tmp_path: Path, name: str) -> Non
     assert areas(tmp_path) == {}
 
 
+def test_a_mask_larger_than_any_tumour_is_one_of_the_brain(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    affine = np.diag([10.0, 10.0, 25.0, 1.0])
+    (tmp_path / "t1.nii").write_bytes(nifti(head(SHAPE), affine))
+    (tmp_path / "seg.nii").write_bytes(nifti((head(SHAPE) > 300).astype(np.int16), affine))
+    assert areas(tmp_path) == {}
+    assert "anatomy by their name or volume, or nothing: 1." in capsys.readouterr().err
+
+
 def seg(sources: list[str], pixels: np.ndarray, category: str = "49755003", **tags: object) -> bytes:
     """A DICOM SEG of bits, whose frame n was drawn on the instance `sources[n]`."""
     frames = []
