@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from btc_ray.dataset import table as labelled
@@ -41,7 +42,7 @@ class Crops:
 
     fingerprint: str
     folder: Place  # the Parquet files of all images, `prepared_schema`
-    rows: pa.Table  # row_id, uri, label, split, group, crop_status, doubt, content_sha256
+    rows: pa.Table  # row_id, uri, label, split, group, crop_status, doubt, content_sha256 (of a frame of several: `<sha256>#7`)
     skipped: dict[str, int]
     size: int
 
@@ -160,9 +161,19 @@ def _read(table: pa.Table, folder: Place, size: int, fingerprint: str) -> Crops:
         raise RuntimeError(f"{folder} has {len(found):,} crops of {len(table):,} images. Delete it and run again.")
     good = np.array(found["status"]) == "ok"
     rows: dict[str, Any] = {name: table[name].filter(pa.array(good)) for name in ("row_id", "uri", "label", "split", "group")}
+    found = found.set_column(found.schema.get_field_index("content_sha256"), "content_sha256", _identities(table, found))
     rows |= {name: found[name].filter(pa.array(good)) for name in ("crop_status", "doubt", "content_sha256")}
     bad = found.filter(pa.array(~good))
     skipped = {entry["values"]: entry["counts"] for entry in bad["status"].value_counts().to_pylist()}
     for row in bad.select(["uri", "error"]).slice(0, 10).to_pylist():
         say(f"left out: {row['uri']}: {row['error']}")
     return Crops(fingerprint=fingerprint, folder=folder, rows=pa.table(rows), skipped=skipped, size=size)
+
+
+def _identities(table: pa.Table, found: pa.Table) -> pa.Array:
+    """What tells one image from others: the sha256 of its file, and in a file of several frames the frame's number with it. Frames of
+    one file are no copies of each other, and may have different labels."""
+    files = pc.coalesce(table["source"], table["uri"])
+    several = pc.and_(table["frame"].is_valid(), pc.match_substring_regex(files, r"#(frame|slice)=\d+$"))
+    numbered = pc.binary_join_element_wise(found["content_sha256"], pc.cast(table["frame"], pa.string()), "#")
+    return pc.if_else(several, numbered, found["content_sha256"]).combine_chunks()

@@ -1,5 +1,6 @@
 """Labels laid upon the slices of an archive: whose they are, which slices they are for, and what is said of the rest."""
 
+import hashlib
 import re
 import zipfile
 from pathlib import Path
@@ -10,6 +11,7 @@ import pyarrow as pa
 import pytest
 
 from btc_ray.dataset.archived import read_archive
+from btc_ray.dataset.crops import labelled_crops
 from btc_ray.dataset.patients import with_patients
 from btc_ray.dataset.table import SCHEMA, LabelledDataError, entries_of, fingerprint, to_read
 from btc_ray.errors import UserError
@@ -197,6 +199,19 @@ def test_the_crop_of_a_labelled_frame_is_that_of_scoring(tmp_path: Path) -> None
         expected = prepare(data, preprocess, frame).pixels
         assert expected is not None
         assert pixels == expected.tobytes()
+
+
+def test_frames_of_one_file_are_no_copies_of_each_other(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "x_t1.nii").write_bytes(nifti(head((40, 40, 3)), np.diag([1.0, 1.0, 5.0, 1.0])))
+    table = read(tmp_path / "in", "path,label,first_slice,last_slice\nx_t1.nii,glioma,0,1\nx_t1.nii,notumor,2,2\n")
+    crops = labelled_crops(table, preprocess=Preprocess(size=32), cache=Place(str(tmp_path / "cache")))
+    contents = crops.rows["content_sha256"].to_pylist()
+    assert len(set(contents)) == 3
+    assert {content.partition("#")[0] for content in contents} == {
+        hashlib.sha256((tmp_path / "in" / "x_t1.nii").read_bytes()).hexdigest()
+    }
+    assert len(set(table["group"].to_pylist())) == 1  # of one patient all the same
 
 
 def test_entries_made_of_a_table_say_where_and_whose_its_slices_are(archive: Path) -> None:
