@@ -24,6 +24,7 @@ def crop(chosen: settings.Crop) -> int:
     preprocess = Preprocess(crop=chosen.crop, size=chosen.size)
     folder = RunFolder(output)
     summary = list_images(chosen, folder, cpus=chosen.cpus or available_cpus()).summary
+    folder.work.remove()
     say(f"{summary.rows:,} images to crop, {sum(tally.count for tally in summary.skipped.values()):,} other files skipped.")
     with ray_session(chosen)():
         crop_in_parallel(folder.manifest, crops, preprocess=preprocess)

@@ -1,6 +1,6 @@
 """Labelled images of an archive of DICOM or NIfTI: its series chosen as for scoring, and a table of labels laid upon their slices.
 
-Nothing is left out silently: labels that name no image, series without a label, and labelled slices that are not used are counted aloud,
+Nothing is left out silently: labels that are of no image, series without a label, and labelled slices that are not used are counted aloud,
 by row number, key and reason; no value of a header or of the table is said.
 """
 
@@ -34,6 +34,7 @@ from btc_ray.studies.tables import keys_of
 from btc_ray.studies.told import told
 
 _LISTED = 10  # rows and keys that a sentence names
+_NAMED = ["file_id", "frame", "uri", "kind", "sop_uid", "series_uid", "study_uid", "patient_id"]  # of the index
 _FILE = ("uri", "size", "container", "offset", "packed_size", "packing", "problem_status", "problem")
 
 
@@ -145,7 +146,8 @@ def _slices(studies: Studies, root: str) -> Iterator[tuple[tuple[str, int], _Ima
     if grouped is None or index is None or pseudonyms is None:
         return
     keys = {series: keys_of(series, grouped, pseudonyms) for series in grouped.facts}
-    about = {(row["file_id"], row["frame"]): row for row in index.filter(pc.is_null(index["problem"])).to_pylist()}
+    named = index.filter(pc.is_null(index["problem"])).select(_NAMED)
+    about = {(row["file_id"], row["frame"]): row for row in named.to_pylist()}
     for frame in grouped.frames.to_pylist():
         at = frame["file_id"], frame["frame"]
         row, series = about[at], frame["series"]
@@ -240,7 +242,7 @@ def _say_unmatched(images: Sequence[_Image], matched: Matched, studies: Studies)
     """Rows of the labels that name nothing, selected series without a label, and series of which nobody names the patient."""
     if matched.unmatched:
         rows = [f"{number + 1:,}" for number in matched.unmatched]
-        say(f"Rows of --labels that name no image of --data: {len(rows):,} ({_some(rows)}).")
+        say(f"Rows of --labels that label no image of --data: {len(rows):,} ({_some(rows)}).")
     grouped, pseudonyms = studies.grouped, studies.pseudonyms
     if grouped is None or pseudonyms is None:
         return

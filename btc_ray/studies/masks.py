@@ -27,6 +27,10 @@ _ANATOMY = re.compile(r"brain|skull|head|aseg|aparc|tissue|atlas|bet(?![a-z])|wm
 _NORMAL = frozenset({"123037004", "T-D0050", "T-D000A", "85756007"})  # SegmentedPropertyCategory: structures of anatomy, tissues
 _SAME_MM = 0.1
 
+_READ = [
+    "file_id", "frame", "uri", "kind", "problem", "sop_class", "sop_uid", "series_uid", "rows", "columns", "row_spacing",
+    "column_spacing", "thickness", "position",
+]  # of the index  # fmt: skip
 Frame = tuple[int, int]  # file_id and frame, as the index has them
 
 
@@ -37,7 +41,7 @@ def lesion_areas(studies: Studies, listed: Sequence[Entry], reader: ByteReader) 
     """
     if studies.index is None or studies.grouped is None:
         return {}
-    rows = studies.index.to_pylist()
+    rows = studies.index.select(_READ).to_pylist()
     areas: dict[Frame, float] = {}
     used = anatomy = broken = 0
     for found in (_nifti_masks(studies, rows, listed, reader), _segs(rows, listed, reader)):

@@ -16,7 +16,7 @@ from btc_ray.dataset.patients import with_patients
 from btc_ray.dataset.table import SCHEMA, LabelledDataError, entries_of, fingerprint, to_read
 from btc_ray.errors import UserError
 from btc_ray.images.prepare import Preprocess, prepare
-from btc_ray.settings import Labelled
+from btc_ray.settings import Labelled, SettingsError
 from btc_ray.storage import Place
 from btc_ray.studies.preparer import Preparer
 from tests.studies.made import dicom, enhanced, head, nifti
@@ -105,7 +105,7 @@ def test_what_is_not_used_is_counted(archive: Path, capsys: pytest.CaptureFixtur
     read(archive, "patient_id,label\nLEAKA,glioma\nNOBODY,glioma\nLEAKA,glioma\n", series=("anatomical",))
     said = capsys.readouterr().err
     assert "3 series of 2 studies: 2 selected, 1 not: 1 × localiser." in said
-    assert "Rows of --labels that name no image of --data: 1 (2)." in said
+    assert "Rows of --labels that label no image of --data: 1 (2)." in said
     assert re.search(r"Selected series without a label: 1 \([0-9a-f]{16}\)\.", said)
     assert "left out: 1 labelled slices × series not selected: localiser" in said
     assert "show nothing of it: 1; --slices" in said
@@ -136,6 +136,11 @@ def test_masks_say_which_slices_a_label_is_for(tmp_path: Path, capsys: pytest.Ca
     said = capsys.readouterr().err
     assert "slices in which they have 50 mm² or more: 2." in said
     assert "left out: 4 labelled slices × less than 50 mm² of a mask" in said
+
+
+def test_slices_are_chosen_of_archives_alone() -> None:
+    with pytest.raises(SettingsError, match="--slices is for an archive with --labels"):
+        Labelled(data="d", output="o", slices="middle")
 
 
 def test_labels_bring_their_split(archive: Path) -> None:

@@ -2,6 +2,7 @@
 
 import re
 import zipfile
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -178,6 +179,27 @@ def test_one_key_links_two_runs_and_another_does_not(
     keys = [list(rows(tmp_path / name)["series_key"].dropna()) for name in "abc"]
     assert keys[0] == keys[1] != keys[2]
     assert not any("long enough" in path.read_text("latin-1") for path in (tmp_path / "a").rglob("*") if path.is_file())
+
+
+def test_slices_that_were_chosen_before_are_scored_under_the_same_names(model: Path, archive: Path, tmp_path: Path) -> None:
+    """As `btc-ray evaluate` does, whose labels choose the slices."""
+    from btc_ray.dataset.archived import read_archive
+    from btc_ray.dataset.table import entries_of
+    from btc_ray.scoring.run import score as run
+    from btc_ray.settings import Labelled, Score
+    from btc_ray.storage import Place
+
+    (tmp_path / "labels.csv").write_text("patient_id,label,first_slice,last_slice\nLEAK77,glioma,1,3\n")
+    chosen = Labelled(data=str(archive), output="out", labels=str(tmp_path / "labels.csv"))
+    table = read_archive(Place(str(archive)), chosen, cpus=1, private=Place(str(tmp_path / "private")))
+    job = Score(model=str(model), input=("labelled",), output=str(tmp_path / "run"), engine="torch")
+    state = run(job, cpus=1, ray_session=nullcontext, entries=entries_of(table))
+    found = rows(tmp_path / "run")
+    assert list(found["uri"]) == table["uri"].to_pylist()
+    assert list(found["series_key"]) == table["series_key"].to_pylist()
+    assert list(found["status"]) == ["ok"] * 3
+    assert state.private
+    assert leaks(tmp_path / "run") == []
 
 
 def test_a_dry_run_counts_series_by_reason_and_writes_and_names_nothing(
