@@ -224,13 +224,28 @@ def test_the_summary_says_which_series_are_not_scored(model: Path, archive: Path
     assert "data:image/jpeg" in page
 
 
+def test_a_review_shows_exams_with_their_slices_and_no_name(
+    model: Path, archive: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    assert score(model, [archive], run) == 0
+    assert main(["review", "--run", str(run)]) == 0
+    page = (run / "exams.html").read_text()
+    assert re.findall(r'alt="slice (\d+)"', page) == ["0", "1", "2", "3", "4", "5"]
+    assert "no: localiser" in page
+    assert leaks(run) == []
+    said = capfd.readouterr()
+    assert str(run / "exams.html") in said.out
+    assert not re.search("LEAK", (said.out + said.err).replace(str(tmp_path), ""))
+
+
 def test_pages_show_no_series_that_may_have_a_name_burned_in(model: Path, archive: Path, tmp_path: Path) -> None:
     for number, data in enumerate(slices(6, PatientID="LEAK77", BurnedInAnnotation="YES")):
         (archive / f"IM{number:04d}").write_bytes(data)
     run = tmp_path / "run"
     assert score(model, [archive], run) == 0
     assert main(["review", "--run", str(run)]) == 0
-    for name in ("summary.html", "review.html"):
+    for name in ("summary.html", "review.html", "exams.html"):
         page = (run / name).read_text()
         assert "data:image" not in page
         assert "a name may be burned into the picture" in page
