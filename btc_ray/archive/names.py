@@ -107,7 +107,7 @@ _LISTS = {".txt": "text", ".csv": "csv", ".tsv": "csv", ".tab": "csv", ".parquet
 _DRIVE = re.compile(r"^[A-Za-z]:")
 
 _NO_EXTENSION = "not an image (no known extension)"
-DICOM_PROBLEM = "DICOM is read by `btc-ray score` alone, and not by its dry run"
+DICOM_PROBLEM = "DICOM, which is read with --sniff auto, and by jobs on labelled images with --labels"
 
 
 def last_name(uri: str) -> str:

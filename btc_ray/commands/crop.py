@@ -1,35 +1,41 @@
 """`btc-ray crop`: an archive's crops as a table, and a sheet of the most doubtful ones."""
 
+from collections.abc import Collection
+
 from btc_ray import settings
 from btc_ray.errors import COMPLETE
 from btc_ray.progress import say
 from btc_ray.storage import Place
 from btc_ray.storage.outputs import check_output
-from btc_ray.workers.session import ray_session
+from btc_ray.workers.session import available_cpus, ray_session
 
 
 def crop(chosen: settings.Crop) -> int:
     """Crop an archive into Parquet, then draw the crops that a person should look at first."""
-    from btc_ray.archive.manifest import write_manifest
     from btc_ray.dataset.crops import crop_in_parallel
     from btc_ray.images.prepare import Preprocess
+    from btc_ray.scoring.folder import RunFolder
+    from btc_ray.scoring.inputs import list_images
+    from btc_ray.scoring.pictures import burned_in
 
     output = Place(chosen.output, chosen.storage())
-    manifest, crops = output / "manifest", output / "crops"
+    crops = output / "crops"
     check_output(output)
     preprocess = Preprocess(crop=chosen.crop, size=chosen.size)
-    summary = write_manifest(chosen.input, manifest, skipped=output / "skipped.parquet", follow_links=chosen.follow_links)
+    folder = RunFolder(output)
+    summary = list_images(chosen, folder, cpus=chosen.cpus or available_cpus()).summary
+    folder.work.remove()
     say(f"{summary.rows:,} images to crop, {sum(tally.count for tally in summary.skipped.values()):,} other files skipped.")
     with ray_session(chosen)():
-        crop_in_parallel(manifest, crops, preprocess=preprocess)
-    _draw_doubtful(chosen, crops)
+        crop_in_parallel(folder.manifest, crops, preprocess=preprocess)
+    _draw_doubtful(chosen, crops, burned_in(folder))
     print(f"crops        {crops}")
     print(f"doubtful     {output / 'doubtful.png'}")
     return COMPLETE
 
 
-def _draw_doubtful(chosen: settings.Crop, crops: Place) -> None:
-    """doubtful.png: the crops with the highest `doubt`, as they come out."""
+def _draw_doubtful(chosen: settings.Crop, crops: Place, hidden: Collection[str]) -> None:
+    """doubtful.png: the crops with the highest `doubt`, as they come out; not of the series `hidden`, which may show a name."""
     import cv2
     import pyarrow.compute as pc
     import pyarrow.dataset as pads
@@ -39,7 +45,8 @@ def _draw_doubtful(chosen: settings.Crop, crops: Place) -> None:
 
     filesystem, path = crops.arrow()
     table = pads.dataset(path, filesystem=filesystem, format="parquet")
-    doubts = table.to_table(columns=["row_id", "doubt"], filter=pads.field("status") == "ok")
+    may_be_seen = pc.invert(pc.field("series_key").isin(list(hidden))) if hidden else pc.scalar(True)
+    doubts = table.to_table(columns=["row_id", "doubt"], filter=(pads.field("status") == "ok") & may_be_seen)
     worst = doubts.take(
         pc.select_k_unstable(doubts, min(chosen.doubtful, len(doubts)), [("doubt", "descending"), ("row_id", "ascending")])
     )

@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -15,8 +15,9 @@ import pyarrow.compute as pc
 from btc_ray import NOT_FOR_DIAGNOSIS, settings
 from btc_ray.archive.reader import ByteReader
 from btc_ray.dataset.check import say_classes
+from btc_ray.dataset.data import read_data, shown_settings
 from btc_ray.dataset.patients import with_patients
-from btc_ray.dataset.table import fingerprint, read_labelled
+from btc_ray.dataset.table import entries_of, fingerprint, hidden_series, shown_source
 from btc_ray.errors import COMPLETE, TOO_MANY_BAD, UserError
 from btc_ray.model.bundle import Bundle, library_versions, read_bundle
 from btc_ray.progress import say
@@ -61,7 +62,7 @@ def evaluate(chosen: settings.Evaluate) -> int:
     check_output(output, ours=OURS)
     models = _models(chosen)
     data = output.at(chosen.data)
-    table = read_labelled(data, follow_links=chosen.follow_links)
+    table = read_data(chosen)
     say_classes(table, data)
     table = with_patients(table, data, chosen.groups)
     for model in models:
@@ -71,12 +72,12 @@ def evaluate(chosen: settings.Evaluate) -> int:
                 f"({', '.join(model.bundle.classes)}). Name its folders so."
             )
     records, errors, folders, worst = [], [], {}, 0.0
-    given = [str(model.place) for model in models]
+    given, source = [str(model.place) for model in models], shown_source(table, chosen.data)
     with ray_session(chosen)():
         truth = _truth(chosen, table)
         for model in models:
             overlap = None if model.split is None else training_overlap(truth, model.split)
-            sets, missing = choose_sets(truth, overlap, model.bundle.data.get("split"), data=chosen.data, models=given)
+            sets, missing = choose_sets(truth, overlap, model.bundle.data.get("split"), data=source, models=given)
             wanted = np.any([one.rows for one in sets], axis=0) if sets else np.zeros(len(table), bool)
             scores = no_scores(model.bundle)
             if wanted.any():
@@ -96,10 +97,10 @@ def evaluate(chosen: settings.Evaluate) -> int:
         "models": records,
         "definitions": DEFINITIONS,
         "versions": library_versions(),
-        "settings": settings.to_dict(chosen),
+        "settings": shown_settings(chosen, table),
     }
     record["facts"] = _facts(record)
-    _write(output, record, pa.concat_tables(errors), folders)
+    _write(output, record, pa.concat_tables(errors), folders, hidden_series(table))
     _print(record, output)
     return TOO_MANY_BAD if worst > settings.Score.max_bad_fraction else COMPLETE
 
@@ -173,7 +174,9 @@ def _score(chosen: settings.Evaluate, model: _Model, rows: pa.Table) -> tuple["R
         storage_options=chosen.storage_options,
         debug=chosen.debug,
     )
-    state = run(job, cpus=chosen.cpus or available_cpus(), ray_session=ray_session(chosen))
+    # Slices are scored as they were labelled, whatever their series would be chosen for by themselves.
+    entries = None if rows["kind"].null_count == len(rows) else entries_of(rows)
+    state = run(job, cpus=chosen.cpus or available_cpus(), ray_session=ray_session(chosen), entries=entries)
     return RunFolder(output.at(job.output)), state.counts.bad_fraction if state.counts else 0.0
 
 
@@ -181,7 +184,7 @@ def _data(chosen: settings.Evaluate, table: pa.Table, truth: "Truth") -> dict[st
     """What is in the labelled data."""
     groups, sizes = np.unique(truth.group, return_counts=True)
     return {
-        "source": chosen.data,
+        "source": shown_source(table, chosen.data),
         "fingerprint": fingerprint(table),
         "images": len(table),
         "readable": int(truth.readable().sum()),
@@ -208,9 +211,12 @@ def _facts(record: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _write(output: Place, record: Mapping[str, Any], errors: pa.Table, folders: Mapping[str, "RunFolder"]) -> None:
+def _write(
+    output: Place, record: Mapping[str, Any], errors: pa.Table, folders: Mapping[str, "RunFolder"], hidden: Collection[str]
+) -> None:
     """The files of an evaluation; the page, which tells of all others, comes last."""
     from btc_ray.reports.evaluation.page import evaluation_figures, write_evaluation
+    from btc_ray.scoring.pictures import Pictures
 
     say("Writing the page …")
     (output / PAGE).remove()  # it told of the numbers before
@@ -220,9 +226,7 @@ def _write(output: Place, record: Mapping[str, Any], errors: pa.Table, folders: 
         (output / "figures" / name).write(picture)
     (output / RECORD).write_json(record)
     reader = ByteReader(output.options)
-    readers = {
-        name: lambda row, folder=folder: reader.read(folder.manifest_row(row["row_id"])) for name, folder in folders.items()
-    }
+    readers = {name: Pictures(folder, reader, hidden=hidden) for name, folder in folders.items()}
     page = write_evaluation(record, errors.to_pylist(), readers)
     (output / PAGE).write(page.encode())
 

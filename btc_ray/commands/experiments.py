@@ -13,6 +13,8 @@ from btc_ray.storage.outputs import check_output
 from btc_ray.workers.session import ray_session
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from btc_ray.training.experiments import Compared
     from btc_ray.training.grid import Experiment
 
@@ -34,7 +36,7 @@ def experiments(chosen: settings.Experiments) -> int:
     from btc_ray.training.experiments import run_grid
 
     compared = run_grid(chosen, prepared, grid, ray_session=ray_session(chosen))
-    record = _record(chosen, grid, compared)
+    record = _record(chosen, grid, compared, prepared.table)
     _write(chosen, record, compared)
     from btc_ray.reports.experiments.record import table_lines
 
@@ -59,8 +61,10 @@ def _grid(chosen: settings.Experiments) -> "list[Experiment]":
     return read_grid(content, f"--grid {chosen.grid}", most=chosen.max_experiments)
 
 
-def _record(chosen: settings.Experiments, grid: "list[Experiment]", compared: "Compared") -> dict[str, Any]:
+def _record(chosen: settings.Experiments, grid: "list[Experiment]", compared: "Compared", table: "pa.Table") -> dict[str, Any]:
     """What summary.json holds and the page shows."""
+    from btc_ray.dataset.data import shown_settings
+    from btc_ray.dataset.table import shown_source
     from btc_ray.model.bundle import library_versions
     from btc_ray.reports.experiments.record import assess
 
@@ -80,7 +84,7 @@ def _record(chosen: settings.Experiments, grid: "list[Experiment]", compared: "C
         **record,
         "fingerprint": compared.fingerprint,
         "facts": {
-            "Data": chosen.data,
+            "Data": shown_source(table, chosen.data),
             "Data fingerprint": compared.fingerprint,
             "Initial weights": chosen.weights,
             "Split": f"--split {chosen.split}, --seed {chosen.seed}: "
@@ -92,7 +96,7 @@ def _record(chosen: settings.Experiments, grid: "list[Experiment]", compared: "C
             + (f"; {new:,} took {duration(compared.seconds)}" if new else ""),
         },
         "versions": library_versions(),
-        "settings": settings.to_dict(chosen),
+        "settings": shown_settings(chosen, table),
     }
 
 

@@ -7,18 +7,22 @@ from itertools import islice
 from typing import Any, TypeAlias
 
 import numpy as np
+import pyarrow as pa
 
 from btc_ray import settings
+from btc_ray.archive.entries import ReadError
 from btc_ray.archive.reader import ByteReader
 from btc_ray.errors import COMPLETE, UserError
 from btc_ray.images.prepare import Preprocess
 from btc_ray.model.bundle import Bundle, BundleError, read_bundle, read_weights
 from btc_ray.model.reference import thresholds_id
 from btc_ray.progress import Progress, say
-from btc_ray.scoring.folder import REVIEW, RunFolder
+from btc_ray.scoring.folder import EXAMS_PAGE, REVIEW, RunFolder
+from btc_ray.scoring.pictures import Pictures, burned_in
 from btc_ray.scoring.state import RunState, read_state
 from btc_ray.storage import Place, redact
 from btc_ray.storage.outputs import check_output
+from btc_ray.studies.shown import BURNED_IN
 from btc_ray.workers.session import available_cpus
 
 PAGE, RECORD, TABLE = REVIEW
@@ -32,7 +36,10 @@ class ReviewError(UserError):
 
 
 def review(chosen: settings.Review) -> int:
-    """Write review.html, review.json and worklist.parquet. Raises ReviewError, BundleError, WorklistError, OutputError."""
+    """Write review.html, review.json and worklist.parquet, and where there are exams exams.html.
+
+    Raises ReviewError, BundleError, WorklistError, OutputError.
+    """
     from btc_ray.reports.worklist.page import write_review
     from btc_ray.reports.worklist.record import describe_run
     from btc_ray.reports.worklist.worklist import read_worklist
@@ -47,7 +54,7 @@ def review(chosen: settings.Review) -> int:
     model, bundle = _bundle(chosen, state)
     output = run.at(chosen.output or chosen.run)
     if chosen.output is not None:
-        check_output(output, ours=(PAGE, RECORD, TABLE, ".*"))
+        check_output(output, ours=(PAGE, RECORD, TABLE, EXAMS_PAGE, ".*"))
     say("Reading the scores …")
     worklist = read_worklist(
         folder.score_batches(), bundle.classes, most=chosen.rows, decision=bundle.decision, columns=bundle.columns
@@ -57,7 +64,10 @@ def review(chosen: settings.Review) -> int:
     rows: list[dict[str, Any]] = []
     if len(table):
         listed = table.sort_by("row_id").to_pylist()  # as archives hold them: the way back in a compressed tar is its beginning
-        contents = ByteReader(run.options).read_many(folder.manifest_rows([row["row_id"] for row in listed]))
+        manifest, hidden = folder.manifest_rows([row["row_id"] for row in listed]), burned_in(folder)
+        read = zip(manifest, ByteReader(run.options).read_many(manifest), strict=True)
+        contents = (_shown(row, content, hidden) for row, content in read)
+        listed = [row | {"frame": found["frame"]} for row, found in zip(listed, manifest, strict=True)]
         explain = _explainer(model, bundle, threads=chosen.cpus or available_cpus())
         with Progress("Drawing", len(listed)) as progress:
             for row in _with_pictures(listed, contents, Preprocess.from_dict(bundle.preprocess), explain):
@@ -73,9 +83,35 @@ def review(chosen: settings.Review) -> int:
     print(record["headline"])
     for warning in record["warnings"]:
         print(f"  {warning}")
-    for name, file in (("page", PAGE), ("numbers", RECORD), ("worklist", TABLE)):
+    exams = (("exams", EXAMS_PAGE),) if _write_exams(folder, output) else ()
+    for name, file in (("page", PAGE), *exams, ("numbers", RECORD), ("worklist", TABLE)):
         print(f"{name:<12} {output / file}")
     return COMPLETE
+
+
+def _write_exams(folder: RunFolder, output: Place) -> bool:
+    """Write the page of exams; whether the run has any."""
+    from btc_ray.reports.exams.page import write_exams
+
+    (output / EXAMS_PAGE).remove()
+    parts = [place.files(".parquet") for place in (folder.exams, folder.series)]
+    if not all(parts):
+        return False
+    say("Drawing the exams …")
+    exams, series = (pa.concat_tables([file.read_table() for file in files]) for files in parts)
+    pictures = Pictures(folder, ByteReader(folder.place.options), hidden=burned_in(folder))
+    page = write_exams(exams=exams, series=series, scores=folder.score_batches(), read_image=pictures)
+    (output / EXAMS_PAGE).write(page.encode("utf-8", "replace"))
+    return True
+
+
+def _shown(listed: Mapping[str, Any], content: bytes | Exception, hidden: frozenset[str]) -> bytes | Exception:
+    """What is drawn of a row: nothing where a name may be burned in, and of a private row no error that names its path."""
+    if listed.get("series_key") in hidden:
+        return ReadError(BURNED_IN, status="unsupported")
+    if isinstance(content, Exception) and listed.get("shown_uri"):
+        return ReadError("the file cannot be read again", status="failed")
+    return content
 
 
 def _bundle(chosen: settings.Review, state: RunState) -> tuple[Place, Bundle]:

@@ -1,19 +1,20 @@
 """`btc-ray score`: an archive into Parquet, and the end report; or, with --dry-run, what would be done."""
 
 import os
-import random
 from dataclasses import replace
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from btc_ray import settings
-from btc_ray.archive.entries import Entry, Skipped
 from btc_ray.errors import COMPLETE, TOO_MANY_BAD
 from btc_ray.progress import duration, say
 from btc_ray.scoring.state import RunState
 from btc_ray.storage import Place
+from btc_ray.studies.told import told
 from btc_ray.workers.session import available_cpus, ray_session
 
 if TYPE_CHECKING:
+    from btc_ray.scoring.inputs import Found
     from btc_ray.scoring.series import Groups
 
 SAMPLE = 32  # images that a dry run times
@@ -80,47 +81,44 @@ def _grouped(output: Place, state: RunState) -> "Groups | None":
 
 
 def _dry_run(chosen: settings.Score) -> int:
-    """Say what would be scored, what would be skipped and why, and how long it would take; write nothing."""
-    from btc_ray.archive.manifest import summarise
+    """Say what would be scored, what would be skipped and why, and how long it would take; what is read on the way stands in a folder
+    that only its owner may enter, and is gone at the end."""
     from btc_ray.model.bundle.signature import read_trusted_bundle
     from btc_ray.model.engines.choose import choose
-    from btc_ray.scoring.estimate import images_per_second
+    from btc_ray.scoring.estimate import images_per_second, sample_of
+    from btc_ray.scoring.folder import RunFolder
+    from btc_ray.scoring.inputs import list_images
 
     model = Place(chosen.model, chosen.storage())
     bundle = read_trusted_bundle(model, chosen.require_signature)
-    sample: list[Entry] = []
-    chance, met = random.Random(0), 0
+    workers = chosen.cpus or available_cpus()
+    with TemporaryDirectory(prefix="btc-ray-dry-run-") as folder:
+        run = RunFolder(Place(folder, model.options))
+        found = list_images(chosen, run, cpus=workers)
+        sample = sample_of(run.manifest, SAMPLE)
+    _print_listed(found)
+    if len(sample):
+        choice = choose(engine=chosen.engine, device=chosen.device, precision=chosen.precision, bundle=bundle)
+        rate = images_per_second(sample, bundle=bundle, model=model, choice=choice)
+        print(
+            f"about {duration(found.summary.rows / (rate * workers))} on this machine: {rate:,.0f} images/s a worker, measured on "
+            f"{len(sample)} of them, times {workers} workers"
+        )
+    return COMPLETE
 
-    def look(found: Entry | Skipped) -> None:  # a fair sample of a listing of unknown length (Vitter's algorithm R)
-        nonlocal met
-        if isinstance(found, Entry) and found.problem_status is None:
-            met += 1
-            if len(sample) < SAMPLE:
-                sample.append(found)
-            elif (place := chance.randrange(met)) < SAMPLE:
-                sample[place] = found
 
-    summary = summarise(chosen.input, options=model.options, follow_links=chosen.follow_links, seen=look)
+def _print_listed(found: "Found") -> None:
+    """Counts of rows by kind, and of what is wrong or left out by reason, with examples where paths are not private."""
+    summary = found.summary
     print(f"{summary.rows:,} images, {summary.size / 1e9:,.2f} GB" + (" at least" if summary.unknown_sizes else ""))
     for end, number in summary.formats.items():
         print(f"  {end:<14} {number:>12,}")
     for title, tallies in (("would get a row with their reason", summary.problems), ("would be skipped", summary.skipped)):
         for reason, tally in tallies.items():
             print(f"{tally.count:,} {title}: {reason}")
-            print("".join(f"    {uri!r}\n" for uri in tally.examples[:5]), end="")
-    if sample:
-        rate = images_per_second(
-            sample,
-            bundle=bundle,
-            model=model,
-            choice=choose(engine=chosen.engine, device=chosen.device, precision=chosen.precision, bundle=bundle),
-        )
-        workers = chosen.cpus or available_cpus()
-        print(
-            f"about {duration(summary.rows / (rate * workers))} on this machine: {rate:,.0f} images/s a worker, measured on "
-            f"{len(sample)} of them, times {workers} workers"
-        )
-    return COMPLETE
+            print("".join(f"    {uri!r}\n" for uri in tally.examples[:5] if not found.private), end="")
+    for sentence in told(found.studies):
+        print(sentence)
 
 
 def _summarise(output: Place, state: RunState, page: Place) -> None:
@@ -128,12 +126,10 @@ def _summarise(output: Place, state: RunState, page: Place) -> None:
     from btc_ray.archive.reader import ByteReader
     from btc_ray.reports.summary.page import write_summary
     from btc_ray.scoring.folder import RunFolder
+    from btc_ray.scoring.pictures import Pictures, burned_in
 
     say("Writing the summary …")
-    folder, reader = RunFolder(output), ByteReader(output.options)
-    html = write_summary(
-        scores=folder.score_batches(),
-        run=state.to_dict(),
-        read_image=lambda row: reader.read(folder.manifest_row(row["row_id"])),
-    )
+    folder = RunFolder(output)
+    pictures = Pictures(folder, ByteReader(output.options), hidden=burned_in(folder))
+    html = write_summary(scores=folder.score_batches(), run=state.to_dict(), read_image=pictures)
     page.write(html.encode("utf-8", "replace"))

@@ -14,13 +14,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from btc_ray.archive.reader import ByteReader
 from btc_ray.dataset.split import SPLITS
-from btc_ray.dataset.table import SPLIT_WORDS, LabelledDataError, class_names, folders_below
-from btc_ray.images.batch import prepare_batch
+from btc_ray.dataset.table import SPLIT_WORDS, LabelledDataError, class_names, folders_below, to_read
 from btc_ray.images.prepare import Preprocess
 from btc_ray.progress import say
 from btc_ray.storage import Place
+from btc_ray.studies.preparer import Preparer
 
 LEAST = 3  # images of a class: one to learn from, one to choose with, one to measure with
 LOOKED_AT = 5  # images of each class that are read before all of them are
@@ -75,13 +74,12 @@ def check_readable(table: pa.Table, data: Place, preprocess: Preprocess) -> None
     Raises LabelledDataError, with the causes.
     """
     labels = np.array(table["label"].to_pylist(), object)
-    reader = ByteReader(data.options)
+    prepare = Preparer(preprocess, data.options)
     hopeless: dict[str, int] = {}
     causes: Counter[str] = Counter()
     for name in class_names(table):
         rows = np.flatnonzero(labels == name)
-        some = table.take(rows[np.unique(np.linspace(0, len(rows) - 1, LOOKED_AT).round().astype(int))]).to_pylist()
-        found = prepare_batch(some, reader.read_many(some), preprocess)
+        found = prepare(to_read(table.take(rows[np.unique(np.linspace(0, len(rows) - 1, LOOKED_AT).round().astype(int))])))
         if "ok" not in found["status"].to_pylist():
             hopeless[name] = len(rows)
             causes.update(found["error"].to_pylist())

@@ -9,18 +9,20 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import cv2
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from btc_ray.archive.reader import ByteReader
 from btc_ray.dataset import table as labelled
 from btc_ray.dataset.stored import mapped
-from btc_ray.images.batch import DESCRIPTION, OUTCOME, prepare_batch
+from btc_ray.images.batch import DESCRIPTION, OUTCOME
 from btc_ray.images.prepare import Preprocess
 from btc_ray.progress import Progress, say
 from btc_ray.storage import Options, Place
+from btc_ray.storage.tables import to_bytes
+from btc_ray.studies.keys import write_private
+from btc_ray.studies.preparer import Preparer
 from btc_ray.workers.blocks import batches
 from btc_ray.workers.counting import ProgressChannel, ProgressReporter
 from btc_ray.workers.pool import Pool
@@ -40,7 +42,7 @@ class Crops:
 
     fingerprint: str
     folder: Place  # the Parquet files of all images, `prepared_schema`
-    rows: pa.Table  # row_id, uri, label, split, group, crop_status, doubt, content_sha256
+    rows: pa.Table  # row_id, uri, label, split, group, crop_status, doubt, content_sha256 (of a frame of several: `<sha256>#7`)
     skipped: dict[str, int]
     size: int
 
@@ -53,39 +55,30 @@ class Crops:
 
 class _Cropper:
     def __init__(self, preprocess: Preprocess, options: Options, described: bool, counter: ProgressChannel) -> None:
-        cv2.setNumThreads(1)
-        self._preprocess, self._described = preprocess, described
-        self._reader, self._progress = ByteReader(options), ProgressReporter(counter)
+        self._prepare = Preparer(preprocess, options, described=described)
+        self._progress = ProgressReporter(counter)
 
     def __call__(self, block: pa.Table) -> pa.Table:
-        cropped = pa.concat_tables([self._crop(batch) for batch in batches(block, BATCH)]).combine_chunks()
+        cropped = [self._progress.counted(self._prepare(batch)) for batch in batches(block, BATCH)]
         self._progress.report()
-        return cropped
-
-    def _crop(self, batch: pa.Table) -> pa.Table:
-        return self._progress.counted(_cropped(batch, self._reader, self._preprocess, described=self._described))
-
-
-def _cropped(batch: pa.Table, reader: ByteReader, preprocess: Preprocess, *, described: bool) -> pa.Table:
-    rows = batch.to_pylist()
-    return prepare_batch(rows, reader.read_many(rows), preprocess, described=described)
+        return pa.concat_tables(cropped).combine_chunks()
 
 
 def crop_here(table: pa.Table, output: Place, *, preprocess: Preprocess, described: bool = False) -> None:
     """`crop_in_parallel` in this process, of a table of manifest rows."""
-    reader = ByteReader(output.options)
+    prepare = Preparer(preprocess, output.options, described=described)
     with Progress("Cropped", len(table)) as progress:
         for number, block in enumerate(batches(table, ROWS_PER_BLOCK)):
             parts = []
             for batch in batches(block, BATCH):
-                parts.append(_cropped(batch, reader, preprocess, described=described))
+                parts.append(prepare(batch))
                 progress.advance(len(batch), len(batch) - parts[-1]["status"].to_pylist().count("ok"))
             (output / f"part-{number:05d}.parquet").write_table(pa.concat_tables(parts))
 
 
 def crop_in_parallel(manifest: Place, output: Place, *, preprocess: Preprocess, described: bool = False) -> None:
-    """Crop the images of a Parquet folder of manifest rows into `output`/*.parquet (`prepared_schema`; with `described` also
-    DESCRIPTION). Needs a Ray that is joined."""
+    """Crop the images of a Parquet folder of manifest rows into `output`/*.parquet (`prepared_schema` and STUDY; with `described`
+    DESCRIPTION in its place). Needs a Ray that is joined."""
     parts = manifest.files(".parquet")
     rows = sum(
         pq.ParquetFile(path, filesystem=filesystem).metadata.num_rows for filesystem, path in (part.arrow() for part in parts)
@@ -103,7 +96,7 @@ def crop_in_parallel(manifest: Place, output: Place, *, preprocess: Preprocess, 
                 **pool.cpu_workers(),
             ),
             output,
-            blocks=output.beside(f"{output.name}-blocks"),
+            blocks=manifest.beside(f"{output.name}-blocks"),  # it holds the manifest's rows
             pool=pool,
             progress=progress,
             rows=rows,
@@ -135,12 +128,15 @@ def labelled_crops(table: pa.Table, *, preprocess: Preprocess, cache: Place, des
 
 def _crop_all(table: pa.Table, folder: Place, preprocess: Preprocess) -> None:
     sizes = table["size"].fill_null(UNKNOWN).to_numpy()
-    if len(table) <= FEW_ROWS and sizes.sum() <= FEW_BYTES:
-        crop_here(table, folder / "crops", preprocess=preprocess, described=True)
+    rows = labelled.to_read(table)
+    if len(rows) <= FEW_ROWS and sizes.sum() <= FEW_BYTES:
+        crop_here(rows, folder / "crops", preprocess=preprocess, described=True)
         return
-    manifest = folder / "manifest"
-    (manifest / "part-00000.parquet").write_table(table)
-    crop_in_parallel(manifest, folder / "crops", preprocess=preprocess, described=True)
+    private = folder / "private"
+    write_private(private / "README", b"What is read to make the crops. It is gone once they are made.\n")
+    write_private(private / "manifest" / "part-00000.parquet", to_bytes(rows))
+    crop_in_parallel(private / "manifest", folder / "crops", preprocess=preprocess, described=True)
+    private.remove()
 
 
 def _are_described(crops: Place) -> bool:
@@ -165,9 +161,19 @@ def _read(table: pa.Table, folder: Place, size: int, fingerprint: str) -> Crops:
         raise RuntimeError(f"{folder} has {len(found):,} crops of {len(table):,} images. Delete it and run again.")
     good = np.array(found["status"]) == "ok"
     rows: dict[str, Any] = {name: table[name].filter(pa.array(good)) for name in ("row_id", "uri", "label", "split", "group")}
+    found = found.set_column(found.schema.get_field_index("content_sha256"), "content_sha256", _identities(table, found))
     rows |= {name: found[name].filter(pa.array(good)) for name in ("crop_status", "doubt", "content_sha256")}
     bad = found.filter(pa.array(~good))
     skipped = {entry["values"]: entry["counts"] for entry in bad["status"].value_counts().to_pylist()}
     for row in bad.select(["uri", "error"]).slice(0, 10).to_pylist():
         say(f"left out: {row['uri']}: {row['error']}")
     return Crops(fingerprint=fingerprint, folder=folder, rows=pa.table(rows), skipped=skipped, size=size)
+
+
+def _identities(table: pa.Table, found: pa.Table) -> pa.Array:
+    """What tells one image from others: the sha256 of its file, and in a file of several frames the frame's number with it. Frames of
+    one file are no copies of each other, and may have different labels."""
+    files = pc.coalesce(table["source"], table["uri"])
+    several = pc.and_(table["frame"].is_valid(), pc.match_substring_regex(files, r"#(frame|slice)=\d+$"))
+    numbered = pc.binary_join_element_wise(found["content_sha256"], pc.cast(table["frame"], pa.string()), "#")
+    return pc.if_else(several, numbered, found["content_sha256"]).combine_chunks()

@@ -3,18 +3,21 @@
 Slices of one patient are alike, and a model that has seen some of them knows more of the others than it would of a new patient's.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from btc_ray import storage
+from btc_ray.archive import names
 from btc_ray.archive.tables import TableError, table_parts, table_rows
 from btc_ray.dataset.groups import join_groups
-from btc_ray.dataset.table import SCHEMA, LabelledDataError
+from btc_ray.dataset.table import SCHEMA, LabelledDataError, is_private
 from btc_ray.progress import say
 from btc_ray.storage import Place
 
 _NAMES = ("path", "uri", "key")
+_NAMED_BY = "column path is relative to --data, uri is absolute, key is a file's name."
 
 
 def with_patients(table: pa.Table, data: Place, groups: str | None) -> pa.Table:
@@ -31,23 +34,27 @@ def with_patients(table: pa.Table, data: Place, groups: str | None) -> pa.Table:
     if groups is None:
         _say_unit(table)
         return table
-    patients = _read(data.at(groups))
+    private = is_private(table)
+    patients = _read(data.at(groups), private=private)
     root = f"{storage.absolute(data.uri).rstrip('/')}/"
-    found = [_patient(str(uri), root, patients) for uri in table["uri"].to_pylist()]
+    found = [_patient(file, root, patients) for file in _files(table)]
     if not any(found):
+        if private:
+            raise LabelledDataError(f"--groups names none of the {len(table):,} images of --data: {_NAMED_BY}")
         example = next((name for _, name in patients), "nothing")
         raise LabelledDataError(
             f"--groups {groups} names none of the images of {data} (it names {example!r}, the data {table['uri'][0].as_py()!r}): its "
-            "column path is relative to --data, uri is absolute, key is a file's name."
+            f"{_NAMED_BY}"
         )
     own = table["group"].to_pylist()
     joined = join_groups(found, own) if any(name is not None for name in own) else None
-    names = found if joined is None else [f"joined-{number}" for number in joined]
+    united = found if joined is None else [f"joined-{number}" for number in joined]
     kept = [
-        name if patient is not None or given is not None else None for name, patient, given in zip(names, found, own, strict=True)
+        name if patient is not None or given is not None else None
+        for name, patient, given in zip(united, found, own, strict=True)
     ]
     say(
-        f"{groups} names the patient of {sum(name is not None for name in found):,} of {len(table):,} images, "
+        f"{'--groups' if private else groups} names the patient of {sum(name is not None for name in found):,} of {len(table):,} images, "
         f"{len(set(found) - {None}):,} patients in all."
     )
     table = table.set_column(table.schema.get_field_index("group"), SCHEMA.field("group"), pa.array(kept, pa.string()))
@@ -70,20 +77,29 @@ def _say_unit(table: pa.Table) -> None:
     )
 
 
-def _read(groups: Place) -> dict[tuple[str, str], str]:
-    """The name of a column and what stands in it → patient. Raises LabelledDataError."""
+def _files(table: pa.Table) -> Iterator[str]:
+    """The URI of the file of each image."""
+    uris = pc.coalesce(table["source"], table["uri"]).to_pylist()
+    for uri, frame in zip(uris, table["frame"].to_pylist(), strict=True):
+        yield str(uri) if frame is None else names.file_of(str(uri))
+
+
+def _read(groups: Place, *, private: bool) -> dict[tuple[str, str], str]:
+    """The name of a column and what stands in it → patient. Raises LabelledDataError, which quotes nothing where paths are `private`."""
     found: dict[tuple[str, str], str] = {}
     try:
         parts = table_parts(groups.uri, groups.options) or [(groups.uri, {})]
         for uri, _ in parts:
             for number, row in table_rows(uri, groups.options, needed=("patient",), wanted=_NAMES, strict=True):
-                names = [(column, text) for column in _NAMES if (text := row.get(column))]
-                if not names:
+                given = [(column, text) for column in _NAMES if (text := row.get(column))]
+                if not given:
                     raise LabelledDataError(f"--groups {groups}: row {number} has neither path nor uri nor key.")
                 if not row["patient"]:
                     continue
-                for name in names:
+                for name in given:
                     if found.setdefault(name, row["patient"]) != row["patient"]:
+                        if private:
+                            raise LabelledDataError(f"--groups names two patients of one image: see its row {number}.")
                         raise LabelledDataError(
                             f"--groups {groups} names two patients of {name[1]}: {found[name]} and {row['patient']}."
                         )

@@ -7,17 +7,26 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from btc_ray import storage
 from btc_ray.archive import names
 from btc_ray.archive.containers import open_members
-from btc_ray.archive.entries import SIZE_LIMIT, Entry, NoImagesError
+from btc_ray.archive.entries import SIZE_LIMIT, Entry, NoImagesError, SliceOf
 from btc_ray.archive.listing import list_inputs
+from btc_ray.archive.manifest import SLICE
 from btc_ray.archive.tables import MissingColumnsError, Part, TableError, folder_of, placed, table_parts, table_rows
 from btc_ray.errors import UserError
 from btc_ray.progress import say
 from btc_ray.storage import Place
 
+_OF_ARCHIVES = (  # of DICOM and NIfTI; null for pictures
+    pa.field("kind", pa.string()),
+    pa.field("frame", pa.int32()),
+    pa.field("source", pa.string()),  # the URI to read where `uri` is a pseudonym: it goes into no file that is shared
+    pa.field("hidden", pa.bool_()),  # a name may be burned into its pixels: no page shows it
+    *SLICE,
+)
 SCHEMA = pa.schema(
     [
         pa.field("row_id", pa.int64(), nullable=False),
@@ -33,6 +42,7 @@ SCHEMA = pa.schema(
         pa.field("label", pa.string(), nullable=False),
         pa.field("split", pa.string()),  # train, validation, test, or null: not said
         pa.field("group", pa.string()),  # images of one group stay on one side of a split; null: a group of its own
+        *_OF_ARCHIVES,
     ]
 )
 
@@ -118,9 +128,45 @@ def class_names(table: pa.Table) -> tuple[str, ...]:
 def fingerprint(table: pa.Table) -> str:
     """16 hex digits that change when an image, its bytes' size or date, its label, split or group changes."""
     digest = hashlib.sha256()
-    for batch in table.drop_columns(["row_id"]).to_batches(max_chunksize=10_000):
+    unsaid = [column.name for column in _OF_ARCHIVES if table[column.name].null_count == len(table)]  # as before there were such
+    for batch in table.drop_columns(["row_id", *unsaid]).to_batches(max_chunksize=10_000):
         digest.update(repr(batch.to_pylist()).encode("utf-8", "surrogateescape"))
     return digest.hexdigest()[:16]
+
+
+def is_private(table: pa.Table) -> bool:
+    """Whether the table holds paths that nothing but private files may hold."""
+    return table["source"].null_count < len(table)
+
+
+def shown_source(table: pa.Table, uri: str) -> str:
+    """Where labelled images are from, as records and pages say it: a hash where paths are private."""
+    return f"sha256:{hashlib.sha256(uri.encode('utf-8', 'surrogateescape')).hexdigest()[:16]}" if is_private(table) else uri
+
+
+def to_read(table: pa.Table) -> pa.Table:
+    """Rows of a labelled table as a manifest has them: the true URI in `uri`, and in `shown_uri` what stands for a private one."""
+    shown = pc.if_else(table["source"].is_valid(), table["uri"], pa.scalar(None, pa.string()))
+    uris = pc.coalesce(table["source"], table["uri"])
+    at = table.schema.get_field_index("uri")
+    return table.set_column(at, SCHEMA.field("uri"), uris).append_column("shown_uri", shown)
+
+
+def entries_of(table: pa.Table) -> Iterator[Entry]:
+    """The images of a labelled table as a listing has them."""
+    named = [name for name in Entry.__dataclass_fields__ if name in SCHEMA.names]
+    for row in to_read(table).to_pylist():
+        about = SliceOf(shown_uri=row["shown_uri"], **{column.name: row[column.name] for column in SLICE})
+        yield Entry(
+            **{name: row[name] for name in named},
+            series=row["series_key"],
+            slice=None if about == SliceOf() else about,
+        )
+
+
+def hidden_series(table: pa.Table) -> frozenset[str]:
+    """The keys of the series that no page shows."""
+    return frozenset(table.filter(pc.fill_null(table["hidden"], False))["series_key"].to_pylist())
 
 
 def _from_folders(data: Place, follow_links: bool) -> list[dict[str, object]]:
@@ -150,7 +196,7 @@ def _in_class_folders(data: Place, follow_links: bool) -> list[dict[str, object]
         label, split = _label_and_split(folders)
         if label is None:
             raise LabelledDataError(f"{entry.uri} stands in no class folder. Expected {_LAYOUT.format(data)}.")
-        rows.append({**_located(entry), "label": label, "split": split})
+        rows.append({**located(entry), "label": label, "split": split})
     for reason, count in skipped.most_common():
         say(f"left out: {count:,} × {reason}")
     return rows
@@ -193,7 +239,7 @@ def _from_table(data: Place, parts: Sequence[Part]) -> list[dict[str, object]]:
     if not rows:
         raise LabelledDataError(f"{data} has no rows; a labelled table has one for each image.")
     members = _members([str(row["uri"]) for row in rows], data)
-    return [{**_located(members.get(str(row["uri"]), Entry(uri=str(row["uri"])))), **row} for row in rows]
+    return [{**located(members.get(str(row["uri"]), Entry(uri=str(row["uri"])))), **row} for row in rows]
 
 
 def _labelled_cells(data: Place, uri: str, given: Mapping[str, str | None]) -> Iterator[dict[str, str | None]]:
@@ -225,9 +271,10 @@ def _members(uris: Sequence[str], data: Place) -> dict[str, Entry]:
     return found
 
 
-def _located(entry: Entry) -> dict[str, object]:
-    row: dict[str, object] = {name: getattr(entry, name) for name in Entry.__dataclass_fields__}
-    file = entry.container or entry.uri
+def located(entry: Entry) -> dict[str, object]:
+    """The columns of a labelled table that say where an image is, its `size` and `modified` as this machine's disk has them now."""
+    row: dict[str, object] = {name: getattr(entry, name) for name in Entry.__dataclass_fields__ if name in SCHEMA.names}
+    file = entry.container or (entry.uri if entry.frame is None else names.file_of(entry.uri))
     if storage.is_local(file):
         try:
             found = os.stat(file)  # noqa: PTH116 - one call for both, and names may hold anything

@@ -24,9 +24,10 @@ from btc_ray.model.engines.engine import Choice, Engine, EngineError
 from btc_ray.progress import Progress, say
 from btc_ray.scoring.folder import RunFolder
 from btc_ray.scoring.local import default_batch_size
-from btc_ray.scoring.scorer import Predictor, Preparer, Scorer
+from btc_ray.scoring.scorer import Predictor, Scorer
 from btc_ray.storage import Place
 from btc_ray.storage.retries import expect_answers
+from btc_ray.studies.preparer import Preparer
 from btc_ray.workers.blocks import batches
 from btc_ray.workers.counting import ProgressChannel, ProgressReporter
 from btc_ray.workers.pool import Pool, data_context

@@ -1,7 +1,7 @@
 """A scoring run from its inputs to its commit mark: freeze the manifest, score it here or on Ray, reconcile, publish."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from btc_ray import storage
+from btc_ray.archive.entries import Entry
 from btc_ray.errors import RefusedError
 from btc_ray.model.bundle import Bundle, library_versions
 from btc_ray.model.bundle.signature import read_trusted_bundle
@@ -21,8 +22,8 @@ from btc_ray.model.engines.choose import choose
 from btc_ray.model.engines.engine import Choice, EngineError
 from btc_ray.progress import Progress, say
 from btc_ray.scoring.finish import IncompleteError, staged_ids, write_finished
-from btc_ray.scoring.folder import REVIEW, RunFolder, same_inputs
-from btc_ray.scoring.inputs import list_to_score
+from btc_ray.scoring.folder import EXAMS_PAGE, REVIEW, RunFolder, same_inputs
+from btc_ray.scoring.inputs import given_images, list_images
 from btc_ray.scoring.state import Fingerprint, Listed, RunState, difference, fingerprint_of, hashed, without_paths
 from btc_ray.scoring.table import scores_schema
 from btc_ray.settings import Score, to_dict
@@ -34,10 +35,11 @@ if TYPE_CHECKING:
 RaySession = Callable[[], AbstractContextManager[None]]
 
 
-def score(settings: Score, *, cpus: int, ray_session: RaySession) -> RunState:
+def score(settings: Score, *, cpus: int, ray_session: RaySession, entries: Iterable[Entry] | None = None) -> RunState:
     """Run or continue a scoring job; returns what `run.json` says at the end.
 
-    `ray_session` joins Ray while it is entered; `cpus` are the threads of the in-process path. Raises RefusedError where the run
+    `ray_session` joins Ray while it is entered; `cpus` are the threads of the in-process path. `entries`: what `settings.input` stands
+    for, where its slices were chosen before; None: it is listed. Raises RefusedError where the run
     folder belongs to something else, BundleError and ArchiveError for unusable arguments, IncompleteError where rows were lost.
     """
     model = Place(settings.model, settings.storage())
@@ -57,7 +59,7 @@ def score(settings: Score, *, cpus: int, ray_session: RaySession) -> RunState:
             folder.clear_work()
             return state
         if state is None:
-            state = _freeze_manifest(folder, settings, bundle, cpus=cpus)
+            state = _freeze_manifest(folder, settings, bundle, cpus=cpus, entries=entries)
         if settings.retry_failed:
             if state.complete and state.counts is not None and state.counts.bad_fraction == 0:
                 say("Every row is ok; there is nothing to score again.")
@@ -84,7 +86,9 @@ def _fingerprint(settings: Score, bundle: Bundle) -> Fingerprint:
     )
 
 
-def _freeze_manifest(folder: RunFolder, settings: Score, bundle: Bundle, *, cpus: int) -> RunState:
+def _freeze_manifest(
+    folder: RunFolder, settings: Score, bundle: Bundle, *, cpus: int, entries: Iterable[Entry] | None
+) -> RunState:
     """Write the manifest and the first `run.json`. A manifest that a killed run left unfinished is begun again."""
     state = RunState(
         settings=to_dict(settings),
@@ -96,7 +100,7 @@ def _freeze_manifest(folder: RunFolder, settings: Score, bundle: Bundle, *, cpus
     ).write(folder.place)
     folder.manifest.remove()
     say("Listing the inputs …")
-    found = list_to_score(settings, folder, cpus=cpus)
+    found = list_images(settings, folder, cpus=cpus) if entries is None else given_images(entries, folder)
     summary = found.summary
     listed = asdict(summary)
     skipped_by_reason = listed.pop("skipped")
@@ -273,7 +277,7 @@ def _parts(*folders: Place) -> list[Place]:
 
 def _publish(folder: RunFolder, state: RunState) -> RunState:
     """Move the finished files into place and set the commit mark. Begun again after a kill, it ends the same."""
-    for name in ("summary.html", *REVIEW):  # they told of the rows before
+    for name in ("summary.html", *REVIEW, EXAMS_PAGE):  # they told of the rows before
         (folder.place / name).remove()
     assert state.finishing is not None
     folder.publish(state.finishing)

@@ -3,49 +3,20 @@
 It never raises because of an image: whatever is wrong with one is its row's `status` and `error`.
 """
 
-from collections.abc import Iterator
-from typing import Any
-
-import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from btc_ray.archive.reader import ByteReader
-from btc_ray.images.batch import pixels_of, prepare_batch
+from btc_ray.images.batch import pixels_of
 from btc_ray.images.prepare import Preprocess
 from btc_ray.images.surround import surround
 from btc_ray.model.bundle import Bundle
 from btc_ray.model.engines.engine import Engine
 from btc_ray.model.reference import decide
-from btc_ray.scoring.shown import as_shown, file_key
-from btc_ray.scoring.table import STUDY, scores_schema
+from btc_ray.scoring.table import scores_schema
 from btc_ray.storage import Options
-
-
-class Preparer:
-    """Manifest rows → images read, decoded, cropped: a table of `prepared_schema`. Plain CPU work, no model."""
-
-    def __init__(self, preprocess: Preprocess, options: Options = None) -> None:
-        cv2.setNumThreads(1)  # parallelism is over images; OpenCV's own threads would fight over the same cores
-        self._preprocess = preprocess
-        self._reader = ByteReader(options)
-
-    def __call__(self, batch: pa.Table) -> pa.Table:
-        rows = batch.to_pylist()
-        prepared = prepare_batch(rows, self._contents(rows), self._preprocess)
-        return as_shown(prepared, rows)
-
-    def _contents(self, rows: list[dict[str, Any]]) -> Iterator[bytes | Exception]:
-        """The bytes of each row; neighbours that are frames of one file have it read once."""
-        files = [file_key(row) for row in rows]
-        first = [at for at, key in enumerate(files) if at == 0 or key != files[at - 1]]
-        contents = self._reader.read_many([rows[at] for at in first])
-        content: bytes | Exception = b""
-        for at, key in enumerate(files):
-            if at == 0 or key != files[at - 1]:
-                content = next(contents)
-            yield content
+from btc_ray.studies.preparer import Preparer
+from btc_ray.studies.shown import STUDY
 
 
 class Predictor:

@@ -1,25 +1,13 @@
 """The `scores` table: one row per manifest row, its columns fixed by the contract in the design."""
 
-from typing import Any
-
 import pyarrow as pa
 
 from btc_ray import NOT_FOR_DIAGNOSIS
-from btc_ray.archive.manifest import SLICE
 from btc_ray.images.batch import OUTCOME
 from btc_ray.model.bundle import Bundle, class_metadata
+from btc_ray.studies.shown import STUDY
 
 STATUSES = ("ok", "unreadable", "unsupported", "failed")
-
-STUDY: list[Any] = [
-    pa.field("kind", pa.string()),
-    pa.field("frame", pa.int32()),
-    *SLICE,
-    pa.field("window_low", pa.float32()),
-    pa.field("window_high", pa.float32()),
-    pa.field("geometry", pa.string()),
-]
-"""Of slices of DICOM and NIfTI files; null for pictures."""
 
 
 def scores_schema(bundle: Bundle) -> pa.Schema:

@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 
-from btc_ray.settings.job import CropMethod, Job, check_size
+from btc_ray.settings.job import CropMethod, check_size
+from btc_ray.settings.studies import Studies
 
 
 @dataclass(frozen=True, kw_only=True)
-class Crop(Job):
+class Crop(Studies):
     """Crop every image of an archive into Parquet, with the box and what became of each image."""
 
     input: tuple[str, ...]

@@ -17,6 +17,8 @@ SUBJECTS: dict[str, tuple[str, ...]] = {
             "compare",
             "run",
             "data",
+            "labels",
+            "slices",
             "input",
             "output",
             "model",

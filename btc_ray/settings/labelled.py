@@ -1,12 +1,14 @@
 """What the jobs on labelled images share: the data, and what training takes."""
 
 from dataclasses import dataclass
+from typing import Literal
 
-from btc_ray.settings.job import CropMethod, Job, SettingsError, Split
+from btc_ray.settings.job import CropMethod, SettingsError, Split
+from btc_ray.settings.studies import Studies
 
 
 @dataclass(frozen=True, kw_only=True)
-class Labelled(Job):
+class Labelled(Studies):
     """What every job on labelled images takes."""
 
     data: str
@@ -15,6 +17,14 @@ class Labelled(Job):
 
     output: str
     """Folder or URI for what the job makes."""
+
+    labels: str | None = None
+    """CSV or Parquet table that labels an archive of DICOM or NIfTI, which --data then is: label [,split] [,first_slice,last_slice], and
+    what it is of: path, sop_uid, series_uid, study_uid, patient_id, sub and ses (BIDS), or a key of RUN/series. The most specific wins."""
+
+    slices: Literal["all", "middle", "masked"] = "all"
+    """Which slices a label of a whole series, exam or patient is for: all, the middle third of each series, or masked: those in
+    which a mask beside them (NIfTI, DICOM SEG) has 50 mm² or more. Slices that --labels names themselves are always taken."""
 
     groups: str | None = None
     """CSV or Parquet table of whose the images are: patient, and path (relative to --data), uri, or key (a file's name). No patient is
@@ -25,6 +35,11 @@ class Labelled(Job):
 
     cache: str | None = None
     """Folder or URI where crops, copies and features are kept for the next job on the same data. Default: OUTPUT/../.btc-ray-cache."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.labels is None and self.slices != "all":
+            raise SettingsError("--slices is for an archive with --labels.")
 
     def cache_uri(self) -> str:
         """`cache`, or a folder beside the output."""

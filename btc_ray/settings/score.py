@@ -1,13 +1,13 @@
 """The settings of `btc-ray score`."""
 
 from dataclasses import dataclass
-from typing import Literal
 
-from btc_ray.settings.job import Device, Engine, Job, Precision, SettingsError
+from btc_ray.settings.job import Device, Engine, Precision, SettingsError
+from btc_ray.settings.studies import Studies
 
 
 @dataclass(frozen=True, kw_only=True)
-class Score(Job):
+class Score(Studies):
     """Score every image of an archive into Parquet: one row per image, nothing lost."""
 
     model: str
@@ -24,20 +24,6 @@ class Score(Job):
 
     output: str
     """Run folder or URI. A killed run is continued by running the same command again."""
-
-    series: tuple[str, ...] = ("anatomical",)
-    """Which series of DICOM and NIfTI are scored: anatomical, all, or KEY=VALUE … as the columns of RUN/series have them
-    (weighting=t1 contrast_agent=true plane=axial). Series that are left out are counted by reason."""
-
-    sniff: Literal["auto", "none"] = "auto"
-    """Whether files whose names promise nothing are looked into for DICOM; none for stores where each look costs."""
-
-    privacy: Literal["auto", "on", "off"] = "auto"
-    """on: paths, identifiers, names and dates stay in RUN/private, and keys stand in their place. auto: on where there is DICOM."""
-
-    pseudonym_key: str | None = None
-    """File with the secret that keys are made with, so that runs can be linked. Default: $BTC_RAY_PSEUDONYM_KEY, else one of the run's
-    own in RUN/private."""
 
     max_unselected_fraction: float = 1.0
     """Exit with code 3 when more than this share of the studies has no series that was scored."""

@@ -8,8 +8,9 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from btc_ray.dataset.check import check_classes, check_readable
+from btc_ray.dataset.data import read_data
 from btc_ray.dataset.patients import with_patients
-from btc_ray.dataset.table import class_names, read_labelled
+from btc_ray.dataset.table import class_names
 from btc_ray.images.prepare import Preprocess
 from btc_ray.model.bundle import Bundle, read_bundle
 from btc_ray.model.bundle.signature import check_key
@@ -90,7 +91,7 @@ def prepare_experiments(settings: Experiments) -> Prepared:
 
 def _labelled(settings: Retrain | Experiments, data: Place) -> "pa.Table":
     """The labelled images to train on, their classes looked at, and a few of them read. Raises LabelledDataError."""
-    table = check_classes(read_labelled(data, follow_links=settings.follow_links), data, classes=settings.classes)
+    table = check_classes(read_data(settings), data, classes=settings.classes)
     table = with_patients(table, data, settings.groups)
     check_readable(table, data, Preprocess(crop=settings.crop, size=64))
     return table

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from btc_ray.dataset.crops import Crops, labelled_crops
 from btc_ray.dataset.labelled import LabelledImages, load_labelled
+from btc_ray.dataset.table import shown_source
 from btc_ray.images.prepare import Preprocess
 from btc_ray.images.surround import surround
 from btc_ray.model.bundle import Bundle, read_weights, write_bundle
@@ -160,7 +161,7 @@ def conclude(settings: Retrain, prepared: Prepared, network: Network) -> Trained
         preprocess=prepared.preprocess,
         training=training_settings(settings) | {"best_epoch": network.fitted.epoch},
         data={
-            "source": settings.data.rstrip("/").rpartition("/")[2],
+            "source": shown_source(prepared.table, settings.data).rstrip("/").rpartition("/")[2],
             "fingerprint": images.crops.fingerprint,
             "split": settings.split,
             "groups_of_copies": len(np.unique(images.copies)),

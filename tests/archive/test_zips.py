@@ -51,7 +51,7 @@ LOCAL, CENTRAL = b"PK\3\4", b"PK\1\2"
         ("__MACOSX/._a.jpg", "skipped: macOS leftover"),
         ("a/.hidden/b.jpg", "skipped: hidden folder"),
         ("a/Thumbs.db", "skipped: Windows leftover"),
-        ("a.dcm", "skipped: DICOM is read by `btc-ray score` alone, and not by its dry run"),
+        ("a.dcm", "skipped: DICOM, which is read with --sniff auto, and by jobs on labelled images with --labels"),
         ("../up.jpg", LEAVES),
         ("a/../../up.jpg", LEAVES),
         ("/etc/a.jpg", LEAVES),

@@ -2,6 +2,7 @@
 
 import re
 import zipfile
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -178,6 +179,93 @@ def test_one_key_links_two_runs_and_another_does_not(
     keys = [list(rows(tmp_path / name)["series_key"].dropna()) for name in "abc"]
     assert keys[0] == keys[1] != keys[2]
     assert not any("long enough" in path.read_text("latin-1") for path in (tmp_path / "a").rglob("*") if path.is_file())
+
+
+def test_slices_that_were_chosen_before_are_scored_under_the_same_names(model: Path, archive: Path, tmp_path: Path) -> None:
+    """As `btc-ray evaluate` does, whose labels choose the slices."""
+    from btc_ray.dataset.archived import read_archive
+    from btc_ray.dataset.table import entries_of
+    from btc_ray.scoring.run import score as run
+    from btc_ray.settings import Labelled, Score
+    from btc_ray.storage import Place
+
+    (tmp_path / "labels.csv").write_text("patient_id,label,first_slice,last_slice\nLEAK77,glioma,1,3\n")
+    chosen = Labelled(data=str(archive), output="out", labels=str(tmp_path / "labels.csv"))
+    table = read_archive(Place(str(archive)), chosen, cpus=1, private=Place(str(tmp_path / "private")))
+    job = Score(model=str(model), input=("labelled",), output=str(tmp_path / "run"), engine="torch")
+    state = run(job, cpus=1, ray_session=nullcontext, entries=entries_of(table))
+    found = rows(tmp_path / "run")
+    assert list(found["uri"]) == table["uri"].to_pylist()
+    assert list(found["series_key"]) == table["series_key"].to_pylist()
+    assert list(found["status"]) == ["ok"] * 3
+    assert state.private
+    assert leaks(tmp_path / "run") == []
+
+
+def test_a_dry_run_counts_series_by_reason_and_writes_and_names_nothing(
+    model: Path, archive: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert score(model, [archive], tmp_path / "run", "--dry-run") == 0
+    said = capfd.readouterr()
+    assert "7 images" in said.out
+    assert "2 series of 2 studies: 1 selected, 1 not: 1 × localiser." in said.out
+    assert "1 of 2 studies has no scored series." in said.out
+    assert "2 would be skipped: series not selected: localiser" in said.out
+    assert "on this machine" in said.out
+    assert not (tmp_path / "run").exists()
+    assert not re.search("LEAK", (said.out + said.err).replace(str(archive), ""))
+
+
+def test_the_summary_says_which_series_are_not_scored(model: Path, archive: Path, tmp_path: Path) -> None:
+    assert score(model, [archive], tmp_path / "run") == 0
+    page = (tmp_path / "run" / "summary.html").read_text()
+    assert "1 selected, 1 not: 1 × localiser." in page
+    assert "1 of 2 studies has no scored series." in page
+    assert "data:image/jpeg" in page
+
+
+def test_a_review_shows_exams_with_their_slices_and_no_name(
+    model: Path, archive: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    assert score(model, [archive], run) == 0
+    assert main(["review", "--run", str(run)]) == 0
+    page = (run / "exams.html").read_text()
+    assert re.findall(r'alt="slice (\d+)"', page) == ["0", "1", "2", "3", "4", "5"]
+    assert "no: localiser" in page
+    assert leaks(run) == []
+    said = capfd.readouterr()
+    assert str(run / "exams.html") in said.out
+    assert not re.search("LEAK", (said.out + said.err).replace(str(tmp_path), ""))
+
+
+def test_pages_show_no_series_that_may_have_a_name_burned_in(model: Path, archive: Path, tmp_path: Path) -> None:
+    for number, data in enumerate(slices(6, PatientID="LEAK77", BurnedInAnnotation="YES")):
+        (archive / f"IM{number:04d}").write_bytes(data)
+    run = tmp_path / "run"
+    assert score(model, [archive], run) == 0
+    assert main(["review", "--run", str(run)]) == 0
+    for name in ("summary.html", "review.html", "exams.html"):
+        page = (run / name).read_text()
+        assert "data:image" not in page
+        assert "a name may be burned into the picture" in page
+
+
+def test_a_frame_is_shown_and_not_the_first_of_its_file(model: Path, tmp_path: Path) -> None:
+    from btc_ray.archive.reader import ByteReader
+    from btc_ray.scoring.folder import RunFolder
+    from btc_ray.scoring.pictures import Pictures
+    from btc_ray.storage import Place
+
+    pixels = np.zeros((3, SIDE, SIDE), np.uint16)
+    for number in range(3):
+        pixels[number, 10 * number : 10 * number + 10] = 500
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "e").write_bytes(enhanced([0, 5, 10], Rows=SIDE, Columns=SIDE, PixelData=pixels.tobytes()))
+    assert score(model, [tmp_path / "in"], tmp_path / "run") in (0, 3)
+    shown = Pictures(RunFolder(Place(str(tmp_path / "run"))), ByteReader())
+    pictures = [np.asarray(shown({"row_id": number})) for number in range(3)]
+    assert [int(picture[:, 5].argmax()) for picture in pictures] == [0, 10, 20]
 
 
 @pytest.mark.ray

@@ -13,8 +13,10 @@ from btc_ray.archive.reader import ByteReader
 from btc_ray.commands.audit.inputs import Inputs, gather, read_backbone
 from btc_ray.commands.audit.measures import ask_bundle, doubt_labels, estimate_planes, probe
 from btc_ray.dataset.check import say_classes
+from btc_ray.dataset.data import read_data, shown_settings
 from btc_ray.dataset.patients import with_patients
-from btc_ray.dataset.table import fingerprint, read_labelled
+from btc_ray.dataset.pictures import LabelledPictures
+from btc_ray.dataset.table import fingerprint, shown_source
 from btc_ray.errors import COMPLETE
 from btc_ray.model.bundle import library_versions, read_bundle
 from btc_ray.progress import say
@@ -41,7 +43,7 @@ def audit(chosen: settings.Audit) -> int:
     bundle = None if chosen.model is None else read_bundle(output.at(chosen.model))
     backbone = read_backbone(chosen)
     data = output.at(chosen.data)
-    table = read_labelled(data, least_classes=1, follow_links=chosen.follow_links)
+    table = read_data(chosen, least_classes=1)
     say_classes(table, data)
     table = with_patients(table, data, chosen.groups)
     with ray_session(chosen)():
@@ -84,7 +86,7 @@ def _record(work: Inputs) -> "tuple[dict[str, Any], Found]":
         "notice": NOT_FOR_DIAGNOSIS,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "data": {
-            "source": work.chosen.data,
+            "source": shown_source(work.table, work.chosen.data),
             "fingerprint": fingerprint(work.table),
             "images": len(work.table),
             "readable": len(work.readable),
@@ -96,7 +98,7 @@ def _record(work: Inputs) -> "tuple[dict[str, Any], Found]":
         "labels": label_record,
         "masking": masking,
         "versions": library_versions(),
-        "settings": settings.to_dict(work.chosen),
+        "settings": shown_settings(work.chosen, work.table),
     }
     record["counts"] = _counts(record)
     record = {"verdict": conclude(record)} | record
@@ -144,12 +146,13 @@ def _write(work: Inputs, record: Mapping[str, Any], found: "Found") -> None:
     (output / IMAGES).write_table(images)
     (output / GROUPS).write_table(groups_table(images))
     (output / RECORD).write_json(record)
-    reader, place = ByteReader(output.options), {int(row): number for number, row in enumerate(work.readable)}
+    pictures = LabelledPictures(work.table, ByteReader(output.options))
+    place = {int(row): number for number, row in enumerate(work.readable)}
     page = write_audit(
         record,
         images,
-        crop_of=lambda row: work.crops.pixels[place[row]],
-        read_image=lambda row: reader.read(work.table.slice(row["row_id"], 1).to_pylist()[0]),
+        crop_of=lambda row: pictures.crop(row, work.crops.pixels[place[row]]),
+        read_image=pictures,
         shown=work.chosen.shown,
     )
     (output / PAGE).write(page.encode())

@@ -7,15 +7,17 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import jinja2
+import numpy as np
 
 from btc_ray.images.decode import decode
-from btc_ray.reports.shared.figures import Box, jpeg, thumbnail
+from btc_ray.reports.shared.figures import SIDE, Box, jpeg, thumbnail
 from btc_ray.reports.shared.policy import with_policy
 from btc_ray.storage.redact import redact_values
 
 REPORTS = Path(__file__).parents[1]  # each page's template stands in its folder, what they include in `shared`
 
-ReadImage: TypeAlias = Callable[[Mapping[str, Any]], bytes]
+ReadImage: TypeAlias = Callable[[Mapping[str, Any]], bytes | np.ndarray]
+"""A row → the bytes of its image file, or its picture, uint8 (H, W), where a file holds several."""
 
 # Okabe and Ito's colours, told apart by the colour-blind; from the ninth class on they come round again, beside the class's name.
 PALETTE = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8c8c8c", "#f0e442")
@@ -35,13 +37,14 @@ def render(template: str, *, filters: Mapping[str, Callable[..., str]], **values
     return with_policy(text)
 
 
-def picture(row: Mapping[str, Any], read_image: ReadImage, *, box: Box | None = None) -> dict[str, Any]:
-    """`source`, `width` and `height` of a row's thumbnail, with its crop box; or the `problem` of having none."""
+def picture(row: Mapping[str, Any], read_image: ReadImage, *, box: Box | None = None, side: int = SIDE) -> dict[str, Any]:
+    """`source`, `width` and `height` of a row's thumbnail of this longest side, px, with its crop box; or the `problem` of having none."""
     try:
-        pixels = decode(read_image(row))
+        found = read_image(row)
+        pixels = found if isinstance(found, np.ndarray) else decode(found)
     except Exception as error:  # noqa: BLE001 — whatever a file system raises, a picture must not cost the page
         return {"problem": str(error) or type(error).__name__}
-    small = thumbnail(pixels, box=box)
+    small = thumbnail(pixels, side=side, box=box)
     return {"source": as_source(jpeg(small), "jpeg"), "width": small.shape[1], "height": small.shape[0]}
 
 

@@ -18,6 +18,7 @@ from btc_ray.model.bundle import PREFIX, probability_columns
 from btc_ray.reports.shared.figures import Box
 from btc_ray.reports.shared.page import PALETTE, ReadImage, file_name, picture, render
 from btc_ray.reports.shared.tally import EXAMPLES, Causes, count, without_numbers
+from btc_ray.studies.told import told
 
 if TYPE_CHECKING:
     import pyarrow.dataset as pads  # half a second, and a run of 100 images needs none of it
@@ -70,6 +71,7 @@ def write_summary(*, scores: Scores, run: Mapping[str, Any], read_image: ReadIma
         versions=dict(run.get("versions") or {}),
         settings=dict(run.get("settings") or {}),
         skipped=[(reason, tally["count"], list(tally["examples"])[:EXAMPLES]) for reason, tally in _skipped(run)],
+        series=told(run.get("studies") or {}),
         causes=found.causes.counts.most_common(CAUSES_SHOWN),
         causes_beyond=found.causes.counts.most_common()[CAUSES_SHOWN:],
         examples=found.causes.examples,

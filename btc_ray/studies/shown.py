@@ -1,27 +1,43 @@
 """What a row shows of where it came from: the columns of its slice, and in a private run a pseudonym in place of its path."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from btc_ray.archive import names
+from btc_ray.archive.entries import ReadError
 from btc_ray.archive.manifest import SLICE
-from btc_ray.scoring.table import STUDY
+from btc_ray.archive.reader import ByteReader
+from btc_ray.images.decode import decode
 from btc_ray.storage.redact import public_uri
 
+STUDY: list[Any] = [
+    pa.field("kind", pa.string()),
+    pa.field("frame", pa.int32()),
+    *SLICE,
+    pa.field("window_low", pa.float32()),
+    pa.field("window_high", pa.float32()),
+    pa.field("geometry", pa.string()),
+]
+"""Of slices of DICOM and NIfTI files; null for pictures."""
 _FROM_MANIFEST = ("kind", "frame", *(column.name for column in SLICE))
+BURNED_IN = "not shown: a name may be burned into the picture (burned_in of its series)"
 _SHORTEST_PART = 3  # letters of a folder or file name that would be found in an error by chance
 
 
-def as_shown(prepared: pa.Table, rows: Sequence[dict[str, Any]]) -> pa.Table:
-    """A prepared table with the columns of its manifest `rows` that `scores` has too; paths are taken out where they are
-    private, and credentials of web addresses always."""
+def with_study(prepared: pa.Table, rows: Sequence[dict[str, Any]]) -> pa.Table:
+    """A prepared table with the columns of STUDY that its manifest `rows` have."""
     fields = {column.name: column for column in STUDY}
     for name in _FROM_MANIFEST:
         prepared = prepared.append_column(fields[name], pa.array([row.get(name) for row in rows], fields[name].type))
     geometry = [_geometry(row) for row in rows]
-    prepared = prepared.append_column(fields["geometry"], pa.array(geometry, pa.string()))
+    return prepared.append_column(fields["geometry"], pa.array(geometry, pa.string()))
+
+
+def without_paths(prepared: pa.Table, rows: Sequence[dict[str, Any]]) -> pa.Table:
+    """A prepared table without the paths of its manifest `rows` where they are private, and without credentials of web addresses."""
     shown = [row.get("shown_uri") or public_uri(row["uri"]) for row in rows]
     if shown == [row["uri"] for row in rows]:
         return prepared
@@ -49,6 +65,20 @@ def without_path(error: str, row: dict[str, Any], *, parts: bool) -> str:
         if len(part) >= _SHORTEST_PART:
             error = error.replace(part, "…")
     return error
+
+
+def picture_of_row(row: Mapping[str, Any], reader: ByteReader) -> bytes | np.ndarray:
+    """What a page shows of a manifest row: the bytes of a picture file, or one frame, uint8 (H, W).
+
+    Raises ReadError, whose text has no private path, and what decoding raises.
+    """
+    try:
+        data = reader.read(row)
+    except ReadError as error:
+        if row.get("shown_uri"):
+            raise ReadError("the file cannot be read again", status=error.status) from None
+        raise
+    return data if row.get("frame") is None else decode(data, frame=row["frame"])
 
 
 def file_key(row: dict[str, Any]) -> tuple[Any, ...]:

@@ -1,0 +1,88 @@
+"""What is known of an archive once its headers are read: its series and whose they are, under pseudonyms, before a pixel is looked at."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from btc_ray.storage import Place
+from btc_ray.storage.tables import to_bytes
+from btc_ray.studies.grouping import Grouped, group
+from btc_ray.studies.keys import Pseudonyms, open_key, write_private
+from btc_ray.studies.selection import Wanted
+from btc_ray.studies.tables import keys_of
+
+Privacy = Literal["auto", "on", "off"]
+STUDIES = ("dicom", "nifti")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Studies:
+    """Attributes:
+    index: of the files that may be DICOM or NIfTI, as `candidates` makes it; None where no name allows for one.
+    grouped: its series; None where there are none.
+    pseudonyms: what keys are made with; None where there is nothing to name by a key.
+    private: whether paths and identities stand in private files only.
+    """
+
+    index: pa.Table | None = None
+    grouped: Grouped | None = None
+    pseudonyms: Pseudonyms | None = None
+    private: bool = False
+
+    def counts(self) -> dict[str, Any]:
+        """How many series and exams there are, how many series are selected and how, and why the others are not; empty without any."""
+        if self.grouped is None:
+            return {}
+        without, exams = self.grouped.exams_without_series
+        selected = [one for one in self.grouped.selected.values() if one.selected]
+        return {
+            "series": len(self.grouped.facts),
+            "series_selected": len(selected),
+            "series_by_fallback": sum(one.by == "fallback" for one in selected),
+            "unselected": self.grouped.unselected,
+            "exams": exams,
+            "exams_without_series": without,
+        }
+
+
+def know(
+    index: pa.Table | None, wanted: Wanted, *, privacy: Privacy, key_file: Place | None = None, private_folder: Place
+) -> Studies:
+    """Group an index and select from it.
+
+    Args:
+        privacy: auto is on as soon as one file is DICOM.
+        key_file: of pseudonyms; None: that of the environment, else one of its own in `private_folder`.
+
+    Raises PseudonymKeyError.
+    """
+    medical = index is not None and bool(pc.any(pc.is_in(index["kind"], pa.array(STUDIES))).as_py())
+    dicom = index is not None and bool(pc.any(pc.equal(index["kind"], "dicom")).as_py())
+    private = privacy == "on" or (privacy == "auto" and dicom)
+    if not (private or medical):
+        return Studies(index=index)
+    pseudonyms = open_key(file=key_file, private=private_folder)
+    if not medical:
+        return Studies(index=index, pseudonyms=pseudonyms, private=private)
+    assert index is not None
+    usable = pc.and_(pc.is_in(index["kind"], pa.array(STUDIES)), pc.is_null(index["problem"]))
+    return Studies(index=index, grouped=group(index.filter(usable), wanted), pseudonyms=pseudonyms, private=private)
+
+
+def write_crosswalk(studies: Studies, place: Place) -> None:
+    """Which key stands for which series, exam and patient: a private file."""
+    grouped, pseudonyms = studies.grouped, studies.pseudonyms
+    if grouped is None or pseudonyms is None:
+        return
+    rows = [
+        {
+            "series": name,
+            "exam": grouped.people.exam[name],
+            "patient": grouped.people.patient[name],
+            **keys_of(name, grouped, pseudonyms),
+        }
+        for name in grouped.facts
+    ]
+    write_private(place, to_bytes(pa.Table.from_pylist(rows)))
