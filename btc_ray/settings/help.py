@@ -49,7 +49,7 @@ SUBJECTS: dict[str, tuple[str, ...]] = {
             "warmup",
         ),
         *("step_epochs", "step_factor", "label_smoothing", "class_weights", "clip", "ema", "patience", "head_first"),
-        *("frozen_statistics", "standardise", "one_per_group", "test_time_flips"),
+        *("frozen_statistics", "standardise", "one_per_group", "test_time_flips", "target_risk"),
     ),
     "Random changes of the training images": ("flips", "rotate", "scale", "shift", "intensity", "erase", "resolutions"),
     "What computes": ("engine", "device", "precision", "batch_size", "workers", "gpus", "local_rows", "cpus", "address"),

@@ -33,6 +33,10 @@ class Retrain(Training):
     test_time_flips: bool = False
     """The model answers with the mean over an image and its three flips: more often right, and four times the work at night."""
 
+    target_risk: float = 0.01
+    """Errors among new patients' accepted images, as a share: `decision` accepts where an upper 95 % bound of it, over held-out
+    patients, is at most this, and nothing where that cannot be shown."""
+
     mlflow: str | None = None
     """Tracking URI of an MLflow server that gets the same figures as TensorBoard. Needs btc-ray[mlflow]."""
 
@@ -120,6 +124,8 @@ class Retrain(Training):
         self.recipe()
         if self.workers is not None and self.workers < 1:
             raise SettingsError("--workers must be at least 1.")
+        if not 0 < self.target_risk < 1:
+            raise SettingsError("--target-risk is a share between 0 and 1.")
         check_size(self.image_size())
 
     def recipe(self) -> Recipe:
