@@ -1,4 +1,4 @@
-"""Labelled images as one table: `uri, label, split, group`, from the Kaggle layout, class folders, or a Parquet/CSV table."""
+"""Labelled images as one table: `uri, label, split, group, source`, from the Kaggle layout, class folders, or a Parquet/CSV table."""
 
 import hashlib
 import os
@@ -33,6 +33,7 @@ SCHEMA = pa.schema(
         pa.field("label", pa.string(), nullable=False),
         pa.field("split", pa.string()),  # train, validation, test, or null: not said
         pa.field("group", pa.string()),  # images of one group stay on one side of a split; null: a group of its own
+        pa.field("source", pa.string()),  # where it comes from: a hospital, a data set; null: not said
     ]
 )
 
@@ -43,6 +44,7 @@ SPLIT_WORDS = {
 }
 """How folders and tables write the splits, in small letters."""
 
+_WANTED = ("split", "group", "source")  # columns that a labelled table may have
 _LAYOUT = "{0}/Training/<class>/* and {0}/Testing/<class>/* (also Validation), or {0}/<class>/*"
 
 
@@ -105,7 +107,7 @@ def _parts(data: Place) -> Sequence[Part] | None:
     if data.is_local and data.path().is_file() and not names.archive_kind(data.name):
         raise LabelledDataError(
             f"{data} is a file whose name does not end as a table's: labelled images are a folder, or a table in .csv, .tsv, .txt or "
-            ".parquet with the columns uri,label[,split][,group]."
+            ".parquet with the columns uri,label[,split][,group][,source]."
         )
     return None
 
@@ -116,9 +118,11 @@ def class_names(table: pa.Table) -> tuple[str, ...]:
 
 
 def fingerprint(table: pa.Table) -> str:
-    """16 hex digits that change when an image, its bytes' size or date, its label, split or group changes."""
+    """16 hex digits that change when an image, its bytes' size or date, its label, split, group or source changes."""
     digest = hashlib.sha256()
-    for batch in table.drop_columns(["row_id"]).to_batches(max_chunksize=10_000):
+    # Where no source is named, what was cached before there was the column is still right.
+    unnamed = ["source"] if table["source"].null_count == len(table) else []
+    for batch in table.drop_columns(["row_id", *unnamed]).to_batches(max_chunksize=10_000):
         digest.update(repr(batch.to_pylist()).encode("utf-8", "surrogateescape"))
     return digest.hexdigest()[:16]
 
@@ -129,7 +133,7 @@ def _from_folders(data: Place, follow_links: bool) -> list[dict[str, object]]:
     except NoImagesError as error:
         raise LabelledDataError(
             f"no image was found in {data} (found: {error.found}). Expected {_LAYOUT.format(data)}, or a Parquet or CSV table with "
-            "the columns uri,label[,split][,group]."
+            "the columns uri,label[,split][,group][,source]."
         ) from error
 
 
@@ -188,6 +192,7 @@ def _from_table(data: Place, parts: Sequence[Part]) -> list[dict[str, object]]:
                     "label": row["label"],
                     "split": None if split is None else SPLIT_WORDS[split.strip().casefold()],
                     "group": row.get("group"),
+                    "source": row.get("source"),
                 }
             )
     if not rows:
@@ -200,13 +205,13 @@ def _labelled_cells(data: Place, uri: str, given: Mapping[str, str | None]) -> I
     """The cells of one file of a labelled table. Raises LabelledDataError."""
     shown = data if uri == data.uri else data.at(uri)
     try:
-        found = table_rows(uri, data.options, needed=("uri", "label"), wanted=("split", "group"), given=tuple(given), strict=True)
+        found = table_rows(uri, data.options, needed=("uri", "label"), wanted=_WANTED, given=tuple(given), strict=True)
         for _, row in found:
-            yield {**row, **{name: value for name, value in given.items() if name in ("uri", "label", "split", "group")}}
+            yield {**row, **{name: value for name, value in given.items() if name in ("uri", "label", *_WANTED)}}
     except MissingColumnsError as error:
         raise LabelledDataError(
             f"{shown} has no column {' and '.join(sorted(error.missing))} (it has: {error.found}); a labelled table has "
-            "uri,label[,split][,group]."
+            "uri,label[,split][,group][,source]."
         ) from error
     except TableError as error:
         raise LabelledDataError(f"{shown} {error}.") from error

@@ -23,6 +23,7 @@ SUBJECTS: dict[str, tuple[str, ...]] = {
             "champion",
             "grid",
             "groups",
+            "external",
             "cache",
             "json",
             "dry_run",

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from btc_ray.reports.shared.bootstrap import RESAMPLES, Figure, Grouped, figure, percentile_interval, resample_sums, wilson
+from btc_ray.reports.shared.bootstrap import grouped_share, wilson
 
 MOST_LEARNED, MOST_ASKED = 20_000, 5_000  # images; of more a random choice: 100,000 take no longer, and no more memory
 _THUMBNAIL = 8  # px
@@ -174,22 +174,10 @@ def _result(
     return {
         "images": len(truth),
         "learned": learned,
-        "accuracy": _share(right, groups, seed),
+        "accuracy": grouped_share(right, groups, seed=seed),
         "chance": float(counts.max() / len(truth)),
         "by_class": {
             name: wilson(int(right[truth == number].sum()), int(counts[number]), missing=f"no images of {name}")
             for number, name in enumerate(classes)
         },
     }
-
-
-def _share(right: np.ndarray, groups: np.ndarray, seed: int) -> Figure:
-    """The share that is right, with an interval resampled by group; all or none right: Wilson's, over groups."""
-    grouped = Grouped.of(groups)
-    value = float(right.mean())
-    if right.all() or not right.any():
-        bounds = wilson(grouped.count if right.all() else 0, grouped.count)
-        return figure(value, bounds["low"], bounds["high"])
-    sums = np.column_stack([right, np.ones(len(right))]).astype(float)
-    found = resample_sums(sums, grouped, lambda total: total[:, :1] / total[:, 1:], resamples=RESAMPLES, seed=seed)[:, 0]
-    return percentile_interval(value, found, grouped.count)
