@@ -100,7 +100,7 @@ def _inputs(frames: np.ndarray, histograms: np.ndarray) -> dict[str, np.ndarray]
     """What each probe sees, a row an image; `neighbour` stays uint8 until it is asked."""
     return {
         "histogram": histograms,
-        "border": np.stack([_border(frame) for frame in frames]) if len(frames) else np.zeros((0, 64), np.float32),
+        "border": np.stack([border(frame) for frame in frames]) if len(frames) else np.zeros((0, 64), np.float32),
         "silhouette": np.stack([silhouette(frame).ravel() for frame in frames]) if len(frames) else np.zeros((0, 1), np.float32),
         "thumbnail": _pooled(frames, frames.shape[1] // _THUMBNAIL).reshape(len(frames), -1),
         "neighbour": frames.reshape(len(frames), -1),
@@ -116,8 +116,8 @@ def silhouette(frame: np.ndarray) -> np.ndarray:
     return np.asarray(cv2.resize(filled, (_OUTLINE, _OUTLINE), interpolation=cv2.INTER_AREA), np.float32) / 255
 
 
-def _border(frame: np.ndarray) -> np.ndarray:
-    """float32 (64,): the four edges in stretches of 4 pixels."""
+def border(frame: np.ndarray) -> np.ndarray:
+    """float32 (64,): the four edges of a frame, uint8 (64, 64), in stretches of 4 pixels."""
     edges = [frame[:_RIM], frame[-_RIM:], frame[:, :_RIM].T, frame[:, -_RIM:].T]
     return np.concatenate([edge.astype(np.float32).mean(axis=0).reshape(16, -1).mean(axis=1) for edge in edges])
 
