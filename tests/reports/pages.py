@@ -19,10 +19,10 @@ from btc_ray.phantoms.phantom import LABELS, VIEWS, make_phantom
 from btc_ray.reports.audit.conclusion import conclude
 from btc_ray.reports.audit.label_doubts import doubtful_labels
 from btc_ray.reports.audit.masking import ask_masked
-from btc_ray.reports.audit.sources import class_by_source
 from btc_ray.reports.audit.page import write_audit
 from btc_ray.reports.audit.probes import CLEAN, GROUP, PUBLISHED, SENTENCES, TITLES
 from btc_ray.reports.audit.record import Found, describe_images, images_table
+from btc_ray.reports.audit.sources import class_by_source
 from btc_ray.reports.evaluation.page import write_evaluation
 from btc_ray.reports.experiments.record import experiment_figures, write_experiments
 from btc_ray.reports.shared.bootstrap import wilson
