@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,8 @@ from btc_ray.storage.outputs import check_output
 from btc_ray.workers.session import available_cpus, ray_session
 
 if TYPE_CHECKING:
-    from btc_ray.reports.evaluation.sets import Truth
+    from btc_ray.reports.evaluation.sets import ImageSet, Truth
+    from btc_ray.reports.evaluation.sources import Elsewhere
     from btc_ray.scoring.folder import RunFolder
 
 PAGE, RECORD, ERRORS, INPUTS = "evaluation.html", "evaluation.json", "errors.parquet", "inputs"
@@ -56,6 +57,7 @@ def evaluate(chosen: settings.Evaluate) -> int:
     """
     from btc_ray.reports.evaluation.record import assess, compare_sets, no_scores
     from btc_ray.reports.evaluation.sets import choose_sets, training_overlap
+    from btc_ray.reports.evaluation.sources import Elsewhere, assess_sources
     from btc_ray.reports.shared.metrics import DEFINITIONS
 
     output = Place(chosen.output, chosen.storage())
@@ -71,6 +73,8 @@ def evaluate(chosen: settings.Evaluate) -> int:
                 f"{chosen.data} has no image of a class that {model.place} knows "
                 f"({', '.join(model.bundle.classes)}). Name its folders so."
             )
+    tables = _elsewhere(chosen, models)
+    elsewhere = Elsewhere.of(tables)
     records, errors, folders, worst = [], [], {}, 0.0
     given, source = [str(model.place) for model in models], shown_source(table, chosen.data)
     with ray_session(chosen)():
@@ -81,12 +85,18 @@ def evaluate(chosen: settings.Evaluate) -> int:
             wanted = np.any([one.rows for one in sets], axis=0) if sets else np.zeros(len(table), bool)
             scores = no_scores(model.bundle)
             if wanted.any():
-                folders[model.name], bad = _score(chosen, model, table.filter(pa.array(wanted)))
+                folders[model.name], bad = _score(chosen, model, table.filter(pa.array(wanted)), model.run)
                 scores, worst = pa.Table.from_batches(folders[model.name].score_batches()), max(worst, bad)
             say(f"Measuring {model.name} …")
             record, wrong = assess(truth, sets, missing, scores, model.bundle, name=model.name, overlap=overlap)
-            where = {"bundle": str(model.place), "run": model.run if wanted.any() else None}
-            records.append(record | where)
+            record |= {"bundle": str(model.place), "run": model.run if wanted.any() else None, "external": []}
+            named = _by_source(table, truth, sets)
+            record["by_source"] = [] if named is None else assess_sources(named, scores, model.bundle)
+            if tables:
+                run, bad = _score(chosen, model, pa.concat_tables(tables.values()), f"{model.run}-external")
+                external, worst = pa.Table.from_batches(run.score_batches()), max(worst, bad)
+                record["external"] = assess_sources(elsewhere, external, model.bundle, trained_on=_trained_on(model))
+            records.append(record)
             errors.append(wrong)
     record = {
         "kind": "evaluation",
@@ -150,22 +160,61 @@ def _truth(chosen: settings.Evaluate, table: pa.Table) -> "Truth":
     )
 
 
-def _score(chosen: settings.Evaluate, model: _Model, rows: pa.Table) -> tuple["RunFolder", float]:
-    """`btc-ray score` of these rows; its folder, and the share that is not ok."""
+def _elsewhere(chosen: settings.Evaluate, models: Sequence[_Model]) -> dict[str, pa.Table]:
+    """The labelled images of --external by name. Raises EvaluationError where no model knows a label of a set."""
+    from btc_ray.dataset.meaning import classes_meant
+
+    tables = {}
+    for name, uri in chosen.elsewhere().items():
+        data = Place(uri, chosen.storage())
+        say(f"--external {name}:")
+        tables[name] = read_labelled(data, least_classes=1, follow_links=chosen.follow_links)
+        say_classes(tables[name], data)
+        labels = sorted(set(tables[name]["label"].to_pylist()))
+        if not any(classes_meant(label, model.bundle.classes) for label in labels for model in models):
+            raise EvaluationError(
+                f"--external {name}: no label of {data} ({', '.join(labels[:5])}) is a class of a model, or several "
+                "(glioma|pituitary), or tumour, or notumor. Name its folders so."
+            )
+    return tables
+
+
+def _by_source(table: pa.Table, truth: "Truth", sets: "Sequence[ImageSet]") -> "Elsewhere | None":
+    """The images of the set to believe that name their source; None where none does."""
+    from btc_ray.reports.evaluation.sets import BELIEVED
+    from btc_ray.reports.evaluation.sources import Elsewhere
+
+    source = np.array(table["source"].to_pylist(), object)
+    chosen = min(sets, key=lambda one: BELIEVED.index(one.key), default=None)
+    if chosen is None or not (rows := chosen.rows & pc.is_valid(table["source"]).to_numpy()).any():
+        return None
+    return Elsewhere(uri=truth.uri[rows], label=truth.label[rows], source=source[rows], group=truth.group[rows])
+
+
+def _trained_on(model: _Model) -> frozenset[str]:
+    """sha256 of the files that a model learned from, as far as its bundle records them."""
+    if model.split is None:
+        return frozenset()
+    learned = pc.is_in(model.split["split"], pa.array(["train", "validation"]))
+    return frozenset(model.split["content_sha256"].filter(learned).drop_null().to_pylist())
+
+
+def _score(chosen: settings.Evaluate, model: _Model, rows: pa.Table, name: str) -> tuple["RunFolder", float]:
+    """`btc-ray score` of these rows into the run folder `name`; the folder, and the share that is not ok."""
     from btc_ray.scoring.folder import RunFolder
     from btc_ray.scoring.run import score as run
 
     # The list is named by what it holds: other images, or changed ones, are other inputs, which a begun run refuses.
     text = repr(rows.select(["uri", "size", "modified"]).to_pylist())
-    name = f"{hashlib.sha256(text.encode('utf-8', 'surrogateescape')).hexdigest()[:16]}.parquet"
+    listed = f"{hashlib.sha256(text.encode('utf-8', 'surrogateescape')).hexdigest()[:16]}.parquet"
     output = Place(chosen.output, chosen.storage()).absolute()
-    inputs = output / INPUTS / name
+    inputs = output / INPUTS / listed
     inputs.write_table(pa.table({"uri": pc.unique(rows["uri"])}))
     say(f"Scoring {len(rows):,} images with {model.name} …")
     job = settings.Score(
         model=model.place.uri,
         input=(inputs.uri,),
-        output=(Place(chosen.output) / model.run).uri,
+        output=(Place(chosen.output) / name).uri,
         address=chosen.address or os.environ.get("RAY_ADDRESS") or None,
         cpus=chosen.cpus,
         engine=chosen.engine,
@@ -233,6 +282,8 @@ def _write(
 
 def _print(record: Mapping[str, Any], output: Place) -> None:
     """The numbers and where the rest is, on stdout."""
+    from btc_ray.reports.evaluation.sources import in_words
+
     for model in record["models"]:
         print(f"{model['name']} (model_id {model['model_id']})")
         for one in model["sets"]:
@@ -240,6 +291,8 @@ def _print(record: Mapping[str, Any], output: Place) -> None:
             value = "–" if found["value"] is None else f"{found['value']:.4f}"
             interval = "" if found["low"] is None else f" ({found['low']:.4f} to {found['high']:.4f})"
             print(f"  {one['title']}: accuracy {value}{interval}, {images:,} images; {'; '.join(one['remarks'])}")
+        for one in (*model["by_source"], *model["external"]):
+            print(f"  from {in_words(one)}")
         for gap in model["missing"]:
             print(f"  {gap['title']}: not to be had: {gap['reason']}")
     print(record["verdict"]["headline"])

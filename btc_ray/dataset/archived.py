@@ -221,7 +221,7 @@ def _row(entry: Entry, label: Label, hidden: Collection[str]) -> dict[str, Any]:
         **located(entry),
         **known,
         "uri": shown or entry.uri,
-        "source": entry.uri if shown else None,
+        "read_from": entry.uri if shown else None,
         "label": label.label,
         "split": label.split,
         "group": known.get("patient_key"),

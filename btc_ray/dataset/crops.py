@@ -173,7 +173,7 @@ def _read(table: pa.Table, folder: Place, size: int, fingerprint: str) -> Crops:
 def _identities(table: pa.Table, found: pa.Table) -> pa.Array:
     """What tells one image from others: the sha256 of its file, and in a file of several frames the frame's number with it. Frames of
     one file are no copies of each other, and may have different labels."""
-    files = pc.coalesce(table["source"], table["uri"])
+    files = pc.coalesce(table["read_from"], table["uri"])
     several = pc.and_(table["frame"].is_valid(), pc.match_substring_regex(files, r"#(frame|slice)=\d+$"))
     numbered = pc.binary_join_element_wise(found["content_sha256"], pc.cast(table["frame"], pa.string()), "#")
     return pc.if_else(several, numbered, found["content_sha256"]).combine_chunks()

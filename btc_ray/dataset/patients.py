@@ -79,7 +79,7 @@ def _say_unit(table: pa.Table) -> None:
 
 def _files(table: pa.Table) -> Iterator[str]:
     """The URI of the file of each image."""
-    uris = pc.coalesce(table["source"], table["uri"]).to_pylist()
+    uris = pc.coalesce(table["read_from"], table["uri"]).to_pylist()
     for uri, frame in zip(uris, table["frame"].to_pylist(), strict=True):
         yield str(uri) if frame is None else names.file_of(str(uri))
 

@@ -1,4 +1,4 @@
-"""Labelled images as one table: `uri, label, split, group`, from the Kaggle layout, class folders, or a Parquet/CSV table."""
+"""Labelled images as one table: `uri, label, split, group, source`, from the Kaggle layout, class folders, or a Parquet/CSV table."""
 
 import hashlib
 import os
@@ -23,7 +23,7 @@ from btc_ray.storage import Place
 _OF_ARCHIVES = (  # of DICOM and NIfTI; null for pictures
     pa.field("kind", pa.string()),
     pa.field("frame", pa.int32()),
-    pa.field("source", pa.string()),  # the URI to read where `uri` is a pseudonym: it goes into no file that is shared
+    pa.field("read_from", pa.string()),  # the URI to read where `uri` is a pseudonym: it goes into no file that is shared
     pa.field("hidden", pa.bool_()),  # a name may be burned into its pixels: no page shows it
     *SLICE,
 )
@@ -42,6 +42,7 @@ SCHEMA = pa.schema(
         pa.field("label", pa.string(), nullable=False),
         pa.field("split", pa.string()),  # train, validation, test, or null: not said
         pa.field("group", pa.string()),  # images of one group stay on one side of a split; null: a group of its own
+        pa.field("source", pa.string()),  # where it comes from: a hospital, a data set; null: not said
         *_OF_ARCHIVES,
     ]
 )
@@ -53,6 +54,7 @@ SPLIT_WORDS = {
 }
 """How folders and tables write the splits, in small letters."""
 
+_WANTED = ("split", "group", "source")  # columns that a labelled table may have
 _LAYOUT = "{0}/Training/<class>/* and {0}/Testing/<class>/* (also Validation), or {0}/<class>/*"
 
 
@@ -115,7 +117,7 @@ def _parts(data: Place) -> Sequence[Part] | None:
     if data.is_local and data.path().is_file() and not names.archive_kind(data.name):
         raise LabelledDataError(
             f"{data} is a file whose name does not end as a table's: labelled images are a folder, or a table in .csv, .tsv, .txt or "
-            ".parquet with the columns uri,label[,split][,group]."
+            ".parquet with the columns uri,label[,split][,group][,source]."
         )
     return None
 
@@ -126,9 +128,12 @@ def class_names(table: pa.Table) -> tuple[str, ...]:
 
 
 def fingerprint(table: pa.Table) -> str:
-    """16 hex digits that change when an image, its bytes' size or date, its label, split or group changes."""
+    """16 hex digits that change when an image, its bytes' size or date, its label, split, group or source changes."""
     digest = hashlib.sha256()
-    unsaid = [column.name for column in _OF_ARCHIVES if table[column.name].null_count == len(table)]  # as before there were such
+    later = ["source", *(column.name for column in _OF_ARCHIVES)]
+    unsaid = [
+        name for name in later if table[name].null_count == len(table)
+    ]  # what was cached before there were such is still right
     for batch in table.drop_columns(["row_id", *unsaid]).to_batches(max_chunksize=10_000):
         digest.update(repr(batch.to_pylist()).encode("utf-8", "surrogateescape"))
     return digest.hexdigest()[:16]
@@ -136,7 +141,7 @@ def fingerprint(table: pa.Table) -> str:
 
 def is_private(table: pa.Table) -> bool:
     """Whether the table holds paths that nothing but private files may hold."""
-    return table["source"].null_count < len(table)
+    return table["read_from"].null_count < len(table)
 
 
 def shown_source(table: pa.Table, uri: str) -> str:
@@ -146,8 +151,8 @@ def shown_source(table: pa.Table, uri: str) -> str:
 
 def to_read(table: pa.Table) -> pa.Table:
     """Rows of a labelled table as a manifest has them: the true URI in `uri`, and in `shown_uri` what stands for a private one."""
-    shown = pc.if_else(table["source"].is_valid(), table["uri"], pa.scalar(None, pa.string()))
-    uris = pc.coalesce(table["source"], table["uri"])
+    shown = pc.if_else(table["read_from"].is_valid(), table["uri"], pa.scalar(None, pa.string()))
+    uris = pc.coalesce(table["read_from"], table["uri"])
     at = table.schema.get_field_index("uri")
     return table.set_column(at, SCHEMA.field("uri"), uris).append_column("shown_uri", shown)
 
@@ -175,7 +180,7 @@ def _from_folders(data: Place, follow_links: bool) -> list[dict[str, object]]:
     except NoImagesError as error:
         raise LabelledDataError(
             f"no image was found in {data} (found: {error.found}). Expected {_LAYOUT.format(data)}, or a Parquet or CSV table with "
-            "the columns uri,label[,split][,group]."
+            "the columns uri,label[,split][,group][,source]."
         ) from error
 
 
@@ -234,6 +239,7 @@ def _from_table(data: Place, parts: Sequence[Part]) -> list[dict[str, object]]:
                     "label": row["label"],
                     "split": None if split is None else SPLIT_WORDS[split.strip().casefold()],
                     "group": row.get("group"),
+                    "source": row.get("source"),
                 }
             )
     if not rows:
@@ -246,13 +252,13 @@ def _labelled_cells(data: Place, uri: str, given: Mapping[str, str | None]) -> I
     """The cells of one file of a labelled table. Raises LabelledDataError."""
     shown = data if uri == data.uri else data.at(uri)
     try:
-        found = table_rows(uri, data.options, needed=("uri", "label"), wanted=("split", "group"), given=tuple(given), strict=True)
+        found = table_rows(uri, data.options, needed=("uri", "label"), wanted=_WANTED, given=tuple(given), strict=True)
         for _, row in found:
-            yield {**row, **{name: value for name, value in given.items() if name in ("uri", "label", "split", "group")}}
+            yield {**row, **{name: value for name, value in given.items() if name in ("uri", "label", *_WANTED)}}
     except MissingColumnsError as error:
         raise LabelledDataError(
             f"{shown} has no column {' and '.join(sorted(error.missing))} (it has: {error.found}); a labelled table has "
-            "uri,label[,split][,group]."
+            "uri,label[,split][,group][,source]."
         ) from error
     except TableError as error:
         raise LabelledDataError(f"{shown} {error}.") from error

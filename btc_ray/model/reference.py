@@ -103,14 +103,27 @@ def in_words(decision: Mapping[str, Any]) -> str:
     found, near = decision["validation"], f"feature distance at most {decision['accept_distance']:.1f}"
     if "accept_surround" in decision:
         near += f" and surround at most {decision['accept_surround']:.2f}"
-    accepts = (
-        f"accept: confidence at least {decision['accept_confidence']:.3f} and {near}."
-        if decision["accept_confidence"] <= 1
-        else f"accept: nothing, since the validation images were too few or too many of them wrong ({near})."
-    )
     return (
-        f"{accepts} reject: distance above {decision['reject_distance']:.1f}. review: the rest. Of {found['images']:,} validation images "
-        f"{found['accepted']:,} are accepted, {found['wrong_among_accepted']:,} of them wrong; of all, {found['wrong']:,} are wrong."
+        f"{_accepts(decision, near)} reject: distance above {decision['reject_distance']:.1f}. review: the rest. "
+        f"Of {found['images']:,} validation images {found['accepted']:,} are accepted, {found['wrong_among_accepted']:,} of them wrong; "
+        f"of all, {found['wrong']:,} are wrong."
+    )
+
+
+def _accepts(decision: Mapping[str, Any], near: str) -> str:
+    """From which confidence on a label is taken, and what is known of the errors there; bundles of before 0.2.0 have no guarantee."""
+    guarantee = decision.get("guarantee")
+    some = decision["accept_confidence"] <= 1
+    words = f"accept: confidence at least {decision['accept_confidence']:.3f} and {near}." if some else "accept: nothing"
+    if guarantee is None:
+        return words if some else f"{words}, since the validation images were too few or too many of them wrong ({near})."
+    if not some:
+        return f"{words}: {guarantee['reason']}."
+    return (
+        f"{words} Of new patients' accepted images at most {guarantee['target_risk']:.2%} are wrong, with {guarantee['level']:.0%} "
+        f"confidence, if they are like those it was measured on: {guarantee['wrong']:,} of {guarantee['accepted']:,} "
+        f"{guarantee['answers']} answers in {guarantee['units']:,} units (unit: {guarantee['unit']}) were wrong there, an upper bound of "
+        f"{guarantee['upper_bound']:.2%}."
     )
 
 

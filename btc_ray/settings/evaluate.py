@@ -13,6 +13,11 @@ class Evaluate(Labelled):
     model: tuple[str, ...]
     """Model bundles: one trained with --split folders, one with --split group, or both, side by side."""
 
+    external: tuple[str, ...] = ()
+    """NAME=DATA of labelled images from elsewhere, each as --data takes them: measured apart, by source (the column source of a
+    table, else NAME). A class called tumor or tumour, or a label such as glioma|pituitary, is right with any class it may mean; of
+    these it is told how many are called a tumour."""
+
     engine: Engine = "auto"
     """What computes: torch, or openvino (x86 CPUs; pip install 'btc-ray[cpu]'); auto takes openvino where it is installed and no
     GPU is used. A run that is continued goes on with what it was begun with."""
@@ -27,3 +32,15 @@ class Evaluate(Labelled):
         super().__post_init__()
         if not self.model:
             raise SettingsError("--model is empty: name a bundle made by `btc-ray retrain`.")
+        self.elsewhere()
+
+    def elsewhere(self) -> dict[str, str]:
+        """The data of `external` by name. Raises SettingsError."""
+        pairs = [one.partition("=") for one in self.external]
+        for name, equals, data in pairs:
+            if not name or not equals or not data:
+                raise SettingsError(f"--external takes NAME=DATA; {name!r} is none.")
+        found = {name: data for name, _, data in pairs}
+        if len(found) < len(pairs):
+            raise SettingsError("--external gives two sets of images the same name.")
+        return found

@@ -25,6 +25,7 @@ SUBJECTS: dict[str, tuple[str, ...]] = {
             "champion",
             "grid",
             "groups",
+            "external",
             "cache",
             "json",
             "dry_run",
@@ -51,7 +52,7 @@ SUBJECTS: dict[str, tuple[str, ...]] = {
             "warmup",
         ),
         *("step_epochs", "step_factor", "label_smoothing", "class_weights", "clip", "ema", "patience", "head_first"),
-        *("frozen_statistics", "standardise", "one_per_group", "test_time_flips"),
+        *("frozen_statistics", "standardise", "one_per_group", "test_time_flips", "target_risk"),
     ),
     "Random changes of the training images": ("flips", "rotate", "scale", "shift", "intensity", "erase", "resolutions"),
     "What computes": (

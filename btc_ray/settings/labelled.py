@@ -13,7 +13,7 @@ class Labelled(Studies):
 
     data: str
     """DATA/Training/<class>/* and DATA/Testing/<class>/* (also Validation), or DATA/<class>/*, or a Parquet/CSV table with the columns
-    uri,label[,split][,group]."""
+    uri,label[,split][,group][,source]."""
 
     output: str
     """Folder or URI for what the job makes."""

@@ -37,6 +37,10 @@ class Retrain(Training):
     """File of a private key (PEM, elliptic curve): the bundle gets a signature of OpenSSF's Model Signing, model.sig, which
     `score --require-signature` holds it to. Needs btc-ray[sign]."""
 
+    target_risk: float = 0.01
+    """Errors among new patients' accepted images, as a share: `decision` accepts where an upper 95 % bound of it, over held-out
+    patients, is at most this, and nothing where that cannot be shown."""
+
     mlflow: str | None = None
     """Tracking URI of an MLflow server that gets the same figures as TensorBoard. Needs btc-ray[mlflow]."""
 
@@ -124,6 +128,8 @@ class Retrain(Training):
         self.recipe()
         if self.workers is not None and self.workers < 1:
             raise SettingsError("--workers must be at least 1.")
+        if not 0 < self.target_risk < 1:
+            raise SettingsError("--target-risk is a share between 0 and 1.")
         check_size(self.image_size())
 
     def recipe(self) -> Recipe:

@@ -7,7 +7,7 @@ from dataclasses import MISSING, fields
 from btc_ray.settings import Job
 
 # Settings that name files or folders, or URIs of them.
-_PLACES = ("model", "input", "output", "data", "cache", "weights", "champion", "grid", "groups", "pseudonym_key")
+_PLACES = ("model", "input", "output", "data", "cache", "weights", "champion", "grid", "groups", "pseudonym_key", "external")
 _NOT_PLACES = ("imagenet", "none")  # of --weights
 
 
@@ -34,6 +34,6 @@ def local_places(settings: Job) -> Iterator[tuple[str, str]]:
     for name in _PLACES:
         value = getattr(settings, name, None) or ()
         for place in (value,) if isinstance(value, str) else value:
-            path = place.removeprefix("file://")
+            path = (place.partition("=")[2] if name == "external" else place).removeprefix("file://")  # NAME=DATA
             if "://" not in path and not (name == "weights" and path in _NOT_PLACES):
                 yield f"--{name}", path

@@ -152,7 +152,7 @@ def conclude(settings: Retrain, prepared: Prepared, network: Network) -> Trained
     validation, test = images.rows("validation"), images.rows("test")
     temperature = fit_temperature(logits[validation], images.labels[validation])
     likely = softmax(logits[validation] / temperature, axis=1)
-    reference, decision = _decision(network, likely)
+    reference, decision = _decision(settings, network, likely)
     named = images.crops.rows["group"].drop_null()
     bundle = write_bundle(
         Place(settings.output, settings.storage()),
@@ -198,7 +198,7 @@ def conclude(settings: Retrain, prepared: Prepared, network: Network) -> Trained
     )
 
 
-def _decision(network: Network, likely: np.ndarray) -> tuple[Reference | None, dict[str, Any]]:
+def _decision(settings: Retrain, network: Network, likely: np.ndarray) -> tuple[Reference | None, dict[str, Any]]:
     """What the model learned from, and the thresholds that rest on it; none where features have no spread."""
     images, learned = network.images, network.learned
     reference = fit_reference(network.features[learned], images.labels[learned])
@@ -209,7 +209,17 @@ def _decision(network: Network, likely: np.ndarray) -> tuple[Reference | None, d
     parts = np.array_split(validation, 1 + len(validation) // 1024)
     around = np.concatenate([surround(images.crops.pixels[part]) for part in parts])
     distance = reference.distance(network.features[validation])
-    return reference, choose_thresholds(likely, distance, around, images.labels[validation])
+    groups, named = images.groups[validation], images.crops.rows["group"].take(validation)
+    patients = len(named) - named.null_count
+    return reference, choose_thresholds(
+        likely,
+        distance,
+        around,
+        images.labels[validation],
+        units=groups,
+        unit=f"patient ({patients:,} of {len(named):,} images), else group of copies" if patients else "group of copies",
+        target=settings.target_risk,
+    )
 
 
 def _int8(

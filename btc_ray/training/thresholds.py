@@ -1,4 +1,4 @@
-"""Thresholds of `decision`, from validation images alone, and what else a later run is compared with."""
+"""Thresholds of `decision`, from images that were held out, and what else a later run is compared with."""
 
 from typing import Any
 
@@ -6,12 +6,11 @@ import numpy as np
 from sklearn.covariance import LedoitWolf
 
 from btc_ray.model.reference import Reference, most_confident
+from btc_ray.training.guarantee import HeldOut, choose_confidence
 
 KEPT_ACCEPT, KEPT_REJECT = 0.95, 0.99  # shares of the validation images nearer than `accept_distance` and `reject_distance`
 KEPT_SURROUND = 0.99  # … and of those with a `surround` of at most `accept_surround`
-TARGET_RISK = 0.01  # errors among the accepted validation images, at most
-LEAST_CONFIDENCE = 0.5  # below it another class may be as likely
-NOTHING = 1.01  # a confidence that no image reaches
+TARGET_RISK = 0.01  # errors among new patients' accepted images, at most
 COVERAGES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5)
 MOST = 50_000  # images that the covariance is estimated from: 0.2 GB in float64, a hundred for each feature
 BINS = 20  # of confidence, 5 % each
@@ -41,20 +40,33 @@ def fit_reference(features: np.ndarray, labels: np.ndarray) -> Reference | None:
 
 
 def choose_thresholds(
-    probabilities: np.ndarray, distance: np.ndarray, surround: np.ndarray, labels: np.ndarray
+    probabilities: np.ndarray,
+    distance: np.ndarray,
+    surround: np.ndarray,
+    labels: np.ndarray,
+    *,
+    units: np.ndarray | None = None,
+    unit: str = "image",
+    target: float = TARGET_RISK,
+    out_of_fold: HeldOut | None = None,
 ) -> dict[str, Any]:
     """The `decision` of a bundle.
 
     `accept_distance` and `reject_distance` keep 95 and 99 % of the validation images, `accept_surround` 99 %; `accept_confidence` is
-    the lowest at which, of those that both keep, at most 1 % are wrong, and above 1, so that nothing is accepted, where there is none
-    or where they are fewer than a hundred, of which 1 % cannot be told. Beside them what justifies them (`risk_coverage`) and what a
-    run's scores are compared with (`confidence`, `distance_deciles`).
+    the lowest from which on, of those that both keep, the upper 95 % bound of the error rate over units is at most `target`
+    (`guarantee`, which says why where there is none; it is then above 1, and nothing is accepted). Beside them what justifies them
+    (`risk_coverage`) and what a run's scores are compared with (`confidence`, `distance_deciles`).
 
     Args:
         probabilities: float32 (N, C), calibrated, of validation images.
         distance: float32 (N,).
         surround: float32 (N,), of `images.surround`.
         labels: int64 (N,).
+        units: int64 (N,), what is drawn independently: patients, groups of copies; None: each image for itself.
+        unit: what a unit is, in words.
+        target: errors among the accepted, a share.
+        out_of_fold: answers that the confidence is chosen by instead, where there are any: they are many more. The temperature was
+            fitted to the validation images' labels, which are therefore not quite unseen; these have one of their own fold.
 
     Returns an empty dict for no images.
     """
@@ -65,14 +77,19 @@ def choose_thresholds(
     known = surround[~np.isnan(surround)]
     accept_surround = float(np.quantile(known, KEPT_SURROUND)) if len(known) else 1.0
     near = (distance <= accept_distance) & (surround <= accept_surround)
-    accept_confidence = _least_confidence(confidence[near], right[near])
+    numbers = np.arange(len(labels)) if units is None else np.unique(units, return_inverse=True)[1]
+    found = choose_confidence(
+        out_of_fold or HeldOut(confidence=confidence, right=right, units=numbers, candidates=near, unit=unit), target=target
+    )
+    accept_confidence = found.confidence
     accepted = near & (confidence >= accept_confidence)
     return {
         "accept_distance": accept_distance,
         "reject_distance": reject_distance,
         "accept_confidence": accept_confidence,
         "accept_surround": accept_surround,
-        "target_risk": TARGET_RISK,
+        "target_risk": target,
+        "guarantee": found.record(),
         "validation": {
             "images": len(labels),
             "accepted": int(accepted.sum()),
@@ -99,15 +116,3 @@ def risk_coverage(confidence: np.ndarray, right: np.ndarray) -> list[dict[str, A
             }
         )
     return rows
-
-
-def _least_confidence(confidence: np.ndarray, right: np.ndarray) -> float:
-    """The lowest confidence, LEAST_CONFIDENCE or more, at and above which at most TARGET_RISK are wrong; NOTHING where there is none."""
-    if len(confidence) * TARGET_RISK < 1:
-        return NOTHING
-    order = np.argsort(-confidence, kind="stable")
-    wrong = np.cumsum(~right[order])
-    last = np.append(np.diff(confidence[order]) != 0, True)  # equal confidences go together
-    sure = confidence[order] >= LEAST_CONFIDENCE
-    good = np.flatnonzero(last & sure & (wrong <= TARGET_RISK * np.arange(1, len(order) + 1)))
-    return float(confidence[order[good[-1]]]) if len(good) else NOTHING

@@ -95,9 +95,9 @@ def test_no_path_and_no_identifier_is_said_or_stands_in_what_may_be_shared(
         read(archive, "patient_id,label\nLEAKA,glioma\nLEAKA,LEAKLABEL\n")
     with pytest.raises(LabelledDataError) as none:
         read(archive, "patient_id,label\nLEAKNOBODY,glioma\n")
-    shared = table.drop_columns(["source", "container"])
+    shared = table.drop_columns(["read_from", "container"])
     assert not re.search("LEAK", f"{shared.to_pylist()} {capsys.readouterr()} {error.value} {none.value}")
-    assert set(table["source"].to_pylist()) == {str(path) for path in archive.glob("*/IM*")}
+    assert set(table["read_from"].to_pylist()) == {str(path) for path in archive.glob("*/IM*")}
     assert (archive.parent / "private").stat().st_mode & 0o077 == 0
 
 
@@ -185,7 +185,7 @@ def test_bids_names_label_volumes_and_are_groups(tmp_path: Path) -> None:
     table = read(tmp_path / "bids", "sub,label\n01,glioma\nsub-02,notumor\n")
     labels = dict(zip(table["group"].to_pylist(), table["label"].to_pylist(), strict=True))
     assert sorted(labels.values()) == ["glioma", "notumor"]
-    assert table["source"].null_count == len(table)  # NIfTI is not private of itself
+    assert table["read_from"].null_count == len(table)  # NIfTI is not private of itself
     assert all("#slice=" in uri for uri in table["uri"].to_pylist())
 
 
@@ -223,7 +223,7 @@ def test_entries_made_of_a_table_say_where_and_whose_its_slices_are(archive: Pat
     table = read(archive, BY_PATIENT)
     for row, entry in zip(table.to_pylist(), entries_of(table), strict=True):
         assert entry.slice is not None
-        assert (entry.uri, entry.slice.shown_uri) == (row["source"], row["uri"])
+        assert (entry.uri, entry.slice.shown_uri) == (row["read_from"], row["uri"])
         assert (entry.slice.series_key, entry.frame, entry.kind) == (row["series_key"], 0, "dicom")
 
 

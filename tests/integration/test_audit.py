@@ -277,3 +277,16 @@ def test_an_empty_or_unlabelled_folder_is_a_clear_error(
 def test_weights_that_are_not_there_are_missed_at_once(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert audit(data, tmp_path / "out", "--weights", str(tmp_path / "none.pth")) == 2
     assert "weights not found" in capsys.readouterr().err
+
+
+def test_a_class_with_a_source_of_its_own_is_told_in_plain_words(data: Path, tmp_path: Path, ray_here: None) -> None:
+    images = sorted(path for path in (data / "Training").rglob("*.*") if path.parent.name in ("glioma", "notumor"))
+    lines = [f"{path},{path.parent.name},{'web' if path.parent.name == 'notumor' else 'clinic'}" for path in images]
+    (tmp_path / "table.csv").write_text("\n".join(["uri,label,source", *lines]))
+    assert audit(tmp_path / "table.csv", tmp_path / "out", "--weights", "none") == 0
+    found = record_of(tmp_path / "out")
+    assert found["sources"]["named"] == len(images)
+    assert set(found["sources"]["own"]) == {"glioma", "notumor"}
+    assert len(found["sources"]["told"]) == 3
+    assert any("rather than its source" in sentence for sentence in found["verdict"]["cannot"])
+    assert '<section id="sources">' in (tmp_path / "out" / "audit.html").read_text()

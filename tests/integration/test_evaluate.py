@@ -125,9 +125,17 @@ def test_images_of_another_hospital_are_all_counted_whatever_the_split(
 
     write_phantoms(tmp_path / "there", per_class=3, seed=9, splits=("all",), size=(128, 128))
     shutil.rmtree(tmp_path / "there" / "all" / "pituitary")
-    assert evaluate(tmp_path / "there" / "all", tmp_path / "out", bundles["folders"]) == 0
+    shutil.copytree(tmp_path / "there" / "all" / "glioma", tmp_path / "web" / "tumour")
+    where = ["--data", str(tmp_path / "there" / "all"), "--external", f"web={tmp_path / 'web'}"]
+    assert main(["evaluate", "--model", str(bundles["folders"]), *where, "--output", str(tmp_path / "out")]) == 0
     record = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     (one,) = record["models"][0]["sets"]
+    (elsewhere,) = record["models"][0]["external"]
+    called = rows(tmp_path / "out" / "run-external")["label"]
+    assert (elsewhere["source"], elsewhere["images"], elsewhere["labels"]) == ("web", 3, {"tumour": 3})
+    assert elsewhere["tumour_sensitivity"]["value"] == pytest.approx((called != "notumor").mean())
+    assert elsewhere["accepted"] is None
+    assert "Other sources" in (tmp_path / "out" / "evaluation.html").read_text()
     assert (one["key"], one["metrics"]["images"], one["metrics"]["absent_classes"]) == ("new", 9, ["pituitary"])
     assert one["metrics"]["by_class"][3]["auroc"]["reason"] == "no images of pituitary"
     assert (tmp_path / "out" / "run" / "run.json").exists()

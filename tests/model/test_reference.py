@@ -1,5 +1,6 @@
 """How far an image is from what the model learned from, and what is done with its label."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from scipy.spatial.distance import mahalanobis
 
 from btc_ray.model.bundle import BundleError, read_arrays, read_bundle, read_reference
 from btc_ray.model.engines.choose import choose, open_engine
-from btc_ray.model.reference import Reference, decide, energy, thresholds_id
+from btc_ray.model.reference import Reference, decide, energy, in_words, thresholds_id
 from btc_ray.phantoms.phantom import make_phantom
 from btc_ray.storage import Place
 from btc_ray.training.thresholds import choose_thresholds, fit_reference, risk_coverage
@@ -78,20 +79,21 @@ def test_a_picture_without_air_around_it_is_for_a_person(surround: float, expect
 
 def test_thresholds_keep_most_validation_images_and_few_errors() -> None:
     random = np.random.default_rng(0)
-    confidence = random.uniform(0.4, 1, 2000)
-    labels = (random.random(2000) > confidence).astype(int)  # right as often as it says
+    confidence = random.uniform(0.4, 1, 20_000)
+    labels = (random.random(20_000) > confidence).astype(int)  # right as often as it says
     probabilities = np.column_stack([confidence, 1 - confidence])
     probabilities[confidence < 0.5] = [0.51, 0.49]
-    around = random.uniform(0, 0.2, 2000)
-    found = choose_thresholds(probabilities, random.chisquare(5, 2000), around, labels)
+    around = random.uniform(0, 0.2, 20_000)
+    found = choose_thresholds(probabilities, random.chisquare(5, 20_000), around, labels, target=0.05)
     assert (around <= found["accept_surround"]).mean() == pytest.approx(0.99, abs=0.001)
-    assert found["validation"]["wrong_among_accepted"] <= 0.01 * found["validation"]["accepted"]
-    assert found["validation"]["accepted"] > 20
-    assert found["accept_confidence"] > 0.9
+    assert found["validation"]["wrong_among_accepted"] <= 0.05 * found["validation"]["accepted"]
+    assert found["validation"]["accepted"] > 200
+    assert 0.9 < found["accept_confidence"] <= 1
+    assert found["guarantee"]["upper_bound"] <= found["target_risk"] == 0.05
     assert found["accept_distance"] < found["reject_distance"]
     accuracies = [row["accuracy"] for row in found["risk_coverage"]]
     assert accuracies == sorted(accuracies)
-    assert sum(found["confidence"]) == 2000
+    assert sum(found["confidence"]) == 20_000
     assert choose_thresholds(probabilities[:0], np.empty(0), np.empty(0), labels[:0]) == {}
 
 
@@ -108,6 +110,35 @@ def test_nothing_is_accepted_that_validation_does_not_justify(confidence: np.nda
     found = choose_thresholds(probabilities, np.ones(len(right)), np.zeros(len(right)), np.where(right, 0, 1))
     assert found["validation"]["accepted"] == 0
     assert found["accept_confidence"] > 1
+
+
+def said(**changed: object) -> dict[str, object]:
+    counts = {"images": 100, "accepted": 50, "wrong_among_accepted": 0, "wrong": 3}
+    return {**THRESHOLDS, "validation": counts, **changed}
+
+
+GUARANTEE = {
+    "holds": True, "target_risk": 0.01, "level": 0.95, "upper_bound": 0.009, "accepted": 5000, "wrong": 20, "units": 1200,
+    "unit": "patient", "answers": "out-of-fold", "reason": None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("decision", "words"),
+    [
+        (said(), r"^accept: confidence at least 0\.800 and feature distance at most 20\.0\. reject"),
+        (said(accept_confidence=1.01), r"^accept: nothing, since the validation images were too few or too many of them wrong"),
+        (
+            said(guarantee=GUARANTEE),
+            r"at most 1\.00% are wrong, with 95% confidence, .*: 20 of 5,000 out-of-fold answers in 1,200 units",
+        ),
+        (said(guarantee=GUARANTEE | {"reason": "too few"}, accept_confidence=1.01), r"^accept: nothing: too few\. reject"),
+    ],
+)
+def test_a_decision_says_what_is_known_of_its_errors_and_older_bundles_read_as_before(
+    decision: dict[str, object], words: str
+) -> None:
+    assert re.search(words, in_words(decision))
 
 
 def test_risk_coverage_keeps_the_most_confident() -> None:

@@ -22,6 +22,7 @@ from btc_ray.reports.audit.masking import ask_masked
 from btc_ray.reports.audit.page import write_audit
 from btc_ray.reports.audit.probes import CLEAN, GROUP, PUBLISHED, SENTENCES, TITLES
 from btc_ray.reports.audit.record import Found, describe_images, images_table
+from btc_ray.reports.audit.sources import class_by_source
 from btc_ray.reports.evaluation.page import write_evaluation
 from btc_ray.reports.experiments.record import experiment_figures, write_experiments
 from btc_ray.reports.shared.bootstrap import wilson
@@ -153,6 +154,8 @@ def audit() -> str:
     ]  # fmt: skip
     suspected = int((doubts.suspected >= 0).sum())
     masking = ask_masked(_guess, crops, table["label"].to_pylist()[:-1], LABELS)
+    where = ["a web page" if label == "notumor" else LONG for label in table["label"].to_pylist()]
+    told = {"images": len(table), "chance": 0.75, "told": [{"key": "border", "title": "Border", "accuracy": wilson(9, 10)}]}
     record: dict[str, Any] = {
         "created": "2026-11-23",
         "data": {"source": LONG, "fingerprint": "0123456789abcdef", "images": len(table), "readable": len(labels), "named_groups": 0},
@@ -167,6 +170,7 @@ def audit() -> str:
             "images": len(labels), "agreement": 0.9, "suspected": suspected, "conflicting": 2, "conflicting_suspected": 1,
             "pairs": [{"label": "glioma", "suspected": "meningioma", "images": suspected}],
         },
+        "sources": class_by_source(table["label"].to_pylist(), where) | told,
         "masking": masking | {"model": LONG, "model_id": "feed", "classes": LABELS, "asked": "test images", "chance": 0.25},
         "counts": {"images": len(table), "unreadable": 1, "suspected_labels": suspected, "doubtful_crops": parts["crops"]["doubtful"]},
         "versions": {"torch": "2.14.1"},

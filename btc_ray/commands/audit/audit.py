@@ -11,7 +11,7 @@ import pyarrow as pa
 from btc_ray import NOT_FOR_DIAGNOSIS, settings
 from btc_ray.archive.reader import ByteReader
 from btc_ray.commands.audit.inputs import Inputs, gather, read_backbone
-from btc_ray.commands.audit.measures import ask_bundle, doubt_labels, estimate_planes, probe
+from btc_ray.commands.audit.measures import ask_bundle, doubt_labels, estimate_planes, find_sources, probe
 from btc_ray.dataset.check import say_classes
 from btc_ray.dataset.data import read_data, shown_settings
 from btc_ray.dataset.patients import with_patients
@@ -63,7 +63,7 @@ def _record(work: Inputs) -> "tuple[dict[str, Any], Found]":
     say("Estimating viewing planes …")
     planes, plane_record = estimate_planes(work)
     doubts, label_record = doubt_labels(work)
-    probes = probe(work)
+    probes, sources = probe(work), find_sources(work)
     masking = ask_bundle(work)
     found = Found(
         labelled=work.table,
@@ -95,6 +95,7 @@ def _record(work: Inputs) -> "tuple[dict[str, Any], Found]":
         },
         **parts,
         "probes": probes,
+        "sources": sources,
         "labels": label_record,
         "masking": masking,
         "versions": library_versions(),

@@ -87,6 +87,24 @@ def probe(work: Inputs) -> dict[str, Any]:
     return {"probes": probes, "missing": missing, "there": there, "group_split": division}
 
 
+def find_sources(work: Inputs) -> dict[str, Any]:
+    """Classes by source, and whether the source can be told from border and histogram."""
+    from btc_ray.reports.audit.probes import MOST_LEARNED
+    from btc_ray.reports.audit.sources import class_by_source, tell_sources
+
+    sources = np.array(work.table["source"].to_pylist(), object)
+    found = class_by_source(work.table["label"].to_pylist(), sources.tolist())
+    if not found["named"]:
+        return found | {"reason": "the data names no source (a table with a column source does)"}
+    described = np.array(work.properties.table["format"].is_valid())[work.readable]
+    rows = work.readable[described & (work.table["source"].is_valid().to_numpy()[work.readable])]
+    if len(rows) > MOST_LEARNED:
+        rows = np.sort(np.random.default_rng(work.chosen.seed).choice(rows, MOST_LEARNED, replace=False))
+    say("Can the source be told? …")
+    frames, histograms = work.properties.frames(rows), work.properties.histograms(rows)
+    return found | tell_sources(frames, histograms, sources[rows], work.groups[rows], seed=work.chosen.seed)
+
+
 def _sides(work: Inputs, rows: np.ndarray, labels: np.ndarray) -> "tuple[dict[str, Sides], dict[str, str], dict[str, Any]]":
     """The divisions there are, why others are missing, and the size of the split by group."""
     from btc_ray.dataset.copies import contradicting

@@ -52,7 +52,8 @@ def model_card(bundle: Bundle) -> str:
             "",
             "- Scanner, field strength, sequence, age and sex of the patients: unknown unless stated above.",
             "- Whether images of one patient stand on both sides of a split: unknown unless the data names patients.",
-            "- How it does on images of another hospital: unknown. Measure it on images of your own.",
+            "- How it does on images of another hospital: unknown. Measure it on images of your own. What is said of accepted images holds "
+            "for new patients of the same sources, and for no other source.",
             "- Images that are not brain MRI get one of the classes all the same; `decision` is to tell them apart, and does not always.",
             "",
             "## Identity",

@@ -37,6 +37,22 @@ class _Validation:
 
 
 @dataclass(frozen=True, kw_only=True)
+class _Guarantee:
+    """Why a confidence is one that may be accepted from, or why there is none."""
+
+    holds: bool
+    target_risk: _NotNegative
+    level: _NotNegative
+    upper_bound: _NotNegative
+    accepted: _Count
+    wrong: _Count
+    units: _Count
+    unit: str
+    answers: str
+    reason: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class _Decision:
     """What has to stand in `decision`, if anything does; what bundles of older versions do not have may be absent."""
 
@@ -47,6 +63,7 @@ class _Decision:
     validation: _Validation
     accept_surround: _NotNegative = math.inf
     target_risk: _NotNegative = 0.0
+    guarantee: _Guarantee | None = None
     risk_coverage: list[dict[str, float]] = field(default_factory=list)
     confidence: list[_NotNegative] = field(default_factory=list)
     distance_deciles: list[float] = field(default_factory=list)

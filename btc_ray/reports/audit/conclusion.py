@@ -5,6 +5,7 @@ from typing import Any
 
 from btc_ray.reports.audit.probes import CLEAN, GROUP, PUBLISHED
 from btc_ray.reports.audit.record import DOUBTFUL
+from btc_ray.reports.audit.sources import sentences
 from btc_ray.reports.shared.bootstrap import wilson
 
 CLEAR = 0.1  # how far above the share of the largest class a probe's interval must begin to count as a shortcut
@@ -27,7 +28,17 @@ def conclude(record: Mapping[str, Any]) -> dict[str, Any]:
             "notes": [*_repeated(record), *_files(record)],
         }
     memory, shortcuts, planes = _memory(record), _shortcuts(record), _planes(record)
-    cannot = [*memory, *_conflicts(record), *shortcuts, *_told_by_file(record), *planes, *_masked(record), *_patients(record)]
+    sources = sentences(record["sources"]) if "sources" in record else []
+    cannot = [
+        *memory,
+        *_conflicts(record),
+        *sources,
+        *shortcuts,
+        *_told_by_file(record),
+        *planes,
+        *_masked(record),
+        *_patients(record),
+    ]
     return {
         "headline": _headline(record, bool(shortcuts)),
         "cannot": cannot,

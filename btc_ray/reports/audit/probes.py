@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from btc_ray.reports.shared.bootstrap import RESAMPLES, Figure, Grouped, figure, percentile_interval, resample_sums, wilson
+from btc_ray.reports.shared.bootstrap import grouped_share, wilson
 
 MOST_LEARNED, MOST_ASKED = 20_000, 5_000  # images; of more a random choice: 100,000 take no longer, and no more memory
 _THUMBNAIL = 8  # px
@@ -100,7 +100,7 @@ def _inputs(frames: np.ndarray, histograms: np.ndarray) -> dict[str, np.ndarray]
     """What each probe sees, a row an image; `neighbour` stays uint8 until it is asked."""
     return {
         "histogram": histograms,
-        "border": np.stack([_border(frame) for frame in frames]) if len(frames) else np.zeros((0, 64), np.float32),
+        "border": np.stack([border(frame) for frame in frames]) if len(frames) else np.zeros((0, 64), np.float32),
         "silhouette": np.stack([silhouette(frame).ravel() for frame in frames]) if len(frames) else np.zeros((0, 1), np.float32),
         "thumbnail": _pooled(frames, frames.shape[1] // _THUMBNAIL).reshape(len(frames), -1),
         "neighbour": frames.reshape(len(frames), -1),
@@ -116,8 +116,8 @@ def silhouette(frame: np.ndarray) -> np.ndarray:
     return np.asarray(cv2.resize(filled, (_OUTLINE, _OUTLINE), interpolation=cv2.INTER_AREA), np.float32) / 255
 
 
-def _border(frame: np.ndarray) -> np.ndarray:
-    """float32 (64,): the four edges in stretches of 4 pixels."""
+def border(frame: np.ndarray) -> np.ndarray:
+    """float32 (64,): the four edges of a frame, uint8 (64, 64), in stretches of 4 pixels."""
     edges = [frame[:_RIM], frame[-_RIM:], frame[:, :_RIM].T, frame[:, -_RIM:].T]
     return np.concatenate([edge.astype(np.float32).mean(axis=0).reshape(16, -1).mean(axis=1) for edge in edges])
 
@@ -174,22 +174,10 @@ def _result(
     return {
         "images": len(truth),
         "learned": learned,
-        "accuracy": _share(right, groups, seed),
+        "accuracy": grouped_share(right, groups, seed=seed),
         "chance": float(counts.max() / len(truth)),
         "by_class": {
             name: wilson(int(right[truth == number].sum()), int(counts[number]), missing=f"no images of {name}")
             for number, name in enumerate(classes)
         },
     }
-
-
-def _share(right: np.ndarray, groups: np.ndarray, seed: int) -> Figure:
-    """The share that is right, with an interval resampled by group; all or none right: Wilson's, over groups."""
-    grouped = Grouped.of(groups)
-    value = float(right.mean())
-    if right.all() or not right.any():
-        bounds = wilson(grouped.count if right.all() else 0, grouped.count)
-        return figure(value, bounds["low"], bounds["high"])
-    sums = np.column_stack([right, np.ones(len(right))]).astype(float)
-    found = resample_sums(sums, grouped, lambda total: total[:, :1] / total[:, 1:], resamples=RESAMPLES, seed=seed)[:, 0]
-    return percentile_interval(value, found, grouped.count)

@@ -14,6 +14,10 @@ from btc_ray.reports.shared.page import PALETTE, ReadImage, file_name, picture, 
 SHOWN = 60  # errors of a model, 0.3 MB of thumbnails
 FIGURES = ("accuracy", "balanced_accuracy", "mcc", "auroc")
 PROBABILITIES = ("cross_entropy", "brier", "ece")
+_SHARES = (
+    *("accuracy", "balanced_accuracy", "sensitivity", "specificity", "precision"),
+    *("tumour_sensitivity", "accepted_share", "error_among_accepted"),
+)
 _NAMES = {
     "accuracy": "Accuracy",
     "balanced_accuracy": "Balanced accuracy",
@@ -131,14 +135,14 @@ def _percent(value: float | None, digits: int = 1) -> str:
 
 def _figure(found: Mapping[str, Any], name: str) -> str:
     """A value as it is usually given: a share in per cent, other figures with four digits."""
-    share = name in ("accuracy", "balanced_accuracy", "sensitivity", "specificity", "precision")
+    share = name in _SHARES
     return "–" if found["value"] is None else _percent(found["value"], 2) if share else f"{found['value']:.4f}"
 
 
 def _interval(found: Mapping[str, Any], name: str) -> str:
     if found["low"] is None:
         return ""
-    share = name in ("accuracy", "balanced_accuracy", "sensitivity", "specificity", "precision")
+    share = name in _SHARES
     low, high = (100 * found["low"], 100 * found["high"]) if share else (found["low"], found["high"])
     return f"{low:.2f} to {high:.2f}" if share else f"{low:.4f} to {high:.4f}"
 

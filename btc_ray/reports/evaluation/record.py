@@ -11,6 +11,7 @@ from btc_ray.model.bundle import Bundle
 from btc_ray.model.reference import ACCEPT, REJECT, REVIEW
 from btc_ray.reports.evaluation.sets import (
     ALL,
+    BELIEVED,
     CLEAN,
     GROUP,
     NEW,
@@ -211,7 +212,7 @@ _FOUND_IN = {
 
 def compare_sets(models: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """`headline` and `text`: the number to believe, and what the published split measures; `models` as `assess` gives them."""
-    best = next((found for key in (NEW, GROUP, CLEAN, PUBLISHED, ALL) if (found := _sets(models, key))), None)
+    best = next((found for key in BELIEVED if (found := _sets(models, key))), None)
     if best is None:
         return {"headline": "There is no number to be had from these images", "text": "Each missing number has its reason below."}
     best = [one for one in best if one["trained_on"] is not None] or best

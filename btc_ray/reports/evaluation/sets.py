@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 PUBLISHED, CLEAN, GROUP, NEW, ALL = "published", "published_without_copies", "group", "new", "all"
+BELIEVED = (NEW, GROUP, CLEAN, PUBLISHED, ALL)  # the most telling first
 TITLES = {
     PUBLISHED: "Published split",
     CLEAN: "Published test images without a copy in training",

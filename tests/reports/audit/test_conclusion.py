@@ -44,6 +44,7 @@ def record(**changed: Any) -> dict[str, Any]:
         },
         "labels": {"reason": "--weights none"},
         "masking": {"reason": "no --model was given"},
+        "sources": {"own": {}},
     }
     return {
         name: value | changed.get(name, {}) if isinstance(value, dict) else changed.get(name, value)
@@ -68,6 +69,10 @@ def test_where_nothing_is_wrong_nothing_is_said_to_be() -> None:
             "29 of the 30 test images whose patient is named show one who is in training too",
         ),
         ({"copies": {"groups_with_conflicting_labels": 2, "images_with_conflicting_labels": 5}}, "5 images in 2 groups"),
+        (
+            {"sources": {"own": {"cats": {"sources": ["web"], "images": 990, "of": 1000}}}},
+            "990 of 1,000 images of cats come from web",
+        ),
         ({"properties": {"alone": {"mode": 0.75}}}, "stored in grey or colour alone"),
         (
             {"planes": {"by_class": {"cats": [900, 50, 50, 0], "dogs": [300, 350, 350, 0]}}},
