@@ -4,6 +4,7 @@ Slices of one patient are alike, and a model that has seen some of them knows mo
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import pyarrow as pa
 
@@ -17,14 +18,22 @@ from btc_ray.storage import Place
 _NAMES = ("path", "uri", "key")
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Whose:
+    """Whose an image is."""
+
+    patient: str
+    examination: str | None
+
+
 def with_patients(table: pa.Table, data: Place, groups: str | None) -> pa.Table:
     """The labelled table with the patients of `groups` in its column `group`, joined with the groups that it names itself; says how many
     images have a patient, and that those without are on their own.
 
     Args:
         table: as `read_labelled` gives it.
-        groups: the URI of a CSV or Parquet table with `patient` and one of `path` (relative to `data`), `uri`, or `key` (a file's name);
-            None: the table as it is.
+        groups: the URI of a CSV or Parquet table with `patient[,examination]` and one of `path` (relative to `data`), `uri`, or `key`
+            (a file's name); None: the table as it is.
 
     Raises LabelledDataError for a table that names no patient of any image, or two patients of one.
     """
@@ -33,7 +42,8 @@ def with_patients(table: pa.Table, data: Place, groups: str | None) -> pa.Table:
         return table
     patients = _read(data.at(groups))
     root = f"{storage.absolute(data.uri).rstrip('/')}/"
-    found = [_patient(str(uri), root, patients) for uri in table["uri"].to_pylist()]
+    whose = [_whose(str(uri), root, patients) for uri in table["uri"].to_pylist()]
+    found = [None if known is None else known.patient for known in whose]
     if not any(found):
         example = next((name for _, name in patients), "nothing")
         raise LabelledDataError(
@@ -51,6 +61,9 @@ def with_patients(table: pa.Table, data: Place, groups: str | None) -> pa.Table:
         f"{len(set(found) - {None}):,} patients in all."
     )
     table = table.set_column(table.schema.get_field_index("group"), SCHEMA.field("group"), pa.array(kept, pa.string()))
+    examinations = [None if known is None else known.examination for known in whose]
+    place = table.schema.get_field_index("examination")
+    table = table.set_column(place, SCHEMA.field("examination"), pa.array(examinations, pa.string()))
     _say_unit(table)
     return table
 
@@ -70,22 +83,23 @@ def _say_unit(table: pa.Table) -> None:
     )
 
 
-def _read(groups: Place) -> dict[tuple[str, str], str]:
-    """The name of a column and what stands in it → patient. Raises LabelledDataError."""
-    found: dict[tuple[str, str], str] = {}
+def _read(groups: Place) -> dict[tuple[str, str], _Whose]:
+    """The name of a column and what stands in it → whose it is. Raises LabelledDataError."""
+    found: dict[tuple[str, str], _Whose] = {}
     try:
         parts = table_parts(groups.uri, groups.options) or [(groups.uri, {})]
         for uri, _ in parts:
-            for number, row in table_rows(uri, groups.options, needed=("patient",), wanted=_NAMES, strict=True):
+            for number, row in table_rows(uri, groups.options, needed=("patient",), wanted=(*_NAMES, "examination"), strict=True):
                 names = [(column, text) for column in _NAMES if (text := row.get(column))]
                 if not names:
                     raise LabelledDataError(f"--groups {groups}: row {number} has neither path nor uri nor key.")
                 if not row["patient"]:
                     continue
+                whose = _Whose(patient=row["patient"], examination=row.get("examination") or None)
                 for name in names:
-                    if found.setdefault(name, row["patient"]) != row["patient"]:
+                    if found.setdefault(name, whose).patient != whose.patient:
                         raise LabelledDataError(
-                            f"--groups {groups} names two patients of {name[1]}: {found[name]} and {row['patient']}."
+                            f"--groups {groups} names two patients of {name[1]}: {found[name].patient} and {whose.patient}."
                         )
     except TableError as error:
         raise LabelledDataError(f"--groups {groups} {error}.") from error
@@ -94,6 +108,6 @@ def _read(groups: Place) -> dict[tuple[str, str], str]:
     return found
 
 
-def _patient(uri: str, root: str, patients: Mapping[tuple[str, str], str]) -> str | None:
+def _whose(uri: str, root: str, patients: Mapping[tuple[str, str], _Whose]) -> _Whose | None:
     names = (("uri", uri), ("path", uri.removeprefix(root)), ("key", uri.rpartition("/")[2]))
     return next((patients[name] for name in names if name in patients), None)

@@ -1,4 +1,4 @@
-"""Labelled images as one table: `uri, label, split, group`, from the Kaggle layout, class folders, or a Parquet/CSV table."""
+"""Labelled images as one table: `uri, label, split, group, examination`, from the Kaggle layout, class folders, or a Parquet/CSV table."""
 
 import hashlib
 import os
@@ -33,6 +33,7 @@ SCHEMA = pa.schema(
         pa.field("label", pa.string(), nullable=False),
         pa.field("split", pa.string()),  # train, validation, test, or null: not said
         pa.field("group", pa.string()),  # images of one group stay on one side of a split; null: a group of its own
+        pa.field("examination", pa.string()),  # of the patient; null: not known
     ]
 )
 
@@ -118,7 +119,7 @@ def class_names(table: pa.Table) -> tuple[str, ...]:
 def fingerprint(table: pa.Table) -> str:
     """16 hex digits that change when an image, its bytes' size or date, its label, split or group changes."""
     digest = hashlib.sha256()
-    for batch in table.drop_columns(["row_id"]).to_batches(max_chunksize=10_000):
+    for batch in table.drop_columns(["row_id", "examination"]).to_batches(max_chunksize=10_000):
         digest.update(repr(batch.to_pylist()).encode("utf-8", "surrogateescape"))
     return digest.hexdigest()[:16]
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 OURS = (
     *("model.safetensors", "bundle.json", "model_card.md", "metrics.parquet", "split.parquet", "reference.safetensors"),
-    *("int8.safetensors", "gate.json", "figures", "tensorboard", ".*"),
+    *("int8.safetensors", "gate.json", "out_of_fold.parquet", "folds.json", "folds.html", "figures", "tensorboard", ".*"),
 )
 """What a training of before may have left in its output, and a training of now replaces."""
 
@@ -126,6 +126,8 @@ def _champion(settings: Retrain) -> tuple[Bundle | None, dict[str, str] | None]:
             "--champion needs --split group: the published test images have copies that both models learned from."
         )
     bundle = read_bundle(champion)
+    if bundle.data.get("folds"):
+        raise ChampionError(f"{champion} was trained on all images (--folds): none is left on which both could be compared.")
     split = champion / "split.parquet"
     if not split.exists():
         raise ChampionError(f"{champion} has no split.parquet, so nobody knows which images it learned from; train it again.")
