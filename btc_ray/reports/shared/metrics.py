@@ -55,6 +55,7 @@ def measure(
     classes: Sequence[str],
     *,
     temperature: float = 1.0,
+    uncalibrated_probabilities: np.ndarray | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -66,6 +67,7 @@ def measure(
         groups: int (N,), equal for images that are not independent.
         classes: the C names.
         temperature: the bundle's; the probabilities before it are softmax(`temperature` · ln p).
+        uncalibrated_probabilities: float (N, C), where they are not of one temperature.
 
     Returns:
         A record for `json.dumps`; DEFINITIONS has its words. A number with an interval is `{value, low, high, reason}`.
@@ -75,7 +77,7 @@ def measure(
     """
     labels, probabilities, groups = _checked(labels, probabilities, groups, len(classes))
     grouped = Grouped.of(groups)
-    before = uncalibrated(probabilities, temperature)
+    before = uncalibrated(probabilities, temperature) if uncalibrated_probabilities is None else uncalibrated_probabilities
     confusion = confusion_counts(labels, probabilities.argmax(axis=1), len(classes))
     rank = ranked_resamples(len(labels), len(classes), resamples)
     return {
