@@ -63,7 +63,7 @@ def evaluate(chosen: settings.Evaluate) -> int:
     data = output.at(chosen.data)
     table = read_labelled(data, follow_links=chosen.follow_links)
     say_classes(table, data)
-    table = with_patients(table, data, chosen.groups)
+    table = with_patients(table, data, chosen.groups, keep_labels=chosen.keep_labels)
     for model in models:
         if not set(model.bundle.classes) & set(table["label"].to_pylist()):
             raise EvaluationError(

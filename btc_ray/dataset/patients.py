@@ -3,7 +3,7 @@
 Slices of one patient are alike, and a model that has seen some of them knows more of the others than it would of a new patient's.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -11,6 +11,7 @@ import pyarrow as pa
 from btc_ray import storage
 from btc_ray.archive.tables import TableError, table_parts, table_rows
 from btc_ray.dataset.groups import join_groups
+from btc_ray.dataset.published import Published, recognise
 from btc_ray.dataset.table import SCHEMA, LabelledDataError
 from btc_ray.progress import say
 from btc_ray.storage import Place
@@ -26,46 +27,71 @@ class _Whose:
     examination: str | None
 
 
-def with_patients(table: pa.Table, data: Place, groups: str | None) -> pa.Table:
-    """The labelled table with the patients of `groups` in its column `group`, joined with the groups that it names itself; says how many
-    images have a patient, and that those without are on their own.
+def with_patients(
+    table: pa.Table, data: Place, groups: str | None, *, published_sides: bool = False, keep_labels: bool = False
+) -> pa.Table:
+    """The labelled table with patients in its column `group`, joined with the groups that it names itself, and with examinations; says
+    how many images have a patient, and that those without are on their own.
 
     Args:
         table: as `read_labelled` gives it.
         groups: the URI of a CSV or Parquet table with `patient[,examination]` and one of `path` (relative to `data`), `uri`, or `key`
-            (a file's name); None: the table as it is.
+            (a file's name); `none`: the table as it is; None: that of the published data set, where these are its images.
+        published_sides: the published split is to be kept, on both sides of which patients stand: it is not looked for then.
+        keep_labels: leave labels that the authors of the published images contradict.
 
     Raises LabelledDataError for a table that names no patient of any image, or two patients of one.
     """
-    if groups is None:
+    if groups is None and not published_sides and (found := recognise(table, data.options)) is not None:
+        table = table if keep_labels else _corrected(table, found)
+        return _joined(
+            table, [None if one is None else _Whose(patient=one.patient, examination=one.examination) for one in found]
+        )
+    if groups in (None, "none"):
         _say_unit(table)
         return table
-    patients = _read(data.at(groups))
+    patients = _read(data.at(str(groups)))
     root = f"{storage.absolute(data.uri).rstrip('/')}/"
     whose = [_whose(str(uri), root, patients) for uri in table["uri"].to_pylist()]
-    found = [None if known is None else known.patient for known in whose]
-    if not any(found):
+    if not any(whose):
         example = next((name for _, name in patients), "nothing")
         raise LabelledDataError(
             f"--groups {groups} names none of the images of {data} (it names {example!r}, the data {table['uri'][0].as_py()!r}): its "
             "column path is relative to --data, uri is absolute, key is a file's name."
         )
+    known = [one.patient for one in whose if one is not None]
+    say(f"{groups} names the patient of {len(known):,} of {len(table):,} images, {len(set(known)):,} patients in all.")
+    return _joined(table, whose)
+
+
+def _joined(table: pa.Table, whose: Sequence[_Whose | None]) -> pa.Table:
+    """The table with patients and examinations, said aloud."""
+    found = [None if known is None else known.patient for known in whose]
     own = table["group"].to_pylist()
     joined = join_groups(found, own) if any(name is not None for name in own) else None
     names = found if joined is None else [f"joined-{number}" for number in joined]
     kept = [
         name if patient is not None or given is not None else None for name, patient, given in zip(names, found, own, strict=True)
     ]
-    say(
-        f"{groups} names the patient of {sum(name is not None for name in found):,} of {len(table):,} images, "
-        f"{len(set(found) - {None}):,} patients in all."
-    )
-    table = table.set_column(table.schema.get_field_index("group"), SCHEMA.field("group"), pa.array(kept, pa.string()))
     examinations = [None if known is None else known.examination for known in whose]
-    place = table.schema.get_field_index("examination")
-    table = table.set_column(place, SCHEMA.field("examination"), pa.array(examinations, pa.string()))
+    for column, values in (("group", kept), ("examination", examinations)):
+        table = table.set_column(table.schema.get_field_index(column), SCHEMA.field(column), pa.array(values, pa.string()))
     _say_unit(table)
     return table
+
+
+def _corrected(table: pa.Table, found: Sequence[Published | None]) -> pa.Table:
+    """The table with the labels that the authors of the images gave them, where their folder says otherwise; each is said."""
+    labels = table["label"].to_pylist()
+    classes = set(labels)
+    for row, known in enumerate(found):
+        if known is not None and known.label in classes and labels[row] != known.label:
+            name = str(table["uri"][row]).rpartition("/")[2]
+            say(
+                f"{name}: {labels[row]} is corrected to {known.label}, as the authors of the image have it. --keep-labels leaves it."
+            )
+            labels[row] = known.label
+    return table.set_column(table.schema.get_field_index("label"), SCHEMA.field("label"), pa.array(labels, pa.string()))
 
 
 def _say_unit(table: pa.Table) -> None:

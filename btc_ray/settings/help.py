@@ -35,7 +35,19 @@ SUBJECTS: dict[str, tuple[str, ...]] = {
         ),
         *("max_bad_fraction", "follow_links", "shown", "rows", "doubtful", "max_experiments", "images_per_class"),
     ),
-    "The images": ("classes", "crop", "size", "drop_doubtful_crops", "split", "folds", "validation", "test", "seed", "seeds"),
+    "The images": (
+        "classes",
+        "keep_labels",
+        "crop",
+        "size",
+        "drop_doubtful_crops",
+        "split",
+        "folds",
+        "validation",
+        "test",
+        "seed",
+        "seeds",
+    ),
     "What learns": (
         *(
             "train",

@@ -88,7 +88,9 @@ def prepare_experiments(settings: Experiments) -> Prepared:
 def _labelled(settings: Retrain | Experiments, data: Place) -> "pa.Table":
     """The labelled images to train on, their classes looked at, and a few of them read. Raises LabelledDataError."""
     table = check_classes(read_labelled(data, follow_links=settings.follow_links), data, classes=settings.classes)
-    table = with_patients(table, data, settings.groups)
+    table = with_patients(
+        table, data, settings.groups, published_sides=settings.split == "folders", keep_labels=settings.keep_labels
+    )
     check_readable(table, data, Preprocess(crop=settings.crop, size=64))
     return table
 

@@ -43,7 +43,7 @@ def audit(chosen: settings.Audit) -> int:
     data = output.at(chosen.data)
     table = read_labelled(data, least_classes=1, follow_links=chosen.follow_links)
     say_classes(table, data)
-    table = with_patients(table, data, chosen.groups)
+    table = with_patients(table, data, chosen.groups, keep_labels=chosen.keep_labels)
     with ray_session(chosen)():
         work = gather(chosen, table, backbone, bundle)
     record, found = _record(work)
