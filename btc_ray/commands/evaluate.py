@@ -17,7 +17,7 @@ from btc_ray.archive.reader import ByteReader
 from btc_ray.dataset.check import say_classes
 from btc_ray.dataset.data import read_data, shown_settings
 from btc_ray.dataset.patients import with_patients
-from btc_ray.dataset.table import entries_of, fingerprint, hidden_series, shown_source
+from btc_ray.dataset.table import entries_of, fingerprint, hidden_series, read_labelled, shown_source
 from btc_ray.errors import COMPLETE, TOO_MANY_BAD, UserError
 from btc_ray.model.bundle import Bundle, library_versions, read_bundle
 from btc_ray.progress import say
@@ -66,7 +66,7 @@ def evaluate(chosen: settings.Evaluate) -> int:
     data = output.at(chosen.data)
     table = read_data(chosen)
     say_classes(table, data)
-    table = with_patients(table, data, chosen.groups)
+    table = with_patients(table, data, chosen.groups, keep_labels=chosen.keep_labels)
     for model in models:
         if not set(model.bundle.classes) & set(table["label"].to_pylist()):
             raise EvaluationError(

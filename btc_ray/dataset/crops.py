@@ -18,6 +18,7 @@ from btc_ray.dataset import table as labelled
 from btc_ray.dataset.stored import mapped
 from btc_ray.images.batch import DESCRIPTION, OUTCOME
 from btc_ray.images.prepare import Preprocess
+from btc_ray.images.surround import surround
 from btc_ray.progress import Progress, say
 from btc_ray.storage import Options, Place
 from btc_ray.storage.tables import to_bytes
@@ -51,6 +52,12 @@ class Crops:
         """uint8 (N, size, size), read-only, mapped into memory from the disk: 5 GB for 100,000 images at 224 × 224."""
         row_ids, shape = self.rows["row_id"].to_numpy(), (self.size, self.size)
         return mapped(self.folder, "pixels", row_ids, shape)
+
+    def surround(self, positions: np.ndarray) -> np.ndarray:
+        """float32 (len(positions),): `images.surround` of the crops at these positions; some at a time, for they need not fit into
+        memory together."""
+        parts = np.array_split(positions, 1 + len(positions) // 1024)
+        return np.concatenate([surround(self.pixels[part]) for part in parts])
 
 
 class _Cropper:

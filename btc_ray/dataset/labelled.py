@@ -4,7 +4,7 @@ Only jobs that use Ray load this module.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from btc_ray.dataset.copies import Copies, contradicting, find_copies, join_groups
 from btc_ray.dataset.crops import Crops, labelled_crops
-from btc_ray.dataset.split import LEFT_OUT, SPLITS, split_as_published, split_by_group
+from btc_ray.dataset.split import LEFT_OUT, SPLITS, fold_of_groups, split_as_published, split_by_group, split_of_fold
 from btc_ray.dataset.table import LabelledDataError, class_names, fingerprint
 from btc_ray.images.prepare import Preprocess
 from btc_ray.progress import say
@@ -29,6 +29,9 @@ SPLIT_SCHEMA = pa.schema(
         pa.field("split", pa.string(), nullable=False),  # train, validation, test, left_out
         pa.field("group", pa.int64(), nullable=False),
         pa.field("reason", pa.string()),  # why it is left out
+        pa.field(
+            "fold", pa.int64()
+        ),  # in which it was measured by a model that never saw its group; null: without --folds, or left out
     ]
 )
 
@@ -38,7 +41,9 @@ class LabelledImages:
     """All images that could be cropped, in the order of the listing.
 
     `labels` int64 (N,): positions in `classes`; `copies` int64 (N,): groups of copies; `groups` int64 (N,): those joined with the
-    groups that the data names (patients); `split` `<U10` (N,): train, validation, test or left_out, with `reasons` for the latter.
+    groups that the data names (patients); `split` `<U10` (N,): train, validation, test or left_out, with `reasons` for the latter;
+    `examinations`: their names, None where one is not known; `folds` int64 (N,): in which fold each measures, −1 for those left out,
+    or None where there are no folds, and then `split` is that of a model for which nobody measures.
     """
 
     crops: Crops
@@ -48,10 +53,18 @@ class LabelledImages:
     groups: np.ndarray
     split: np.ndarray
     reasons: tuple[str | None, ...]
+    examinations: tuple[str | None, ...]
+    folds: np.ndarray | None = None
 
     def rows(self, split: str) -> np.ndarray:
         """Positions of the images of a split."""
         return np.flatnonzero(self.split == split)
+
+    def of_fold(self, fold: int, *, validation: float, seed: int) -> "LabelledImages":
+        """The same images, of which this fold's measure. Raises SplitError."""
+        assert self.folds is not None
+        names = self.crops.rows["label"].to_pylist()
+        return replace(self, split=split_of_fold(names, self.groups, self.folds, fold, validation=validation, seed=seed))
 
     def row_ids(self, positions: np.ndarray) -> np.ndarray:
         """int64: the row_id of the images at these positions."""
@@ -60,8 +73,9 @@ class LabelledImages:
     def table(self) -> pa.Table:
         """Who was on which side, and why not: SPLIT_SCHEMA."""
         rows = self.crops.rows
+        folds = [None] * len(rows) if self.folds is None else [fold if fold >= 0 else None for fold in self.folds.tolist()]
         return pa.table(
-            [rows["uri"], rows["content_sha256"], rows["label"], self.split.tolist(), self.groups, list(self.reasons)],
+            [rows["uri"], rows["content_sha256"], rows["label"], self.split.tolist(), self.groups, list(self.reasons), folds],
             schema=SPLIT_SCHEMA,
         )
 
@@ -88,6 +102,7 @@ def load_labelled(
     seed: int,
     doubt: float | None = None,
     held: Mapping[str, str] | None = None,
+    folds: int | None = None,
     cache: Place,
 ) -> LabelledImages:
     """Crop, find copies and split. Needs a Ray that is joined. Raises SplitError, and
@@ -98,6 +113,7 @@ def load_labelled(
         method: `group` or `folders`.
         doubt: leave out images whose crop has at least this doubt; never those of a published test set.
         held: content_sha256 → split of the images that a model to be compared with knew.
+        folds: in so many folds everyone measures once; `test` and the published split are then not looked at.
     """
     classes = class_names(table)
     copies = copy_groups(table, cache=cache)
@@ -106,7 +122,8 @@ def load_labelled(
         raise LabelledDataError(
             f"no image of {' or '.join(unread)} could be read ({dict(crops.skipped)}); what was left out is named above."
         )
-    copies = copies[np.searchsorted(table["row_id"].to_numpy(), crops.rows["row_id"].to_numpy())]
+    places = np.searchsorted(table["row_id"].to_numpy(), crops.rows["row_id"].to_numpy())
+    copies = copies[places]
     labels = np.searchsorted(classes, crops.rows["label"].to_pylist())
     given_groups = crops.rows["group"].to_pylist()
     groups = join_groups(copies.tolist(), given_groups)
@@ -117,7 +134,11 @@ def load_labelled(
         reasons[np.asarray(crops.rows["doubt"]) >= doubt] = f"its crop's doubt is {doubt:g} or more"
     names = crops.rows["label"].to_pylist()
     out = np.array([reason is not None for reason in reasons])
-    if method == "folders":
+    fold_of = None
+    if folds:
+        fold_of = fold_of_groups(names, np.where(out, -1, groups), folds=folds, seed=seed)
+        split = split_of_fold(names, groups, fold_of, None, validation=validation, seed=seed)
+    elif method == "folders":
         split = split_as_published(
             names,
             crops.rows["split"].to_pylist(),
@@ -132,13 +153,20 @@ def load_labelled(
         known = None if held is None else [held.get(sha) for sha in crops.rows["content_sha256"].to_pylist()]
         split = split_by_group(names, np.where(out, -1, groups), validation=validation, test=test, seed=seed, held=known)
     left_out = sum(reason is not None for reason in reasons)
-    say(
-        f"{len(labels):,} images in {len(np.unique(copies)):,} groups of copies; "
-        + ", ".join(f"{(split == name).sum():,} {name}" for name in SPLITS)
-        + f", {left_out:,} left out."
-    )
+    sizes = [] if fold_of is None else np.bincount(fold_of[fold_of >= 0]).tolist()
+    sides = [f"folds of {', '.join(f'{size:,}' for size in sizes)}"] if sizes else []
+    sides = sides or [f"{(split == name).sum():,} {name}" for name in SPLITS]
+    say(f"{len(labels):,} images in {len(np.unique(copies)):,} groups of copies; {', '.join(sides)}, {left_out:,} left out.")
     return LabelledImages(
-        crops=crops, classes=classes, labels=labels, copies=copies, groups=groups, split=split, reasons=tuple(reasons)
+        crops=crops,
+        classes=classes,
+        labels=labels,
+        copies=copies,
+        groups=groups,
+        split=split,
+        reasons=tuple(reasons),
+        examinations=tuple(table["examination"].take(pa.array(places)).to_pylist()),
+        folds=fold_of,
     )
 
 

@@ -78,6 +78,57 @@ def split_as_published(
     return split
 
 
+def fold_of_groups(labels: Sequence[str], groups: np.ndarray, *, folds: int, seed: int) -> np.ndarray:
+    """Every group in one of `folds` folds, each class spread evenly: int64 (N,), −1 for the images that `groups` (int64 (N,)) leaves
+    out with −1.
+
+    The largest groups are placed first, each where its classes are rarest so far, measured as shares of the class; among equals
+    where the fewest images are. Raises SplitError for a class of fewer groups than folds.
+    """
+    label = np.array(labels)
+    classes, which = np.unique(label, return_inverse=True)
+    names, group = np.unique(groups[groups >= 0], return_inverse=True)
+    counts = np.zeros((len(names), len(classes)))
+    np.add.at(counts, (group, which[groups >= 0]), 1)
+    for name, found in zip(classes, (counts > 0).sum(axis=0), strict=True):
+        if found < folds:
+            raise SplitError(f"class {name} has {found} groups, and --folds {folds} needs one for each fold; give fewer folds.")
+    share = counts / counts.sum(axis=0)
+    order = np.random.default_rng([seed, 3]).permutation(len(names))
+    order = order[np.argsort(-counts[order].sum(axis=1), kind="stable")]
+    fold_of, held, images = np.zeros(len(names), np.int64), np.zeros((folds, len(classes))), np.zeros(folds)
+    for number in order.tolist():
+        crowded = (held * share[number]).sum(axis=1)
+        fold = int(np.lexsort((images, crowded))[0])
+        fold_of[number] = fold
+        held[fold] += share[number]
+        images[fold] += counts[number].sum()
+    found = np.full(len(label), -1, np.int64)
+    found[groups >= 0] = fold_of[group]
+    return found
+
+
+def split_of_fold(
+    labels: Sequence[str], groups: np.ndarray, folds: np.ndarray, fold: int | None, *, validation: float, seed: int
+) -> np.ndarray:
+    """The split in which `fold` measures: a share `validation` of the others chooses, by group, and the rest trains. With None nobody
+    measures.
+
+    Args:
+        folds: int64 (N,), as `fold_of_groups` gives them.
+
+    Returns a split name for each row, `<U10` (N,). Raises SplitError.
+    """
+    label, split = np.array(labels), np.full(len(labels), "train", dtype="<U10")
+    split[folds < 0] = LEFT_OUT
+    if fold is not None:
+        split[folds == fold] = "test"
+    random = np.random.default_rng([seed, 2, 0 if fold is None else 1 + fold])
+    _take(split, "validation", validation, label, groups, random, np.zeros(len(label), bool))
+    _check(split, label, ("train", "validation") if fold is None else SPLITS)
+    return split
+
+
 def _take(
     split: np.ndarray,
     name: str,

@@ -1,4 +1,4 @@
-"""Labelled images as one table: `uri, label, split, group, source`, from the Kaggle layout, class folders, or a Parquet/CSV table."""
+"""Labelled images as one table: `uri, label, split, group, source, examination`, from the Kaggle layout, class folders, or a table."""
 
 import hashlib
 import os
@@ -44,6 +44,7 @@ SCHEMA = pa.schema(
         pa.field("group", pa.string()),  # images of one group stay on one side of a split; null: a group of its own
         pa.field("source", pa.string()),  # where it comes from: a hospital, a data set; null: not said
         *_OF_ARCHIVES,
+        pa.field("examination", pa.string()),  # of the patient; null: not known
     ]
 )
 
@@ -131,10 +132,8 @@ def fingerprint(table: pa.Table) -> str:
     """16 hex digits that change when an image, its bytes' size or date, its label, split, group or source changes."""
     digest = hashlib.sha256()
     later = ["source", *(column.name for column in _OF_ARCHIVES)]
-    unsaid = [
-        name for name in later if table[name].null_count == len(table)
-    ]  # what was cached before there were such is still right
-    for batch in table.drop_columns(["row_id", *unsaid]).to_batches(max_chunksize=10_000):
+    unsaid = [name for name in later if table[name].null_count == len(table)]  # what was cached before there were such is right
+    for batch in table.drop_columns(["row_id", "examination", *unsaid]).to_batches(max_chunksize=10_000):
         digest.update(repr(batch.to_pylist()).encode("utf-8", "surrogateescape"))
     return digest.hexdigest()[:16]
 

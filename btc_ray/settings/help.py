@@ -38,7 +38,19 @@ SUBJECTS: dict[str, tuple[str, ...]] = {
         ),
         *("max_bad_fraction", "follow_links", "shown", "rows", "doubtful", "max_experiments", "images_per_class"),
     ),
-    "The images": ("classes", "crop", "size", "drop_doubtful_crops", "split", "validation", "test", "seed", "seeds"),
+    "The images": (
+        "classes",
+        "keep_labels",
+        "crop",
+        "size",
+        "drop_doubtful_crops",
+        "split",
+        "folds",
+        "validation",
+        "test",
+        "seed",
+        "seeds",
+    ),
     "What learns": (
         *(
             "train",

@@ -28,7 +28,13 @@ class Labelled(Studies):
 
     groups: str | None = None
     """CSV or Parquet table of whose the images are: patient, and path (relative to --data), uri, or key (a file's name). No patient is
-    then on two sides of a split, and intervals are those of patients. Joined with copies, and with the column group of --data."""
+    then on two sides of a split, and intervals are those of patients. Joined with copies, and with the column group of --data. Default:
+    the table of the published data set, where --data is recognised as that by names and pixels (and not with --split folders, which
+    keeps the published sides); none: no table."""
+
+    keep_labels: bool = False
+    """Leave the four labels of the published data set as they are that the authors of its images contradict; else they are corrected,
+    aloud."""
 
     follow_links: bool = False
     """Follow links that lead out of the folder of --data too; else they are counted and left."""

@@ -20,6 +20,11 @@ class Retrain(Training):
     """A bundle to beat. Both are compared on the same held-out groups; the exit code is 0 to promote the new one, 5 to keep the
     champion, and gate.json says why."""
 
+    folds: int | None = None
+    """Measure every image once, by a model that never saw its patient or copies: so many models, each trained on the other folds
+    (folds.html, folds.json, out_of_fold.parquet). The bundle then learns from all images, and its figures are those. Needs --split
+    group; --test is not looked at."""
+
     size: int | None = None
     """Side of the square crop, in pixels. Default: the last of --resolutions, else 224."""
 
@@ -131,6 +136,15 @@ class Retrain(Training):
         if not 0 < self.target_risk < 1:
             raise SettingsError("--target-risk is a share between 0 and 1.")
         check_size(self.image_size())
+        if self.folds is not None:
+            if not 2 <= self.folds <= 50:
+                raise SettingsError("--folds is a number from 2 to 50.")
+            if self.split != "group":
+                raise SettingsError("--folds needs --split group: every image measures once, whatever the folders say.")
+            if self.champion is not None:
+                raise SettingsError(
+                    "--folds does not go with --champion: the bundle learns from all images, and none is left to compare on."
+                )
 
     def recipe(self) -> Recipe:
         """The recipe of --train with the flags given. Raises RecipeError."""

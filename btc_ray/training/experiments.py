@@ -28,12 +28,12 @@ from btc_ray.settings import Experiments
 from btc_ray.settings.recipe import Recipe
 from btc_ray.storage import Place
 from btc_ray.training.features import backbone_id, frozen_features
+from btc_ray.training.fit import examples, labelled_images
 from btc_ray.training.grid import Experiment
 from btc_ray.training.head import feature_statistics
 from btc_ray.training.learner import Learner
 from btc_ray.training.loop import Examples, evaluate, patience_is_over, steps_per_epoch, train_epoch
 from btc_ray.training.prepare import Prepared
-from btc_ray.training.retrain import examples, labelled_images
 from btc_ray.workers.pool import PoolError
 
 METHOD = 1  # raise it when the same recipe comes to learn otherwise: runs kept from before then stay aside

@@ -27,7 +27,17 @@ if TYPE_CHECKING:
 
 OURS = (
     *("model.safetensors", "bundle.json", "model_card.md", "metrics.parquet", "split.parquet", "reference.safetensors"),
-    *("int8.safetensors", "model.sig", "gate.json", "figures", "tensorboard", ".*"),
+    *(
+        "int8.safetensors",
+        "model.sig",
+        "gate.json",
+        "out_of_fold.parquet",
+        "folds.json",
+        "folds.html",
+        "figures",
+        "tensorboard",
+        ".*",
+    ),
 )
 """What a training of before may have left in its output, and a training of now replaces."""
 
@@ -92,7 +102,9 @@ def prepare_experiments(settings: Experiments) -> Prepared:
 def _labelled(settings: Retrain | Experiments, data: Place) -> "pa.Table":
     """The labelled images to train on, their classes looked at, and a few of them read. Raises LabelledDataError."""
     table = check_classes(read_data(settings), data, classes=settings.classes)
-    table = with_patients(table, data, settings.groups)
+    table = with_patients(
+        table, data, settings.groups, published_sides=settings.split == "folders", keep_labels=settings.keep_labels
+    )
     check_readable(table, data, Preprocess(crop=settings.crop, size=64))
     return table
 
@@ -130,6 +142,8 @@ def _champion(settings: Retrain) -> tuple[Bundle | None, dict[str, str] | None]:
             "--champion needs --split group: the published test images have copies that both models learned from."
         )
     bundle = read_bundle(champion)
+    if bundle.data.get("folds"):
+        raise ChampionError(f"{champion} was trained on all images (--folds): none is left on which both could be compared.")
     split = champion / "split.parquet"
     if not split.exists():
         raise ChampionError(f"{champion} has no split.parquet, so nobody knows which images it learned from; train it again.")

@@ -9,7 +9,7 @@ import pytest
 from btc_ray.dataset.groups import join_groups
 from btc_ray.dataset.patients import with_patients
 from btc_ray.dataset.split import split_by_group
-from btc_ray.dataset.table import LabelledDataError, read_labelled
+from btc_ray.dataset.table import LabelledDataError, fingerprint, read_labelled
 from btc_ray.storage import Place
 from tests.conftest import SHARED
 
@@ -69,6 +69,18 @@ def test_patients_are_joined_with_the_groups_that_the_data_names(tmp_path: Path)
     assert group[0] == group[1] == group[2] is not None
     assert group[3] not in (None, group[0])
     assert group[4] is None
+
+
+def test_an_examination_stands_beside_its_patient_and_changes_no_fingerprint(tmp_path: Path) -> None:
+    place = data(tmp_path / "data")
+    plain, visits = (
+        with_patients(read_labelled(place), place, table_of(tmp_path / end, text).uri)
+        for end, text in (("plain", "path,patient\na/a0.png,p1\n"), ("visits", "path,patient,examination\na/a0.png,p1,7\n"))
+        if not (tmp_path / end).mkdir()
+    )
+    assert visits["examination"].to_pylist() == ["7", *[None] * 11]
+    assert plain["examination"].null_count == 12
+    assert fingerprint(plain) == fingerprint(visits)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from btc_ray.dataset.split import SplitError, split_as_published, split_by_group
+from btc_ray.dataset.split import SplitError, fold_of_groups, split_as_published, split_by_group, split_of_fold
 
 LABELS = ["a"] * 200 + ["b"] * 100
 ALONE = np.arange(300)
@@ -79,3 +79,39 @@ def test_the_published_split_needs_published_test_images() -> None:
 def test_too_few_images_of_a_class_are_refused_by_name() -> None:
     with pytest.raises(SplitError, match="class b"):
         split_by_group(["a"] * 50 + ["b"], np.arange(51), validation=0.1, test=0.2, seed=0)
+
+
+PATIENTS = ALONE // 7  # some of both classes
+
+
+def test_every_group_measures_in_one_fold_and_each_class_is_spread_evenly() -> None:
+    folds = fold_of_groups(LABELS, PATIENTS, folds=5, seed=0)
+    assert all(len(set(folds[patient == PATIENTS])) == 1 for patient in set(PATIENTS))
+    for name, count in (("a", 200), ("b", 100)):
+        sizes = np.bincount(folds[np.array(LABELS) == name], minlength=5)
+        assert sizes.sum() == count
+        assert np.ptp(sizes) <= 7  # one patient
+
+
+def test_folds_follow_the_seed_and_leave_out_what_has_no_group() -> None:
+    groups = np.where(ALONE % 10 == 3, -1, PATIENTS)
+    folds = fold_of_groups(LABELS, groups, folds=3, seed=0)
+    assert np.array_equal(folds, fold_of_groups(LABELS, groups, folds=3, seed=0))
+    assert not np.array_equal(folds, fold_of_groups(LABELS, groups, folds=3, seed=1))
+    assert np.array_equal(folds < 0, groups < 0)
+    assert np.array_equal(split_of_fold(LABELS, groups, folds, 0, validation=0.1, seed=0) == "left_out", groups < 0)
+
+
+def test_in_the_split_of_a_fold_no_patient_is_on_two_sides_and_without_a_fold_nobody_measures() -> None:
+    folds = fold_of_groups(LABELS, PATIENTS, folds=3, seed=0)
+    for fold in range(3):
+        found = split_of_fold(LABELS, PATIENTS, folds, fold, validation=0.1, seed=0)
+        assert np.array_equal(found == "test", folds == fold)
+        assert all(len(set(found[patient == PATIENTS])) == 1 for patient in set(PATIENTS))
+        assert set(found) == {"train", "validation", "test"}
+    assert set(split_of_fold(LABELS, PATIENTS, folds, None, validation=0.1, seed=0)) == {"train", "validation"}
+
+
+def test_a_class_of_fewer_patients_than_folds_is_named() -> None:
+    with pytest.raises(SplitError, match="class b has 2 groups, and --folds 5"):
+        fold_of_groups(["a"] * 10 + ["b"] * 2, np.arange(12), folds=5, seed=0)

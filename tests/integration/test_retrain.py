@@ -21,8 +21,8 @@ from btc_ray.dataset.labelled import LabelledImages
 from btc_ray.model.bundle import read_bundle
 from btc_ray.settings.parse import parse
 from btc_ray.storage import Place
+from btc_ray.training.fit import labelled_images
 from btc_ray.training.prepare import prepare_retrain
-from btc_ray.training.retrain import labelled_images
 from tests.integration.trainings import HEAD, arguments, copy_cache, retrain
 from tests.scoring.runs import rows, score
 

@@ -45,7 +45,7 @@ def audit(chosen: settings.Audit) -> int:
     data = output.at(chosen.data)
     table = read_data(chosen, least_classes=1)
     say_classes(table, data)
-    table = with_patients(table, data, chosen.groups)
+    table = with_patients(table, data, chosen.groups, keep_labels=chosen.keep_labels)
     with ray_session(chosen)():
         work = gather(chosen, table, backbone, bundle)
     record, found = _record(work)

@@ -30,6 +30,7 @@ def model_card(bundle: Bundle) -> str:
             "",
             "## How good it is",
             "",
+            *_out_of_fold(bundle),
             *_table(bundle.metrics),
             "",
             "## When its answer is taken",
@@ -71,6 +72,21 @@ def model_card(bundle: Bundle) -> str:
             "",
         ]
     )
+
+
+def _out_of_fold(bundle: Bundle) -> list[str]:
+    """Whose figures these are, where they are not the bundle's own."""
+    if not bundle.data.get("folds"):
+        return []
+    patients = bundle.data.get("patients")
+    kept = "patient (or copy, where the patient is not known)" if patients else "copy (no image names its patient)"
+    return [
+        f"The figures `out_of_fold` are those of {bundle.data['folds']} models of the same recipe, each on the fold that it had not "
+        f"learned from: no {kept} stands on both sides. This bundle itself was then trained on all images, a share of which chose the "
+        "epoch (`validation`), and no image is left to measure it on. `out_of_fold.parquet` has the answers, `folds.html` what they "
+        "come to.",
+        "",
+    ]
 
 
 def _decision(decision: Mapping[str, Any]) -> list[str]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from btc_ray import NOT_FOR_DIAGNOSIS
-from btc_ray.reports.evaluation.sets import ALL, CLEAN, GROUP, NEW, PUBLISHED, TITLES
+from btc_ray.reports.evaluation.sets import ALL, CLEAN, EXAMINATIONS, GROUP, NEW, PUBLISHED, SLICES, TITLES
 from btc_ray.reports.shared.curves import CORNER, reaches_corner, reliability_png, reliability_points, roc_lines, roc_png
 from btc_ray.reports.shared.figures import confusion_matrix
 from btc_ray.reports.shared.metrics import DEFINITIONS
@@ -28,12 +28,15 @@ _NAMES = {
     "ece": "ECE",
 }
 
+_FILES = {"record": "evaluation.json", "errors": "errors.parquet"}
+_FOLD_FILES = {"record": "folds.json", "errors": "out_of_fold.parquet"}
+
 
 def write_evaluation(record: Mapping[str, Any], errors: Sequence[Mapping[str, Any]], read_image: Mapping[str, ReadImage]) -> str:
     """The page as HTML text; the caller writes the file, as UTF-8.
 
     Args:
-        record: what evaluation.json holds.
+        record: what evaluation.json holds, or folds.json, which has `folds` besides.
         errors: rows of errors.parquet.
         read_image: for each model, by its name, the bytes of the image of an error; what it raises becomes a placeholder. A model
             that is not in it is shown without pictures.
@@ -55,6 +58,8 @@ def write_evaluation(record: Mapping[str, Any], errors: Sequence[Mapping[str, An
         filters={"percent": _percent, "figure": _figure, "interval": _interval},
         notice=NOT_FOR_DIAGNOSIS,
         record=record,
+        folds=record.get("folds", ()),
+        files=_FOLD_FILES if "folds" in record else _FILES,
         models=models,
         numbers=_numbers(record["models"]),
         titles=TITLES,
@@ -85,7 +90,7 @@ def evaluation_figures(record: Mapping[str, Any]) -> dict[str, bytes]:
 def _numbers(models: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The numbers that stand beside each other: for each kind of set the models that have it, or why none has."""
     kinds = []
-    for key in (NEW, PUBLISHED, CLEAN, GROUP, ALL):
+    for key in (SLICES, EXAMINATIONS, NEW, PUBLISHED, CLEAN, GROUP, ALL):
         found = [(model["name"], one) for model in models for one in model["sets"] if one["key"] == key]
         gaps = {gap["reason"]: gap for model in models for gap in model["missing"] if gap["key"] == key}
         if found or (gaps and key in (PUBLISHED, CLEAN, GROUP)):
@@ -95,6 +100,8 @@ def _numbers(models: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def _facts(model: Mapping[str, Any]) -> list[tuple[str, str]]:
     trained = "not recorded" if model["trained_on"] is None else f"{model['trained_on']:,} different files, validation among them"
+    if any(one["key"] == SLICES for one in model["sets"]):
+        trained = "the other folds"
     return [
         ("Bundle", str(model.get("bundle") or "not recorded")),
         ("model_id", model["model_id"]),

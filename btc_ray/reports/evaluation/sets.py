@@ -12,12 +12,15 @@ import pyarrow as pa
 
 PUBLISHED, CLEAN, GROUP, NEW, ALL = "published", "published_without_copies", "group", "new", "all"
 BELIEVED = (NEW, GROUP, CLEAN, PUBLISHED, ALL)  # the most telling first
+SLICES, EXAMINATIONS = "out_of_fold", "out_of_fold_examinations"
 TITLES = {
     PUBLISHED: "Published split",
     CLEAN: "Published test images without a copy in training",
     GROUP: "Group split",
     NEW: "Images new to the model",
     ALL: "All labelled images",
+    SLICES: "Out of fold, slice by slice",
+    EXAMINATIONS: "Out of fold, examination by examination",
 }
 SENTENCES = {
     PUBLISHED: "All images of the folder Testing, copies and doubtful labels among them: the number to compare with other reports.",
@@ -28,6 +31,10 @@ SENTENCES = {
     NEW: "Images that the model's record of its training does not hold, less those with a copy that it does. Images whose copies "
     "bear another label are left out.",
     ALL: "Every labelled image; the bundle does not record which images it was trained on.",
+    SLICES: "Every image once, by a model that was trained on the other folds: no image of its patient, and no copy of it, was among "
+    "them. Images whose copies bear another label are left out.",
+    EXAMINATIONS: "The mean of the probabilities of an examination's slices (of a patient's, where no examination is named). Slices of "
+    "which neither is known are left out.",
 }
 _SEEN = ("train", "validation")  # the validation images have chosen the epoch and the temperature
 

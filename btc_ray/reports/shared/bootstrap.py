@@ -1,4 +1,4 @@
-"""95% intervals: Wilson's for a proportion, and the bootstrap over whole groups for everything else.
+"""95% intervals: the bootstrap over whole groups; Wilson's for a proportion of images each of which is a group of its own.
 
 Images of one group (copies, slices of one patient) are not independent, so a resample draws groups, never single images.
 """
@@ -136,3 +136,21 @@ def grouped_share(right: np.ndarray, groups: np.ndarray, *, seed: int = 0, missi
     sums = np.column_stack([right, np.ones(len(right))]).astype(float)
     found = resample_sums(sums, grouped, lambda total: total[:, :1] / total[:, 1:], resamples=RESAMPLES, seed=seed)[:, 0]
     return percentile_interval(value, found, grouped.count)
+
+
+def share_of_groups(successes: int, trials: int, resampled: np.ndarray, groups: int, *, missing: str = "no images") -> Figure:
+    """A proportion of images with the percentile interval of its resamples.
+
+    Where every image is a group of its own it is Wilson's; where all images, or none, are successes, no resample differs, and it is
+    Wilson's over the groups, which are the trials that all went one way.
+
+    Args:
+        groups: those with an image among the `trials`.
+    """
+    if trials == groups:
+        return wilson(successes, trials, missing=missing)
+    if successes in (0, trials) and groups > 1:
+        bounds = wilson(groups if successes else 0, groups)
+        reason = f"no resample differs: Wilson's interval over the {groups:,} groups"
+        return figure(successes / trials, bounds["low"], bounds["high"], reason=reason)
+    return percentile_interval(successes / trials, resampled, groups)

@@ -19,6 +19,7 @@ from btc_ray.reports.shared.bootstrap import (
     ranked_resamples,
     resample_auroc,
     resample_sums,
+    share_of_groups,
     wilson,
 )
 
@@ -39,8 +40,9 @@ DEFINITIONS = {
     "risk_coverage": "Accuracy of the most confident share of the images (El-Yaniv and Wiener 2010): what is gained where a person "
     "takes over the others.",
     "decisions": "Images that the thresholds of the bundle, chosen on validation images, accept, put up for review, or reject.",
-    "intervals": "95%. By the percentile bootstrap over whole groups; sensitivity, specificity and precision by Wilson's score "
-    "interval, which takes images for independent and is too narrow where they are copies of each other.",
+    "intervals": "95%. By the percentile bootstrap over whole groups: a patient's images with their copies, where the patient is known, "
+    "else an image with its copies. Sensitivity, specificity and precision of images that are all groups of their own, and shares of all "
+    "or none, by Wilson's score interval.",
 }
 
 
@@ -55,6 +57,7 @@ def measure(
     classes: Sequence[str],
     *,
     temperature: float = 1.0,
+    uncalibrated_probabilities: np.ndarray | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -66,6 +69,7 @@ def measure(
         groups: int (N,), equal for images that are not independent.
         classes: the C names.
         temperature: the bundle's; the probabilities before it are softmax(`temperature` · ln p).
+        uncalibrated_probabilities: float (N, C), where they are not of one temperature.
 
     Returns:
         A record for `json.dumps`; DEFINITIONS has its words. A number with an interval is `{value, low, high, reason}`.
@@ -75,7 +79,7 @@ def measure(
     """
     labels, probabilities, groups = _checked(labels, probabilities, groups, len(classes))
     grouped = Grouped.of(groups)
-    before = uncalibrated(probabilities, temperature)
+    before = uncalibrated(probabilities, temperature) if uncalibrated_probabilities is None else uncalibrated_probabilities
     confusion = confusion_counts(labels, probabilities.argmax(axis=1), len(classes))
     rank = ranked_resamples(len(labels), len(classes), resamples)
     return {
@@ -86,7 +90,7 @@ def measure(
         "auroc_resamples": rank,
         "confusion": confusion.tolist(),
         **_overall(labels, probabilities, grouped, confusion, classes, resamples, seed),
-        **_by_class(labels, probabilities, grouped, confusion, classes, rank, seed),
+        **_by_class(labels, probabilities, grouped, confusion, classes, resamples, rank, seed),
         "calibration": {
             "temperature": temperature,
             "before": _calibration(labels, before, grouped, resamples, seed),
@@ -231,30 +235,26 @@ def _by_class(
     confusion: np.ndarray,
     classes: Sequence[str],
     resamples: int,
+    ranked: int,
     seed: int,
 ) -> dict[str, Any]:
-    """`by_class`, and the macro `auroc`."""
-    total = int(confusion.sum())
+    """`by_class`, and the macro `auroc`, which is resampled `ranked` times."""
     records, points, resampled = [], [], []
+    shares = _shares_by_class(labels, probabilities.argmax(axis=1), groups, classes, resamples, seed)
     for number, name in enumerate(classes):
-        images, called = int(confusion[number].sum()), int(confusion[:, number].sum())
-        hit = int(confusion[number, number])
+        images, total = int(confusion[number].sum()), int(confusion.sum())
         record: dict[str, Any] = {
             "class": name,
             "images": images,
-            "predicted": called,
-            "sensitivity": wilson(hit, images, missing=f"no images of {name}"),
-            "specificity": wilson(
-                total - images - called + hit, total - images, missing=f"no images of another class than {name}"
-            ),
-            "precision": wilson(hit, called, missing=f"nothing was predicted as {name}"),
+            "predicted": int(confusion[:, number].sum()),
+            **shares[number],
             "auroc": figure(None, reason=f"no images of {name}" if not images else f"no images of another class than {name}"),
             "roc": None,
         }
         if 0 < images < total:
             scores, positive = probabilities[:, number], labels == number
             point = area_under_roc(scores, positive)
-            drawn = resample_auroc(scores, positive, groups, resamples=resamples, seed=seed)
+            drawn = resample_auroc(scores, positive, groups, resamples=ranked, seed=seed)
             points.append(point)
             resampled.append(drawn)
             record |= {"auroc": percentile_interval(point, drawn, groups.count), "roc": _roc(scores, positive)}
@@ -265,6 +265,38 @@ def _by_class(
         "auroc": percentile_interval(float(np.mean(points)), np.mean(resampled, axis=0), groups.count),
         "by_class": records,
     }
+
+
+def _shares_by_class(
+    labels: np.ndarray, predicted: np.ndarray, groups: Grouped, classes: Sequence[str], resamples: int, seed: int
+) -> list[dict[str, Figure]]:
+    """`sensitivity`, `specificity` and `precision` of each class."""
+    trials, hits, missing = [], [], []
+    for number, name in enumerate(classes):
+        of_class, said = labels == number, predicted == number
+        trials += [of_class, ~of_class, said]
+        hits += [of_class & said, ~of_class & ~said, of_class & said]
+        missing += [f"no images of {name}", f"no images of another class than {name}", f"nothing was predicted as {name}"]
+    shares = len(trials)
+    sums = np.column_stack([*hits, *trials]).astype(float)
+
+    def statistic(found: np.ndarray) -> np.ndarray:
+        over, under = found[:, :shares], found[:, shares:]
+        return np.divide(over, under, out=np.full(over.shape, np.nan), where=under > 0)
+
+    resampled = resample_sums(sums, groups, statistic, resamples=resamples, seed=seed) if len(labels) else np.empty((0, shares))
+    found = [
+        share_of_groups(
+            int(hits[place].sum()),
+            int(trials[place].sum()),
+            resampled[:, place],
+            len(np.unique(groups.of_row[trials[place]])),
+            missing=missing[place],
+        )
+        for place in range(shares)
+    ]
+    names = ("sensitivity", "specificity", "precision")
+    return [dict(zip(names, found[3 * number : 3 * number + 3], strict=True)) for number in range(len(classes))]
 
 
 def area_under_roc(scores: np.ndarray, positive: np.ndarray) -> float:

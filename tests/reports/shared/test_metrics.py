@@ -72,6 +72,27 @@ def test_the_numbers_are_those_of_scikit_learn() -> None:
         assert area == pytest.approx(row["auroc"]["value"], abs=1e-4)
 
 
+def test_figures_of_a_class_are_resampled_by_patient_and_so_as_wide_as_patients_differ() -> None:
+    """Twenty patients of fifty slices each, of whom a patient's are all right or all wrong: the interval is that of 20 trials."""
+    patient = np.arange(1000) // 50
+    labels = patient % 2
+    said = np.where(patient % 5 == 0, 1 - labels, labels)
+    wide, narrow = (
+        measure(labels, np.eye(2)[said], groups, ("a", "b"), resamples=500)["by_class"][0]
+        for groups in (patient, np.arange(1000))
+    )
+    for name in ("sensitivity", "specificity", "precision"):
+        assert wide[name]["value"] == narrow[name]["value"]
+        assert wide[name]["high"] - wide[name]["low"] > 4 * (narrow[name]["high"] - narrow[name]["low"])
+
+
+def test_a_class_that_is_always_right_has_the_interval_of_its_patients() -> None:
+    patient = np.arange(100) // 10
+    record = measure(patient % 2, np.eye(2)[patient % 2], patient, ("a", "b"), resamples=50)["by_class"][0]
+    assert record["sensitivity"]["low"] == wilson(5, 5)["low"]
+    assert "over the 5 groups" in record["sensitivity"]["reason"]
+
+
 def test_the_calibration_error_is_the_one_worked_out_by_hand() -> None:
     """Two bins: 0.9 sure and right in 1 of 2; 0.6 sure and right in 1 of 1. (2 · |0.5 − 0.9| + 1 · |1 − 0.6|) / 3 = 0.4."""
     probabilities = np.array([[0.9, 0.1], [0.9, 0.1], [0.4, 0.6]])
