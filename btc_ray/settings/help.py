@@ -33,7 +33,7 @@ SUBJECTS: dict[str, tuple[str, ...]] = {
             "pseudonym_key",
             "max_unselected_fraction",
         ),
-        *("max_bad_fraction", "follow_links", "shown", "rows", "doubtful", "max_experiments", "images_per_class"),
+        *("max_bad_fraction", "follow_links", "shown", "rows", "picture_side", "doubtful", "max_experiments", "images_per_class"),
     ),
     "The images": ("classes", "crop", "size", "drop_doubtful_crops", "split", "validation", "test", "seed", "seeds"),
     "What learns": (

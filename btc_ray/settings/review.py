@@ -21,7 +21,13 @@ class Review(Job):
     rows: int = 2000
     """How many images the page shows at most, about 4 kB each; the most urgent of every kind."""
 
+    picture_side: int = 112
+    """Longest side of a picture on the page, in pixels. What is read from the page and not only found by it wants 320 or more; a page
+    of 2,000 such pictures is 40 MB."""
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.rows < 1:
             raise SettingsError("--rows must be at least 1.")
+        if not 16 <= self.picture_side <= 2048:
+            raise SettingsError("--picture-side must be from 16 to 2048 pixels.")

@@ -15,17 +15,18 @@ from btc_ray.reports.worklist.worklist import OTHER, STRANGE, SUSPECTED, TIERS, 
 FOLDERS, CAUSES = 15, 20  # on the page and in the record
 
 
-def describe_run(worklist: Worklist, bundle: Bundle, state: Mapping[str, Any], *, shown: int) -> dict[str, Any]:
+def describe_run(worklist: Worklist, bundle: Bundle, state: Mapping[str, Any], *, run_id: str, shown: int) -> dict[str, Any]:
     """The record of a review.
 
     Args:
-        state: what `run.json` says.
+        state: what `run.json` says; `run_id` tells this run from others.
         shown: how many rows the page has.
     """
     drift = _drift(worklist, bundle.decision)
     scored, healthy = sum(worklist.labels.values()), healthy_class(bundle.classes)
     return {
         "kind": "review",
+        "run_id": run_id,
         "notice": NOT_FOR_DIAGNOSIS,
         "headline": _headline(worklist, scored, healthy),
         "lead": ("Suspected tumours first, the most probable before the others" if healthy else "What the model is sure of first")
