@@ -7,7 +7,7 @@ latest counts. Readers who contradict each other about an image are counted and 
 import re
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from btc_ray.archive.tables import TableError, table_parts, table_rows
 from btc_ray.errors import UserError
@@ -59,6 +59,10 @@ class Answer:
     def image(self) -> tuple[str, str]:
         """What it is about: the bytes, and which slice of them."""
         return self.content_sha256, self.uri if self.is_slice else ""
+
+    def at(self, uri: str) -> "Answer":
+        """The same answer, its image at another URI."""
+        return replace(self, uri=uri)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +125,7 @@ def settle(answers: Iterable[Answer], about: Callable[[Answer], Hashable] = lamb
     """One answer for each thing that `about` names, in the order in which they first come.
 
     Of one reader's answers to one row of one run the latest counts, and of two at the same time the later in the table. Where what is
-    left differs, nobody is believed.
+    left differs, nobody is believed. Who is unsure contradicts nobody.
     """
     latest: dict[Hashable, Answer] = {}
     for answer in answers:
@@ -133,10 +137,11 @@ def settle(answers: Iterable[Answer], about: Callable[[Answer], Hashable] = lamb
         by_thing.setdefault(about(answer), []).append(answer)
     agreed, contradictions = [], []
     for ones in by_thing.values():
-        if len({one.answer for one in ones}) > 1:
-            contradictions.append(tuple(ones))
+        sure = [one for one in ones if one.answer != UNSURE] or ones
+        if len({one.answer for one in sure}) > 1:
+            contradictions.append(tuple(sure))
         else:
-            agreed.append(ones[0])
+            agreed.append(sure[0])
     return Settled(answers=tuple(agreed), contradictions=tuple(contradictions))
 
 

@@ -23,6 +23,7 @@ SUBJECTS: dict[str, tuple[str, ...]] = {
             "champion",
             "grid",
             "groups",
+            "answers",
             "cache",
             "json",
             "dry_run",

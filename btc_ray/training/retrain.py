@@ -167,6 +167,7 @@ def conclude(settings: Retrain, prepared: Prepared, network: Network) -> Trained
             "patients": len(named.unique()),
             "images_with_patient": len(named),
             **images.counts(),
+            **({} if prepared.answers is None else {"answers": prepared.answers}),
         },
         metrics={
             name: {

@@ -73,6 +73,14 @@ def test_readers_who_contradict_each_other_are_counted_and_listed_and_not_believ
     assert "/a.png: RB says glioma, second says notumor" in said
 
 
+def test_who_is_unsure_contradicts_nobody() -> None:
+    settled = settle(
+        [one(UNSURE), one("glioma", reader="second"), one(UNSURE, content="bb"), one(UNSURE, content="bb", reader="2")]
+    )
+    assert [answer.answer for answer in settled.answers] == ["glioma", UNSURE]
+    assert not settled.contradictions
+
+
 def test_copies_of_an_image_are_one_image_and_slices_of_a_file_are_not() -> None:
     copies = [one("glioma"), one("notumor", row_id=7, uri="/copy of a.png")]
     assert len(settle(copies).contradictions) == 1
