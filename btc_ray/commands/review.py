@@ -35,6 +35,7 @@ def review(chosen: settings.Review) -> int:
     """Write review.html, review.json and worklist.parquet. Raises ReviewError, BundleError, WorklistError, OutputError."""
     from btc_ray.reports.worklist.page import write_review
     from btc_ray.reports.worklist.record import describe_run
+    from btc_ray.reports.worklist.sample import with_sample
     from btc_ray.reports.worklist.worklist import read_worklist
 
     run = Place(chosen.run, chosen.storage())
@@ -50,9 +51,15 @@ def review(chosen: settings.Review) -> int:
         check_output(output, ours=(PAGE, RECORD, TABLE, ".*"))
     say("Reading the scores …")
     worklist = read_worklist(
-        folder.score_batches(), bundle.classes, most=chosen.rows, decision=bundle.decision, columns=bundle.columns
+        folder.score_batches(),
+        bundle.classes,
+        most=chosen.rows,
+        decision=bundle.decision,
+        columns=bundle.columns,
+        sample=chosen.sample,
+        seed=chosen.seed,
     )
-    table = worklist.chosen()
+    table = with_sample(worklist.chosen(), worklist.sample)
     record = describe_run(worklist, bundle, state.to_dict(), run_id=state.run_id, shown=len(table))
     rows: list[dict[str, Any]] = []
     if len(table):

@@ -88,6 +88,7 @@ def _packed(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> list[d
                 "d": _rounded(row["feature_distance"], 1),
                 "k": row["decision"],
                 "t": row["tier"],
+                "r": row.get("drawn"),
                 "f": row["crop_status"],
                 "i": row["picture"],
                 "h": row["heat"],

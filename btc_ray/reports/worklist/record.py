@@ -41,9 +41,8 @@ def describe_run(worklist: Worklist, bundle: Bundle, state: Mapping[str, Any], *
         "tier_names": list(TIERS),
         "tiles": _tiles(worklist, scored, healthy),
         "shown": shown,
-        "shown_words": f"All {scored:,} scored images."
-        if shown >= scored
-        else f"{shown:,} of {scored:,} scored images, of each kind the most urgent; the whole is in the table of scores.",
+        "shown_words": _shown(worklist, scored, shown),
+        "sample": worklist.sample.record(),
         "heat_cells": -(-int(bundle.preprocess["size"]) // 32),
         "confidence": {"here": worklist.confidence.tolist(), "validation": bundle.decision.get("confidence")},
         "drift": drift,
@@ -61,6 +60,17 @@ def describe_run(worklist: Worklist, bundle: Bundle, state: Mapping[str, Any], *
         },
         "facts": _facts(bundle, state),
     }
+
+
+def _shown(worklist: Worklist, scored: int, shown: int) -> str:
+    sample = worklist.sample.record()
+    drawn = (
+        "" if sample is None else f" {sample['rows']:,} of all {sample['of']:,} are drawn at random (why here: random sample)."
+    )
+    if shown >= scored:
+        return f"All {scored:,} scored images.{drawn}"
+    kinds = "of each kind the most urgent" + (" and a random sample" if drawn else "")
+    return f"{shown:,} of {scored:,} scored images, {kinds}; the whole is in the table of scores.{drawn}"
 
 
 def _headline(worklist: Worklist, scored: int, healthy: str | None) -> str:

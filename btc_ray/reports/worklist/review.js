@@ -78,7 +78,8 @@ const worklist = (() => {
   }
 
   function compare(one, other) {
-    const a = one[key], b = other[key];
+    const name = key === "n" && get("tier").value === "sample" ? "r" : key;  // the sample is read in the order in which it was drawn
+    const a = one[name], b = other[name];
     if (a === b) return one.n - other.n;
     if (a === null) return 1;
     if (b === null) return -1;
@@ -89,7 +90,7 @@ const worklist = (() => {
     const text = get("text").value.trim().toLowerCase(), label = get("label").value, decision = get("decision").value;
     const tier = get("tier").value, least = Number(get("least").value) / 100 || 0;
     found = rows.filter((row) => (!text || row.low.includes(text)) && (!label || row.l === label) && (!decision || row.k === decision)
-      && (!tier || row.t === tier) && (row.s === null || row.s >= least));
+      && (!tier || (tier === "sample" ? row.r !== null : row.t === tier)) && (row.s === null || row.s >= least));
     found.sort(compare);
     page = 0;
     draw();

@@ -51,8 +51,9 @@ def scores(count: int, *, decided: bool = True, seed: int = 0) -> pa.Table:
     return pa.table(columns)
 
 
-def worklist(table: pa.Table, *, most: int = 100, size: int = 65_536) -> Worklist:
-    return read_worklist(table.to_batches(size), CLASSES, most=most, decision={"distance_deciles": list(range(1, 10))})
+def worklist(table: pa.Table, *, most: int = 100, size: int = 65_536, sample: int = 0) -> Worklist:
+    deciles = {"distance_deciles": list(range(1, 10))}
+    return read_worklist(table.to_batches(size), CLASSES, most=most, decision=deciles, sample=sample)
 
 
 def test_suspected_tumours_come_first_and_the_most_probable_of_them_before_the_others() -> None:
