@@ -28,7 +28,12 @@ _FLAGS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--remote-debugging-port=0", "--no-first-run",
     "--no-default-browser-check", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-breakpad",
 )  # fmt: skip
-_KEYS = {"Tab": ("Tab", 9, ""), "Enter": ("Enter", 13, "\r"), " ": ("Space", 32, " ")}  # key → code, number, what it types
+_KEYS = {  # key → code, number, what it types
+    "Tab": ("Tab", 9, ""), "Enter": ("Enter", 13, "\r"), " ": ("Space", 32, " "), "Escape": ("Escape", 27, ""),
+    "Backspace": ("Backspace", 8, ""), "ArrowLeft": ("ArrowLeft", 37, ""), "ArrowRight": ("ArrowRight", 39, ""),
+    **{digit: (f"Digit{digit}", ord(digit), digit) for digit in "0123456789"},
+    **{letter: (f"Key{letter.upper()}", ord(letter.upper()), letter) for letter in "abcdefghijklmnopqrstuvwxyz"},
+}  # fmt: skip
 _SHIFT = 8  # the protocol's bit for it
 
 Scheme: TypeAlias = Literal["light", "dark"]
@@ -133,7 +138,7 @@ class Browser:
         return answer["result"].get("value")
 
     def press(self, key: str, *, shift: bool = False) -> None:
-        """Press and release one of Tab, Enter and the space bar."""
+        """Press and release a key: one of _KEYS."""
         code, number, text = _KEYS[key]
         named = {"key": key, "code": code, "windowsVirtualKeyCode": number, "modifiers": _SHIFT * shift}
         self._call("Input.dispatchKeyEvent", type="keyDown" if text else "rawKeyDown", text=text, **named)
@@ -142,6 +147,19 @@ class Browser:
     def type(self, text: str) -> None:
         """Write into what has the focus."""
         self._call("Input.insertText", text=text)
+
+    def download(self, folder: Path, name: str, act: str) -> bytes:
+        """What a script makes the page save as `name`, in an empty folder."""
+        self._call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
+        self.evaluate(act)
+        until = time.monotonic() + TIMEOUT
+        while not (folder / name).exists():  # it has another name until it is whole
+            if time.monotonic() > until:
+                raise BrowserError(
+                    f"{name} was not saved within {TIMEOUT:.0f} s; there is {[file.name for file in folder.iterdir()]}"
+                )
+            time.sleep(0.02)
+        return (folder / name).read_bytes()
 
     def screenshot(self, path: Path, *, top: int = 0, most: int = 4000) -> None:
         """The page from `top` on as PNG, `most` CSS pixels of it at most, all its pictures decoded."""

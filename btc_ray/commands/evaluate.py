@@ -53,8 +53,12 @@ def evaluate(chosen: settings.Evaluate) -> int:
     """Evaluate; 3 where more images of a run are not ok than `score` allows by default.
 
     Raises BundleError, LabelledDataError and EvaluationError for unusable arguments, OutputError and RefusedError where the output
-    holds something else.
+    holds something else. With --run it is `evaluate_run`.
     """
+    if chosen.run is not None:
+        from btc_ray.commands.evaluate_run import evaluate_run
+
+        return evaluate_run(chosen, chosen.run)
     from btc_ray.reports.evaluation.record import assess, compare_sets, no_scores
     from btc_ray.reports.evaluation.sets import choose_sets, training_overlap
     from btc_ray.reports.evaluation.sources import Elsewhere, assess_sources

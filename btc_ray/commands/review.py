@@ -42,6 +42,7 @@ def review(chosen: settings.Review) -> int:
     """
     from btc_ray.reports.worklist.page import write_review
     from btc_ray.reports.worklist.record import describe_run
+    from btc_ray.reports.worklist.sample import with_sample
     from btc_ray.reports.worklist.worklist import read_worklist
 
     run = Place(chosen.run, chosen.storage())
@@ -57,10 +58,16 @@ def review(chosen: settings.Review) -> int:
         check_output(output, ours=(PAGE, RECORD, TABLE, EXAMS_PAGE, ".*"))
     say("Reading the scores …")
     worklist = read_worklist(
-        folder.score_batches(), bundle.classes, most=chosen.rows, decision=bundle.decision, columns=bundle.columns
+        folder.score_batches(),
+        bundle.classes,
+        most=chosen.rows,
+        decision=bundle.decision,
+        columns=bundle.columns,
+        sample=chosen.sample,
+        seed=chosen.seed,
     )
-    table = worklist.chosen()
-    record = describe_run(worklist, bundle, state.to_dict(), shown=len(table))
+    table = with_sample(worklist.chosen(), worklist.sample)
+    record = describe_run(worklist, bundle, state.to_dict(), run_id=state.run_id, shown=len(table))
     rows: list[dict[str, Any]] = []
     if len(table):
         listed = table.sort_by("row_id").to_pylist()  # as archives hold them: the way back in a compressed tar is its beginning
@@ -70,7 +77,9 @@ def review(chosen: settings.Review) -> int:
         listed = [row | {"frame": found["frame"]} for row, found in zip(listed, manifest, strict=True)]
         explain = _explainer(model, bundle, threads=chosen.cpus or available_cpus())
         with Progress("Drawing", len(listed)) as progress:
-            for row in _with_pictures(listed, contents, Preprocess.from_dict(bundle.preprocess), explain):
+            for row in _with_pictures(
+                listed, contents, Preprocess.from_dict(bundle.preprocess), explain, side=chosen.picture_side
+            ):
                 rows.append(row)
                 progress.advance(1)
         order = {row_id: place for place, row_id in enumerate(table["row_id"].to_pylist())}
@@ -134,7 +143,12 @@ def _bundle(chosen: settings.Review, state: RunState) -> tuple[Place, Bundle]:
 
 
 def _with_pictures(
-    rows: list[dict[str, Any]], contents: Iterator[bytes | Exception], preprocess: Preprocess, explain: Explain
+    rows: list[dict[str, Any]],
+    contents: Iterator[bytes | Exception],
+    preprocess: Preprocess,
+    explain: Explain,
+    *,
+    side: int,
 ) -> Iterator[dict[str, Any]]:
     """The rows with `picture` and `heat`, which may be None, and `problem`, why there is no picture."""
     from btc_ray.reports.worklist.page import heat_picture, small_picture
@@ -152,7 +166,7 @@ def _with_pictures(
             if isinstance(whole, str):
                 yield row | {"picture": None, "heat": None, "problem": whole}
             else:
-                yield row | {"picture": small_picture(whole), "heat": heat_picture(heats[number]), "problem": None}
+                yield row | {"picture": small_picture(whole, side=side), "heat": heat_picture(heats[number]), "problem": None}
 
 
 def _seen(content: bytes | Exception, row: Mapping[str, Any], preprocess: Preprocess) -> tuple[np.ndarray | str, np.ndarray]:

@@ -243,8 +243,14 @@ def _from_table(data: Place, parts: Sequence[Part]) -> list[dict[str, object]]:
             )
     if not rows:
         raise LabelledDataError(f"{data} has no rows; a labelled table has one for each image.")
-    members = _members([str(row["uri"]) for row in rows], data)
-    return [{**located(members.get(str(row["uri"]), Entry(uri=str(row["uri"])))), **row} for row in rows]
+    places = located_uris([str(row["uri"]) for row in rows], data)
+    return [{**place, **row} for place, row in zip(places, rows, strict=True)]
+
+
+def located_uris(uris: Sequence[str], data: Place) -> list[dict[str, object]]:
+    """Where the images of absolute `uris` stand, files and members of archives, as the columns of a manifest; opened as `data` is."""
+    members = _members(uris, data)
+    return [located(members.get(uri, Entry(uri=uri))) for uri in uris]
 
 
 def _labelled_cells(data: Place, uri: str, given: Mapping[str, str | None]) -> Iterator[dict[str, str | None]]:

@@ -22,7 +22,7 @@ from btc_ray.model.engines.choose import choose
 from btc_ray.model.engines.engine import Choice, EngineError
 from btc_ray.progress import Progress, say
 from btc_ray.scoring.finish import IncompleteError, staged_ids, write_finished
-from btc_ray.scoring.folder import EXAMS_PAGE, REVIEW, RunFolder, same_inputs
+from btc_ray.scoring.folder import ANSWERS, EXAMS_PAGE, REVIEW, RunFolder, same_inputs
 from btc_ray.scoring.inputs import given_images, list_images
 from btc_ray.scoring.state import Fingerprint, Listed, RunState, difference, fingerprint_of, hashed, without_paths
 from btc_ray.scoring.table import scores_schema
@@ -277,7 +277,7 @@ def _parts(*folders: Place) -> list[Place]:
 
 def _publish(folder: RunFolder, state: RunState) -> RunState:
     """Move the finished files into place and set the commit mark. Begun again after a kill, it ends the same."""
-    for name in ("summary.html", *REVIEW, EXAMS_PAGE):  # they told of the rows before
+    for name in ("summary.html", *REVIEW, EXAMS_PAGE, ANSWERS):  # they told of the rows before
         (folder.place / name).remove()
     assert state.finishing is not None
     folder.publish(state.finishing)

@@ -117,6 +117,18 @@ class RunState:
         """The column of scores for each class."""
         return columns_of(self.classes, self.columns)
 
+    @property
+    def run_id(self) -> str:
+        """16 hex digits that tell this run from others: by its inputs, what was listed and when, the model and its preprocessing."""
+        made, listed = self.fingerprint, self.manifest
+        what = [
+            made.inputs,
+            made.model_id,
+            made.preprocess_id,
+            *([listed.fingerprint, listed.listed, listed.rows] if listed else []),
+        ]
+        return sha256(repr(what).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
     def changed(self, **values: Any) -> "RunState":
         """The state with other values of its attributes."""
         return replace(self, **values)

@@ -8,9 +8,26 @@ from btc_ray.settings.labelled import Labelled
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluate(Labelled):
-    """Measure model bundles on labelled images: score them as at night, then say what the numbers are worth."""
+    """Measure model bundles on labelled images (--model and --data): score them as at night, then say what the numbers are worth. Or say
+    from readers' answers how good a model is on the archive that it has scored (--run and --answers)."""
 
-    model: tuple[str, ...]
+    data: str = ""
+    """DATA/Training/<class>/* and DATA/Testing/<class>/* (also Validation), or DATA/<class>/*, or a Parquet/CSV table with the columns
+    uri,label[,split][,group]. Needed without --run."""
+
+    output: str = ""
+    """Folder or URI for what the job makes. Default with --run: the run folder, which gets answers.json. Needed without it."""
+
+    run: str | None = None
+    """Folder or URI of a complete run that `btc-ray review` has shown, best with --sample; in place of --model and --data."""
+
+    answers: tuple[str, ...] = ()
+    """With --run: readers' answers, as the page of `btc-ray review` saves them (answers.csv)."""
+
+    review: str | None = None
+    """With --run: folder or URI of the review, where it was given an --output. Default: the run folder."""
+
+    model: tuple[str, ...] = ()
     """Model bundles: one trained with --split folders, one with --split group, or both, side by side."""
 
     external: tuple[str, ...] = ()
@@ -30,8 +47,17 @@ class Evaluate(Labelled):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.model:
-            raise SettingsError("--model is empty: name a bundle made by `btc-ray retrain`.")
+        if self.run is None:
+            if self.answers or self.review:
+                raise SettingsError("--answers and --review are about a run: name it with --run.")
+            if not self.model:
+                raise SettingsError("--model is empty: name a bundle made by `btc-ray retrain`.")
+            if missing := [f"--{name}" for name in ("data", "output") if not getattr(self, name)]:
+                raise SettingsError(f"{' and '.join(missing)} must be given with --model.")
+        elif not self.answers:
+            raise SettingsError("--run needs --answers: what the page of `btc-ray review` saves.")
+        elif self.model or self.data:
+            raise SettingsError("--run is in place of --model and --data: give one or the other.")
         self.elsewhere()
 
     def elsewhere(self) -> dict[str, str]:

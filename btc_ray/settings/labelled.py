@@ -63,6 +63,10 @@ class Training(Labelled):
     """The classes to learn, by name; images of other labels are left out and counted aloud. Default: all that the data has, where no
     name looks like a mistake (glioma beside Glioma, a folder called images)."""
 
+    answers: tuple[str, ...] = ()
+    """Readers' answers, as the page of `btc-ray review` saves them (answers.csv). An answer beats the label of --data, and answered
+    images that are not in --data are added; not a head, unsure, and what readers contradict each other about is left out."""
+
     split: Split = "group"
     """group: train, validation and test by group of copies (mirrored ones too), so that no image is on two sides, whatever the
     folders say; folders: the published Training and Testing, to compare with others."""

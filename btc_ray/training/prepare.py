@@ -5,8 +5,9 @@ Nothing here imports torch before the cheap checks are done: a mistyped path is 
 
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from btc_ray.dataset.answered import with_answers
 from btc_ray.dataset.check import check_classes, check_readable
 from btc_ray.dataset.data import read_data
 from btc_ray.dataset.patients import with_patients
@@ -46,7 +47,8 @@ OURS = (
 class Prepared:
     """What is checked and ready: the labelled table, how its images become crops, the initial network, where things are kept.
 
-    `held`: content_sha256 → split of the images that the champion knew; None without one.
+    `held`: content_sha256 → split of the images that the champion knew; None without one. `answers`: what became of the readers'
+    answers; None without any.
     """
 
     table: "pa.Table"
@@ -55,6 +57,7 @@ class Prepared:
     cache: Place
     champion: Bundle | None = None
     held: dict[str, str] | None = None
+    answers: dict[str, Any] | None = None
 
 
 def prepare_retrain(settings: Retrain) -> Prepared:
@@ -76,37 +79,45 @@ def prepare_retrain(settings: Retrain) -> Prepared:
     if settings.sign:
         check_key(settings.sign, private=True)
     champion, held = _champion(settings)
-    table = _labelled(settings, output.at(settings.data))
+    table, answers = _labelled(settings, output.at(settings.data))
     classes = class_names(table)
     if champion is not None and champion.classes != classes:
         raise ChampionError(f"the champion tells {', '.join(champion.classes)} apart, the data {', '.join(classes)}.")
     preprocess = Preprocess(crop=settings.crop, size=settings.image_size())
     network = _network(settings, len(classes))
     cache = output.at(settings.cache_uri()).absolute()
-    return Prepared(table=table, preprocess=preprocess, network=network, cache=cache, champion=champion, held=held)
+    return Prepared(
+        table=table, preprocess=preprocess, network=network, cache=cache, champion=champion, held=held, answers=answers
+    )
 
 
 def prepare_experiments(settings: Experiments) -> Prepared:
     """The same for `btc-ray experiments`, whose output the command has looked at. Raises WeightsError and LabelledDataError."""
     _check_weights(settings)
     data = Place(settings.data, settings.storage())
-    table = _labelled(settings, data)
+    table, answers = _labelled(settings, data)
     return Prepared(
         table=table,
         preprocess=Preprocess(crop=settings.crop, size=settings.size),
         network=_network(settings, len(class_names(table))),
         cache=data.at(settings.cache_uri()).absolute(),
+        answers=answers,
     )
 
 
-def _labelled(settings: Retrain | Experiments, data: Place) -> "pa.Table":
-    """The labelled images to train on, their classes looked at, and a few of them read. Raises LabelledDataError."""
-    table = check_classes(read_data(settings), data, classes=settings.classes)
+def _labelled(settings: Retrain | Experiments, data: Place) -> tuple["pa.Table", dict[str, Any] | None]:
+    """The labelled images to train on with the readers' answers, their classes looked at, and a few of them read; and what became of
+    the answers. Raises LabelledDataError and AnswersError."""
+    table, counts = read_data(settings), None
+    if settings.answers:
+        answered = with_answers(table, data, settings.answers)
+        table, counts = answered.table, answered.counts
+    table = check_classes(table, data, classes=settings.classes)
     table = with_patients(
         table, data, settings.groups, published_sides=settings.split == "folders", keep_labels=settings.keep_labels
     )
     check_readable(table, data, Preprocess(crop=settings.crop, size=64))
-    return table
+    return table, counts
 
 
 def _check_weights(settings: Retrain | Experiments) -> None:

@@ -92,6 +92,7 @@ def conclude(settings: Retrain, prepared: Prepared, network: Network, measured: 
             "images_with_patient": len(named),
             **({} if measured is None else {"folds": settings.folds}),
             **images.counts(),
+            **({} if prepared.answers is None else {"answers": prepared.answers}),
         },
         metrics=metrics,
         temperature=temperature,

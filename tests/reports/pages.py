@@ -39,6 +39,7 @@ from tests.reports.summary import test_page as test_report
 from tests.reports.worklist import test_worklist
 
 HOSTILE = "/archive/ward 7/</script><img src=x onerror=alert(1)>.png"
+RUN_ID = "feedbeefcafe0042"
 LONG = "s3://" + "a-bucket-with-a-name-that-nothing-breaks-" * 3 + "/" + "2026" * 20 + ".zip::" + "slice" * 20 + ".png"
 """Names that a page must neither run nor be stretched by."""
 
@@ -63,7 +64,7 @@ def review(rows: int = 5000) -> tuple[str, list[dict[str, Any]]]:
     listed[0]["uri"], listed[1]["uri"] = HOSTILE, LONG
     listed[2] |= {"picture": None, "heat": None, "problem": f"{LONG} has gone"}
     state = {"fingerprint": {"inputs": [LONG, "/archive"], "engine": "torch", "precision": "fp32"}, "finished": "2026-11-23"}
-    return write_review(describe_run(found, bundle, state, shown=rows), listed), listed
+    return write_review(describe_run(found, bundle, state, run_id=RUN_ID, shown=rows), listed), listed
 
 
 def summary() -> str:

@@ -1,5 +1,6 @@
 """Whatever can be wrong with a training is told before the first image is read."""
 
+import hashlib
 import shutil
 import subprocess
 import sys
@@ -9,7 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from btc_ray import settings
 from btc_ray.cli import main
+from btc_ray.training.prepare import prepare_experiments, prepare_retrain
 
 Data = Callable[[Path, Path], list[str]]
 
@@ -70,6 +73,20 @@ def test_experiments_tells_it_before_an_image_is_read(
     assert said in told
     assert "Starting Ray" not in told
     assert not (tmp_path / "cache").exists()
+
+
+def test_answers_are_part_of_what_is_trained_on(phantoms: Path, tmp_path: Path) -> None:
+    image = next((phantoms / "Training" / "glioma").iterdir())
+    sha = hashlib.sha256(image.read_bytes()).hexdigest()
+    (tmp_path / "answers.csv").write_text(f"content_sha256,answer\n{sha},pituitary\n")
+    flags = {"data": str(phantoms), "weights": "none", "answers": (str(tmp_path / "answers.csv"),)}
+    found = prepare_retrain(settings.Retrain(output=str(tmp_path / "out"), **flags))
+    asked = prepare_experiments(settings.Experiments(output=str(tmp_path / "out"), **flags))
+    for prepared in (found, asked):
+        label = dict(zip(prepared.table["uri"].to_pylist(), prepared.table["label"].to_pylist(), strict=True))
+        assert label[str(image)] == "pituitary"
+        assert prepared.answers is not None
+        assert prepared.answers["relabelled"] == 1
 
 
 @pytest.mark.parametrize("job", ["retrain", "experiments"])

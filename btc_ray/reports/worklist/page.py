@@ -1,4 +1,5 @@
-"""`review.html`: the worklist of a run as one page that sorts and filters by itself, with nothing fetched from anywhere."""
+"""`review.html`: the worklist of a run as one page that sorts, filters and takes a reader's answers by itself, with nothing fetched from
+anywhere."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -8,6 +9,7 @@ import cv2
 import numpy as np
 from markupsafe import Markup
 
+from btc_ray.dataset.answers import COLUMNS, NOT_A_HEAD, UNSURE
 from btc_ray.reports.shared.figures import jpeg, thumbnail
 from btc_ray.reports.shared.page import PALETTE, as_source, render
 from btc_ray.storage.redact import redact_values
@@ -35,14 +37,23 @@ def write_review(record: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -
         record=record,
         rows=_script(_packed(rows, columns)),
         classes=_script(list(classes)),
+        told=_script(
+            {
+                "run": record["run_id"],
+                "model_id": record["model"]["model_id"],
+                "not_a_head": NOT_A_HEAD,
+                "unsure": UNSURE,
+                "columns": COLUMNS,
+            }
+        ),
         shown=len(rows),
         palette=PALETTE,
     )
 
 
-def small_picture(pixels: np.ndarray) -> str:
-    """The whole image as the `src` of an `img`; uint8 (H, W)."""
-    return as_source(jpeg(thumbnail(pixels, side=SIDE), quality=72), "jpeg")
+def small_picture(pixels: np.ndarray, *, side: int = SIDE) -> str:
+    """The whole image as the `src` of an `img`, its longest side `side` px; uint8 (H, W)."""
+    return as_source(jpeg(thumbnail(pixels, side=side), quality=72), "jpeg")
 
 
 def heat_picture(heat: np.ndarray) -> str | None:
@@ -69,6 +80,7 @@ def _packed(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> list[d
                 "n": number,
                 "id": row["row_id"],
                 "u": row["uri"],
+                "x": row["content_sha256"],
                 "l": row["label"],
                 "s": _rounded(row["suspicion"]),
                 "c": _rounded(row["confidence"]),
@@ -76,6 +88,7 @@ def _packed(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> list[d
                 "d": _rounded(row["feature_distance"], 1),
                 "k": row["decision"],
                 "t": row["tier"],
+                "r": row.get("drawn"),
                 "f": row["crop_status"],
                 "i": row["picture"],
                 "h": row["heat"],

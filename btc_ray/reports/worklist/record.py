@@ -15,17 +15,18 @@ from btc_ray.reports.worklist.worklist import OTHER, STRANGE, SUSPECTED, TIERS, 
 FOLDERS, CAUSES = 15, 20  # on the page and in the record
 
 
-def describe_run(worklist: Worklist, bundle: Bundle, state: Mapping[str, Any], *, shown: int) -> dict[str, Any]:
+def describe_run(worklist: Worklist, bundle: Bundle, state: Mapping[str, Any], *, run_id: str, shown: int) -> dict[str, Any]:
     """The record of a review.
 
     Args:
-        state: what `run.json` says.
+        state: what `run.json` says; `run_id` tells this run from others.
         shown: how many rows the page has.
     """
     drift = _drift(worklist, bundle.decision)
     scored, healthy = sum(worklist.labels.values()), healthy_class(bundle.classes)
     return {
         "kind": "review",
+        "run_id": run_id,
         "notice": NOT_FOR_DIAGNOSIS,
         "headline": _headline(worklist, scored, healthy),
         "lead": ("Suspected tumours first, the most probable before the others" if healthy else "What the model is sure of first")
@@ -40,9 +41,8 @@ def describe_run(worklist: Worklist, bundle: Bundle, state: Mapping[str, Any], *
         "tier_names": list(TIERS),
         "tiles": _tiles(worklist, scored, healthy),
         "shown": shown,
-        "shown_words": f"All {scored:,} scored images."
-        if shown >= scored
-        else f"{shown:,} of {scored:,} scored images, of each kind the most urgent; the whole is in the table of scores.",
+        "shown_words": _shown(worklist, scored, shown),
+        "sample": worklist.sample.record(),
         "heat_cells": -(-int(bundle.preprocess["size"]) // 32),
         "confidence": {"here": worklist.confidence.tolist(), "validation": bundle.decision.get("confidence")},
         "drift": drift,
@@ -60,6 +60,17 @@ def describe_run(worklist: Worklist, bundle: Bundle, state: Mapping[str, Any], *
         },
         "facts": _facts(bundle, state),
     }
+
+
+def _shown(worklist: Worklist, scored: int, shown: int) -> str:
+    sample = worklist.sample.record()
+    drawn = (
+        "" if sample is None else f" {sample['rows']:,} of all {sample['of']:,} are drawn at random (why here: random sample)."
+    )
+    if shown >= scored:
+        return f"All {scored:,} scored images.{drawn}"
+    kinds = "of each kind the most urgent" + (" and a random sample" if drawn else "")
+    return f"{shown:,} of {scored:,} scored images, {kinds}; the whole is in the table of scores.{drawn}"
 
 
 def _headline(worklist: Worklist, scored: int, healthy: str | None) -> str:

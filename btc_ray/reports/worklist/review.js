@@ -1,10 +1,12 @@
 "use strict";
-(() => {
+// The list: sorted, filtered, fifty rows at a time. What it lends to answers.js is returned at the end.
+const worklist = (() => {
   const rows = JSON.parse(document.getElementById("rows").textContent);
   const classes = JSON.parse(document.getElementById("classes").textContent);
   const get = (id) => document.getElementById(id);
   const body = document.querySelector("#list tbody"), heads = [...document.querySelectorAll("#list th")];
   const PAGE = 50;
+  const notes = new Map();  // row_id → the answer of whoever reads
   let key = "n", up = true, page = 0, found = rows;
 
   for (const row of rows) row.low = row.u.toLowerCase();
@@ -37,21 +39,26 @@
     return seen;
   }
 
-  function line(row) {
-    const made = make("tr"), cells = [make("td"), make("td"), make("td", "n"), make("td"), make("td", "n"), make("td", "where")];
-    cells[0].append(picture(row));
+  function probabilities(row) {
     const probs = make("div", "probs");
     classes.forEach((name, index) => {
       const item = make("div", name === row.l ? "best" : ""), bar = make("span"), fill = make("i");
       fill.style.width = 100 * row.p[index] + "%"; bar.append(fill);
       item.append(make("span", "", name), bar, make("span", "", percent(row.p[index]))); probs.append(item);
     });
-    cells[1].append(probs);
+    return probs;
+  }
+
+  function line(row) {
+    const made = make("tr"), cells = [make("td"), make("td"), make("td", "n"), make("td"), make("td", "n"), make("td", "where")];
+    cells[0].append(picture(row));
+    cells[1].append(probabilities(row));
     cells[2].textContent = percent(row.s); cells[2].dataset.name = "Tumour";
     cells[3].append(make("span", "mark " + (row.k || ""), row.k || row.t));
     cells[4].textContent = row.d === null ? "–" : row.d.toFixed(1); cells[4].dataset.name = "Distance";
     cells[5].append(make("bdi", "", row.u));
     if (row.f && row.f !== "cropped") cells[5].append(make("div", "quiet", row.f));
+    if (notes.has(row.id)) cells[5].append(make("div", "noted", "answered: " + notes.get(row.id)));
     made.append(...cells);
     return made;
   }
@@ -71,7 +78,8 @@
   }
 
   function compare(one, other) {
-    const a = one[key], b = other[key];
+    const name = key === "n" && get("tier").value === "sample" ? "r" : key;  // the sample is read in the order in which it was drawn
+    const a = one[name], b = other[name];
     if (a === b) return one.n - other.n;
     if (a === null) return 1;
     if (b === null) return -1;
@@ -82,7 +90,7 @@
     const text = get("text").value.trim().toLowerCase(), label = get("label").value, decision = get("decision").value;
     const tier = get("tier").value, least = Number(get("least").value) / 100 || 0;
     found = rows.filter((row) => (!text || row.low.includes(text)) && (!label || row.l === label) && (!decision || row.k === decision)
-      && (!tier || row.t === tier) && (row.s === null || row.s >= least));
+      && (!tier || (tier === "sample" ? row.r !== null : row.t === tier)) && (row.s === null || row.s >= least));
     found.sort(compare);
     page = 0;
     draw();
@@ -104,4 +112,5 @@
   get("back").addEventListener("click", () => turn(-1));
   get("next").addEventListener("click", () => turn(1));
   refresh();
+  return { rows, classes, notes, make, picture, probabilities, draw, found: () => found };
 })();

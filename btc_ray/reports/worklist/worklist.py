@@ -18,6 +18,7 @@ from btc_ray.errors import UserError
 from btc_ray.model.bundle import columns_of
 from btc_ray.model.reference import REJECT, REVIEW
 from btc_ray.reports.shared.tally import Causes, count, folders
+from btc_ray.reports.worklist.sample import Sample
 
 SUSPECTED, UNCERTAIN, STRANGE, OTHER = "suspected", "uncertain", "strange", "other"
 TIERS = (SUSPECTED, UNCERTAIN, STRANGE, OTHER)
@@ -67,6 +68,7 @@ class Worklist:
     # Images in each tenth of the validation images' distances.
     distance: np.ndarray = field(default_factory=lambda: np.zeros(10, np.int64))
     kept: dict[str, pa.Table] = field(default_factory=dict)
+    sample: Sample = field(default_factory=lambda: Sample(size=0))
 
     def add(self, batch: pa.RecordBatch) -> None:
         """Count rows of `scores` and keep the most urgent. Raises WorklistError where a column of the contract is missing."""
@@ -83,6 +85,9 @@ class Worklist:
         suspicion, tier, order = self._urgency(scored, healthy, ill)
         self._add_distributions(scored)
         self._add_folders(folders(scored["uri"]), ill)
+        if self.sample.size:
+            named = scored.append_column("suspicion", pa.array(suspicion, pa.float32()))
+            self.sample.add(named.append_column("tier", pa.array(np.array(TIERS, object)[tier], pa.string())))
         for number, name in enumerate(TIERS):
             found = np.flatnonzero(tier == number)
             self.tiers[name] += len(found)
@@ -169,11 +174,19 @@ def read_worklist(
     most: int,
     decision: Mapping[str, Any],
     columns: Sequence[str] = (),
+    sample: int = 0,
+    seed: int = 0,
 ) -> Worklist:
-    """The worklist of a run. `decision` is the bundle's, and so are the `columns` of the probabilities, where it names them. Raises
-    WorklistError."""
+    """The worklist of a run. `decision` is the bundle's, and so are the `columns` of the probabilities, where it names them.
+    `sample` rows are drawn at random too. Raises WorklistError."""
     deciles = tuple(decision.get("distance_deciles", ()))
-    worklist = Worklist(classes=tuple(classes), columns=columns_of(classes, columns), most=most, deciles=deciles)
+    worklist = Worklist(
+        classes=tuple(classes),
+        columns=columns_of(classes, columns),
+        most=most,
+        deciles=deciles,
+        sample=Sample(size=sample, seed=seed),
+    )
     for batch in batches:
         worklist.add(batch)
     return worklist

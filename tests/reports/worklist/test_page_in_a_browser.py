@@ -215,7 +215,7 @@ def test_the_tab_key_reaches_every_control_in_order_and_one_sees_where_one_is(
     names = browser.evaluate(CONTROLS)
     narrow = size == PHONE
     # A narrow window has a menu in the place of the headers.
-    wanted = ["text", "label", "decision", "tier", "least", *(["sortby"] if narrow else []), "heat", "Reset"]
+    wanted = ["read", "reader", "text", "label", "decision", "tier", "least", *(["sortby"] if narrow else []), "heat", "Reset"]
     wanted += [*([] if narrow else HEADERS), "next"]
     assert names[: len(wanted)] == wanted
     there = []
@@ -232,7 +232,8 @@ def test_the_tab_key_reaches_every_control_in_order_and_one_sees_where_one_is(
 
 def test_the_worklist_is_worked_by_keys_alone(worklist: Browser, rows: list[Row]) -> None:
     names = worklist.evaluate(CONTROLS)
-    worklist.press("Tab")
+    for _ in range(names.index("text") + 1):
+        worklist.press("Tab")
     worklist.type("/archive/3/")
     kept = [row for row in rows if "/archive/3/" in row["uri"]]
     assert shown(worklist) == uris(kept[:50])

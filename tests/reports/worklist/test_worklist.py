@@ -51,8 +51,9 @@ def scores(count: int, *, decided: bool = True, seed: int = 0) -> pa.Table:
     return pa.table(columns)
 
 
-def worklist(table: pa.Table, *, most: int = 100, size: int = 65_536) -> Worklist:
-    return read_worklist(table.to_batches(size), CLASSES, most=most, decision={"distance_deciles": list(range(1, 10))})
+def worklist(table: pa.Table, *, most: int = 100, size: int = 65_536, sample: int = 0) -> Worklist:
+    deciles = {"distance_deciles": list(range(1, 10))}
+    return read_worklist(table.to_batches(size), CLASSES, most=most, decision=deciles, sample=sample)
 
 
 def test_suspected_tumours_come_first_and_the_most_probable_of_them_before_the_others() -> None:
@@ -98,7 +99,7 @@ def test_a_table_without_decisions_is_sorted_by_confidence() -> None:
 def test_tumours_that_are_not_accepted_are_counted_all_the_same(model: Path) -> None:
     table = scores(500)
     table = table.set_column(table.schema.get_field_index("decision"), "decision", pa.array(["review"] * 500))
-    record = describe_run(worklist(table), read_bundle(Place(str(model))), {"fingerprint": {}}, shown=100)
+    record = describe_run(worklist(table), read_bundle(Place(str(model))), {"fingerprint": {}}, run_id="0", shown=100)
     ill = sum(count for name, count in record["labels"] if name != "notumor")
     assert record["headline"] == f"A tumour is the likeliest answer for {ill} of {record['scored']} images"
     assert any("No answer is accepted" in warning for warning in record["warnings"])
@@ -187,7 +188,7 @@ def test_a_file_name_cannot_leave_the_script_it_stands_in(model: Path) -> None:
             "uri": "</script><b>&.png",
         }
     found = worklist(scores(30))
-    record = describe_run(found, read_bundle(Place(str(model))), {"fingerprint": {}}, shown=3)
+    record = describe_run(found, read_bundle(Place(str(model))), {"fingerprint": {}}, run_id="0", shown=3)
     page = write_review(record, table)
     assert "</script><b>" not in page
     assert "\\u003c/script\\u003e\\u003cb\\u003e\\u0026.png" in page
