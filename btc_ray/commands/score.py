@@ -39,7 +39,7 @@ def score(chosen: settings.Score) -> int:
         print(f"exams        {output / 'exams'}  ({grouped.exams - grouped.without:,} of {grouped.exams:,} with a scored series)")
     print(f"summary      {page}")
     say(f"What to look at first: btc-ray review --run {output}")
-    bad = counts.bad_fraction
+    bad = state.bad_fraction
     if bad > chosen.max_bad_fraction:
         say(
             f"{bad:.1%} of the images are not ok, more than --max-bad-fraction {chosen.max_bad_fraction:.1%}. The summary says why."
@@ -81,10 +81,12 @@ def _grouped(output: Place, state: RunState) -> "Groups | None":
 
 def _dry_run(chosen: settings.Score) -> int:
     """Say what would be scored, what would be skipped and why, and how long it would take; write nothing."""
-    from btc_ray.archive.manifest import summarise
+    from btc_ray.archive.listing import list_inputs
+    from btc_ray.archive.manifest import summarise_entries
     from btc_ray.model.bundle import read_bundle
     from btc_ray.model.engines.choose import choose
     from btc_ray.scoring.estimate import images_per_second
+    from btc_ray.scoring.run import find_known
 
     model = Place(chosen.model, chosen.storage())
     bundle = read_bundle(model)
@@ -100,7 +102,12 @@ def _dry_run(chosen: settings.Score) -> int:
             elif (place := chance.randrange(met)) < SAMPLE:
                 sample[place] = found
 
-    summary = summarise(chosen.input, options=model.options, follow_links=chosen.follow_links, seen=look)
+    known = find_known(chosen, bundle, but=model.at(chosen.output)) if chosen.known else None
+    found = list_inputs(chosen.input, options=model.options, follow_links=chosen.follow_links)
+    summary = summarise_entries(found if known is None else known.new(found, options=model.options), seen=look)
+    if known is not None:
+        known.tell()
+        print(f"{known.files:,} files are known from earlier runs and would not be scored again")
     print(f"{summary.rows:,} images, {summary.size / 1e9:,.2f} GB" + (" at least" if summary.unknown_sizes else ""))
     for end, number in summary.formats.items():
         print(f"  {end:<14} {number:>12,}")

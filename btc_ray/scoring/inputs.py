@@ -18,12 +18,15 @@ import pyarrow.parquet as pq
 
 from btc_ray.archive import names
 from btc_ray.archive.entries import SNIFF, Entry, NoImagesError, ReadError, Skipped, SliceOf
-from btc_ray.archive.manifest import ManifestSummary, write_entries, write_manifest
+from btc_ray.archive.listing import list_inputs
+from btc_ray.archive.manifest import ManifestSummary, write_entries
 from btc_ray.archive.reader import ByteReader
 from btc_ray.progress import Progress, say
 from btc_ray.scoring.folder import RunFolder
+from btc_ray.scoring.known import KNOWN_SCHEMA, Known, known_file
 from btc_ray.settings import Score
 from btc_ray.storage import Place
+from btc_ray.storage.tables import table_file
 from btc_ray.studies.grouping import Grouped, group
 from btc_ray.studies.indexing import index_files, pixel_digest, studies_are_read
 from btc_ray.studies.keys import Pseudonyms, open_key, write_private
@@ -45,8 +48,9 @@ class Found:
     studies: dict[str, Any] = field(default_factory=dict)
 
 
-def list_to_score(settings: Score, folder: RunFolder, *, cpus: int) -> Found:
-    """Write the manifest of a run and, where there are series, what is known of them into `folder.private`.
+def list_to_score(settings: Score, folder: RunFolder, *, known: Known | None, cpus: int) -> Found:
+    """Write the manifest of a run and, where there are series, what is known of them into `folder.private`. What `known` knows stands in
+    `folder.known` instead, and is not looked into.
 
     Raises as `write_manifest` does, and NoImagesError with the counts by reason where no series was selected.
     """
@@ -59,10 +63,19 @@ def list_to_score(settings: Score, folder: RunFolder, *, cpus: int) -> Found:
 
     listed, skipped = folder.work / "listed", folder.work / "listed-skipped.parquet"
     sniffed = settings.sniff == "auto" and studies_are_read()
-    write_manifest(settings.input, listed, skipped=skipped, follow_links=settings.follow_links, sniff=sniffed, seen=count)
+    options = folder.place.options
+    listing = list_inputs(settings.input, options=options, follow_links=settings.follow_links, sniff=sniffed)
+    if known is None:
+        write_entries(listing, listed, skipped=skipped, seen=count)
+    else:
+        with table_file(known_file(folder), KNOWN_SCHEMA) as write:
+            write_entries(known.new(listing, options=options, known=write), listed, skipped=skipped, seen=count)
+        known.tell()
     index = _index(folder, listed, candidates, cpus=cpus) if candidates else None
     medical = index is not None and bool(pc.any(pc.is_in(index["kind"], pa.array(_STUDIES))).as_py())
-    private = settings.privacy == "on" or (settings.privacy == "auto" and medical and _any(index, "dicom"))
+    private = settings.privacy == "on" or (
+        settings.privacy == "auto" and ((medical and _any(index, "dicom")) or (known is not None and known.private))
+    )
     pseudonyms = None
     if private or medical:
         key = Place(settings.pseudonym_key, folder.place.options) if settings.pseudonym_key else None
@@ -80,7 +93,9 @@ def list_to_score(settings: Score, folder: RunFolder, *, cpus: int) -> Found:
         index=index, grouped=grouped, pseudonyms=pseudonyms, private=private, reader=ByteReader(folder.place.options)
     )
     summary = write_entries(chosen.entries(_entries(listed), _skipped(skipped)), folder.manifest, skipped=folder.skipped)
-    if not summary.rows:
+    if known is not None:
+        known_file(folder).move(folder.known)
+    if not summary.rows and (known is None or not known.files):
         raise _nothing(grouped, summary)
     studies: dict[str, Any] = {}
     if grouped is not None:
@@ -168,7 +183,7 @@ def _batches(listed: Place, size: int) -> Iterator[list[dict[str, Any]]]:
 
 
 def _entries(listed: Place) -> Iterator[tuple[int, Entry]]:
-    plain = ("uri", "size", "container", "offset", "packed_size", "packing", "problem_status", "problem", "kind")
+    plain = ("uri", "size", "container", "offset", "packed_size", "packing", "problem_status", "problem", "kind", "version")
     for part in listed.files(".parquet"):
         filesystem, path = part.arrow()
         with pq.ParquetFile(path, filesystem=filesystem) as file:

@@ -25,6 +25,8 @@ SUBJECTS: dict[str, tuple[str, ...]] = {
             "groups",
             "cache",
             "json",
+            "known",
+            "known_by",
             "dry_run",
             "retry_failed",
             "series",

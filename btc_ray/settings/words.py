@@ -7,7 +7,7 @@ from dataclasses import MISSING, fields
 from btc_ray.settings import Job
 
 # Settings that name files or folders, or URIs of them.
-_PLACES = ("model", "input", "output", "data", "cache", "weights", "champion", "grid", "groups", "pseudonym_key")
+_PLACES = ("model", "input", "output", "data", "cache", "weights", "champion", "grid", "groups", "pseudonym_key", "known")
 _NOT_PLACES = ("imagenet", "none")  # of --weights
 
 
