@@ -8,6 +8,7 @@ from btc_ray.archive.entries import Entry, Skipped
 from btc_ray.archive.members import Index, archive_items, chosen_entries
 from btc_ray.archive.ranges import open_ranges, open_stream
 from btc_ray.archive.sniff import READ, SNIFFED, kind_of_bytes
+from btc_ray.archive.versions import version_at
 from btc_ray.storage.retries import explain
 
 
@@ -56,14 +57,21 @@ def _read_as(uri: str, kind: str, size: int | None, options: storage.Options) ->
 
 
 def open_archive(
-    uri: str, size: int | None, *, options: storage.Options = None, size_limit: int, sniff: bool = False
+    uri: str,
+    size: int | None,
+    *,
+    options: storage.Options = None,
+    size_limit: int,
+    sniff: bool = False,
+    version: str | None = None,
 ) -> Iterable[Entry | Skipped]:
     """All members of one archive; reading the index happens here, the records are made as they are asked for."""
     index = read_index(uri, size=size, options=options)
-    return archive_items(uri, index, size=size, size_limit=size_limit, sniff=sniff)
+    return archive_items(uri, index, size=size, size_limit=size_limit, sniff=sniff, version=version)
 
 
 def open_members(uri: str, chosen: list[str], *, options: storage.Options = None, size_limit: int) -> list[Entry]:
     """Rows for the members of one archive that a person named, in the order given."""
+    version = version_at(uri, options)  # before the index: a change between the two is seen the next time
     index = read_index(uri, options=options)
-    return list(chosen_entries(uri, index, chosen, size_limit=size_limit))
+    return list(chosen_entries(uri, index, chosen, size_limit=size_limit, version=version))

@@ -74,7 +74,8 @@ class Entry:
     local header; tar: of the data; compressed tar: of the data in the decompressed stream) and `packing` (`stored`, `deflate`,
     `bzip2`, `lzma`, `tar`, `tar.gz`, `tar.bz2`, `tar.xz`). With `problem_status` the row is known to fail; `problem` says why
     to a person. `kind` is `dicom` or `nifti`, None for pictures, SNIFF while only the content can tell; `frame` counts from 0, and then
-    the URI ends in `#frame=7` or `#slice=7` where its file has several; `series` is the key of its series.
+    the URI ends in `#frame=7` or `#slice=7` where its file has several; `series` is the key of its series. `version` changes when the
+    file, or the archive that the member is in, does (see `versions`).
     """
 
     uri: str
@@ -89,6 +90,7 @@ class Entry:
     frame: int | None = None
     series: str | None = None
     slice: SliceOf | None = None
+    version: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

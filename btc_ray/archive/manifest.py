@@ -10,7 +10,7 @@ import io
 import json
 import shutil
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +22,7 @@ from btc_ray.archive import names
 from btc_ray.archive.entries import SIZE_LIMIT, ArchiveError, Entry, Skipped
 from btc_ray.archive.listing import THREADS, list_inputs
 from btc_ray.storage import Place
-from btc_ray.storage.retries import retrying
+from btc_ray.storage.tables import table_file
 
 _FIELDS: list[Any] = [
     pa.field("row_id", pa.int64(), nullable=False),
@@ -50,7 +50,8 @@ SLICE: list[Any] = [
     pa.field("duplicate_of", pa.int64()),
 ]
 """What is known of a slice before it is read, null for pictures; `scores` has these columns too."""
-SCHEMA = pa.schema([*_FIELDS, pa.field("shown_uri", pa.string()), *SLICE])
+VERSION = pa.field("version", pa.string())  # as `versions` has it; manifests of before there were nights have none
+SCHEMA = pa.schema([*_FIELDS, pa.field("shown_uri", pa.string()), *SLICE, VERSION])
 SKIPPED_SCHEMA = pa.schema([pa.field("uri", pa.string(), nullable=False), pa.field("reason", pa.string(), nullable=False)])
 
 ROWS_PER_PART = 100_000
@@ -151,10 +152,16 @@ def summarise(
     seen: Callable[[Entry | Skipped], None] = lambda found: None,
 ) -> ManifestSummary:
     """The same summary as `write_manifest`, without writing; `seen` is called with everything met. Raises as `list_inputs` does."""
+    found = list_inputs(inputs, options=options, threads=threads, size_limit=size_limit, follow_links=follow_links)
+    return summarise_entries(found, seen=seen)
+
+
+def summarise_entries(found: Iterable[Entry | Skipped], *, seen: Callable[[Entry | Skipped], None]) -> ManifestSummary:
+    """Count what a listing found, as `summarise` does."""
     counter = _SummaryBuilder()
-    for found in list_inputs(inputs, options=options, threads=threads, size_limit=size_limit, follow_links=follow_links):
-        counter.add(found)
-        seen(found)
+    for item in found:
+        counter.add(item)
+        seen(item)
     return counter.summary(parts=0)
 
 
@@ -219,8 +226,9 @@ def _write_part(folder: Place, number: int, rows: list[Entry], first_row_id: int
     columns += [pa.array([getattr(row, entry.name) for row in rows], entry.type) for entry in _FIELDS[1:]]
     columns += [
         pa.array([None if row.slice is None else getattr(row.slice, entry.name) for row in rows], entry.type)
-        for entry in list(SCHEMA)[len(_FIELDS) :]
+        for entry in list(SCHEMA)[len(_FIELDS) : -1]
     ]
+    columns.append(pa.array([row.version for row in rows], VERSION.type))
     buffer = io.BytesIO()
     pq.write_table(pa.Table.from_arrays(columns, schema=SCHEMA), buffer, row_group_size=_ROWS_PER_GROUP, compression="zstd")
     (folder / f"part-{number:05d}.parquet").write(buffer.getvalue())
@@ -266,43 +274,17 @@ def _skipped_file(place: Place | None) -> Iterator[Any]:
     if place is None:
         yield lambda skipped: None
         return
-    target = place.path() if place.is_local else None
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}.tmp") if target else None
-    if temporary:
-        temporary.parent.mkdir(parents=True, exist_ok=True)
-        sink: Any = temporary.open("wb")
-    else:
-        fs, path = place.filesystem()
-        sink = retrying(lambda: fs.open(path, "wb"))
     waiting: list[Skipped] = []
-    writer = pq.ParquetWriter(sink, SKIPPED_SCHEMA, compression="zstd")
+    with table_file(place, SKIPPED_SCHEMA) as write:
 
-    def flush() -> None:
-        columns = [
-            pa.array([item.uri for item in waiting], pa.string()),
-            pa.array([item.reason for item in waiting], pa.string()),
-        ]
-        writer.write_table(pa.Table.from_arrays(columns, schema=SKIPPED_SCHEMA))
-        waiting.clear()
+        def flush() -> None:
+            write({"uri": [item.uri for item in waiting], "reason": [item.reason for item in waiting]})
+            waiting.clear()
 
-    def skip(item: Skipped) -> None:
-        waiting.append(item)
-        if len(waiting) >= _SKIPPED_AT_ONCE:
-            flush()
+        def skip(item: Skipped) -> None:
+            waiting.append(item)
+            if len(waiting) >= _SKIPPED_AT_ONCE:
+                flush()
 
-    try:
         yield skip
         flush()
-        writer.close()
-        sink.close()
-        if temporary and target:
-            temporary.replace(target)
-    except BaseException:
-        with contextlib.suppress(Exception):
-            writer.close()  # its own clean-up, later, would write to the closed file
-            if temporary:
-                sink.close()
-                temporary.unlink(missing_ok=True)
-            else:
-                sink.discard()  # an upload begun and not finished
-        raise

@@ -37,10 +37,10 @@ class Index:
 
 
 def archive_items(
-    container: str, index: Index, *, size: int | None, size_limit: int, sniff: bool = False
+    container: str, index: Index, *, size: int | None, size_limit: int, sniff: bool = False, version: str | None = None
 ) -> Iterator[Entry | Skipped]:
     """Rows and skips of a whole archive; a broken one ends with a row of its own, an empty one is skipped and counted. `sniff`: members
-    that may be DICOM or NIfTI are entries of kind SNIFF."""
+    that may be DICOM or NIfTI are entries of kind SNIFF. `version` is the archive's, as for `chosen_entries`."""
     last = {names.plain_member(member.name): number for number, member in enumerate(index.members)}
     for number, member in enumerate(index.members):
         shown, _ = names.printable(member.name)
@@ -49,7 +49,11 @@ def archive_items(
             reason = "not a regular file inside an archive (a link or a device)"
         if sniff and member.kind == "file" and names.medical_candidate(names.last_name(shown)) and _may_be_study(shown):
             entry = member_entry(
-                container, member, replaced=last[names.plain_member(member.name)] != number, size_limit=size_limit
+                container,
+                member,
+                replaced=last[names.plain_member(member.name)] != number,
+                size_limit=size_limit,
+                version=version,
             )
             unread = entry.problem_status is None or entry.problem == names.DICOM_PROBLEM
             yield replace(entry, kind=SNIFF, problem_status=None, problem=None) if unread else entry
@@ -57,7 +61,7 @@ def archive_items(
             yield Skipped(uri=names.member_uri(container, names.printable(names.plain_member(member.name))[0]), reason=reason)
         else:
             replaced = last[names.plain_member(member.name)] != number
-            yield member_entry(container, member, replaced=replaced, size_limit=size_limit)
+            yield member_entry(container, member, replaced=replaced, size_limit=size_limit, version=version)
     if index.broken:
         yield Entry(uri=container, size=size, problem_status=index.broken_status, problem=index.broken)
     elif not index.members:
@@ -69,20 +73,22 @@ def _may_be_study(shown: str) -> bool:
     return not folder or names.skip_member(f"{folder}/x.png") is None
 
 
-def chosen_entries(container: str, index: Index, chosen: list[str], *, size_limit: int) -> Iterator[Entry]:
+def chosen_entries(
+    container: str, index: Index, chosen: list[str], *, size_limit: int, version: str | None = None
+) -> Iterator[Entry]:
     """One row for each member named by a person, whatever its extension; one that is not there is a row too."""
     by_name = {names.plain_member(member.name): member for member in index.members}
     for name in chosen:
         member = by_name.get(names.plain_member(name))
         if member is not None:
-            yield member_entry(container, member, replaced=False, size_limit=size_limit)
+            yield member_entry(container, member, replaced=False, size_limit=size_limit, version=version)
             continue
         status: Status = index.broken_status if index.broken else "failed"
         problem = index.broken or "the archive has no member of this name"
         yield Entry(uri=names.member_uri(container, name), container=container, problem_status=status, problem=problem)
 
 
-def member_entry(container: str, member: Member, *, replaced: bool, size_limit: int) -> Entry:
+def member_entry(container: str, member: Member, *, replaced: bool, size_limit: int, version: str | None = None) -> Entry:
     shown, is_text = names.printable(member.name)
     status, problem = _problem(member, shown, is_text=is_text, replaced=replaced, size_limit=size_limit)
     return Entry(
@@ -94,6 +100,7 @@ def member_entry(container: str, member: Member, *, replaced: bool, size_limit: 
         packing=member.packing,
         problem_status=status,
         problem=problem,
+        version=version,
     )
 
 

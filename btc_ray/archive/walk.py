@@ -17,6 +17,7 @@ from btc_ray.archive.containers import hidden_archive, open_archive
 from btc_ray.archive.entries import SIZE_LIMIT, SNIFF, Entry, Skipped
 from btc_ray.archive.globs import Pattern
 from btc_ray.archive.readahead import Item, Later, Once
+from btc_ray.archive.versions import local_version, remote_version
 from btc_ray.storage.retries import explain, retrying
 
 Identity = tuple[int, int]  # device and inode of a local folder
@@ -60,6 +61,7 @@ class _Child:
     size: int | None = None
     problem: str | None = None
     link: Identity | None = None
+    version: str | None = None
 
 
 def walk(
@@ -111,7 +113,7 @@ def _items(
         if child.kind == "other":
             yield _other(child, shown)
         elif child.kind == "file" and scope.sniff and is_text and names.medical_candidate(child.name):
-            yield file_item(place, child.size, scope)
+            yield file_item(place, child.size, scope, version=child.version)
         elif reason := names.skip_file(child.name) if child.kind == "file" else names.skip_folder(child.name):
             yield Skipped(uri=shown, reason=reason)
         elif child.kind == "barred":
@@ -124,7 +126,7 @@ def _items(
         elif not is_text:
             yield Entry(uri=shown, size=child.size, problem_status="unsupported", problem=_NOT_UTF8)
         else:
-            yield file_item(place, child.size, scope)
+            yield file_item(place, child.size, scope, version=child.version)
 
 
 def _other(child: _Child, shown: str) -> Item:
@@ -137,20 +139,24 @@ def _other(child: _Child, shown: str) -> Item:
     return Skipped(uri=shown, reason=child.problem)
 
 
-def file_item(uri: str, size: int | None, scope: Scope) -> Item:
+def file_item(uri: str, size: int | None, scope: Scope, *, version: str | None = None) -> Item:
     """An image's row, an archive still to be opened, or, for a file named by a person, a row whatever its extension."""
     name = names.last_name(uri)
     if names.archive_kind(name):
-        return Later(lambda: open_archive(uri, size, options=scope.options, size_limit=scope.size_limit, sniff=scope.sniff))
+        return Later(
+            lambda: open_archive(
+                uri, size, options=scope.options, size_limit=scope.size_limit, sniff=scope.sniff, version=version
+            )
+        )
     if scope.sniff and names.medical_candidate(name) and (size is None or size <= scope.size_limit):
-        return Entry(uri=uri, size=size, kind=SNIFF)
+        return Entry(uri=uri, size=size, kind=SNIFF, version=version)
     if names.is_dicom(name):
-        return Entry(uri=uri, size=size, problem_status="unsupported", problem=names.DICOM_PROBLEM)
+        return Entry(uri=uri, size=size, problem_status="unsupported", problem=names.DICOM_PROBLEM, version=version)
     if not names.promises_study(name) and (unopened := names.unopened_archive(name)):
         return Entry(uri=uri, size=size, problem_status="unsupported", problem=unopened)
     if size is not None and size > scope.size_limit:
         return Entry(uri=uri, size=size, problem_status="unsupported", problem=names.too_large(scope.size_limit))
-    return Entry(uri=uri, size=size)
+    return Entry(uri=uri, size=size, version=version)
 
 
 def named_file(uri: str, scope: Scope) -> Item | None:
@@ -179,7 +185,7 @@ def named_file(uri: str, scope: Scope) -> Item | None:
     name = names.last_name(uri)
     if not names.is_image(name) and not names.archive_kind(name) and (problem := hidden_archive(uri)):
         return Entry(uri=uri, size=about.st_size, problem_status="unsupported", problem=problem)
-    return file_item(uri, about.st_size, scope)
+    return file_item(uri, about.st_size, scope, version=local_version(about))
 
 
 def _named_remote(uri: str, scope: Scope) -> Item | None:
@@ -191,7 +197,7 @@ def _named_remote(uri: str, scope: Scope) -> Item | None:
         return None
     if info.get("type") == "directory" or uri.endswith("/"):
         return Later(lambda: walk(uri.rstrip("/"), scope))
-    return file_item(uri, info.get("size"), scope)
+    return file_item(uri, info.get("size"), scope, version=remote_version(info))
 
 
 def _local_children(path: str, above: frozenset[Identity], scope: Scope) -> tuple[list[_Child], OSError | None]:
@@ -220,7 +226,7 @@ def _local_child(entry: "os.DirEntry[str]", above: frozenset[Identity], scope: S
     if barred:
         return _Child(name=entry.name, kind="other", problem=_LEADS_OUT)
     if stat.S_ISREG(about.st_mode):
-        return _Child(name=entry.name, kind="file", size=about.st_size)
+        return _Child(name=entry.name, kind="file", size=about.st_size, version=local_version(about))
     return _Child(name=entry.name, kind="other", problem=f"not a regular file ({special_kind(about.st_mode)})")
 
 
@@ -265,4 +271,7 @@ def _remote_children(uri: str, options: storage.Options) -> Iterator[_Child]:
         if not name.startswith(base) and base:
             continue  # a link on a web page that leads elsewhere
         inner = name[len(base) :].rstrip("/").lstrip("/")
-        yield _Child(name=inner, kind="folder" if folder else "file", size=None if folder else info.get("size"))
+        if folder:
+            yield _Child(name=inner, kind="folder")
+        else:
+            yield _Child(name=inner, kind="file", size=info.get("size"), version=remote_version(info))

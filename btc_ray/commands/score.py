@@ -40,7 +40,7 @@ def score(chosen: settings.Score) -> int:
         print(f"exams        {output / 'exams'}  ({grouped.exams - grouped.without:,} of {grouped.exams:,} with a scored series)")
     print(f"summary      {page}")
     say(f"What to look at first: btc-ray review --run {output}")
-    bad = counts.bad_fraction
+    bad = state.bad_fraction
     if bad > chosen.max_bad_fraction:
         say(
             f"{bad:.1%} of the images are not ok, more than --max-bad-fraction {chosen.max_bad_fraction:.1%}. The summary says why."
@@ -88,14 +88,18 @@ def _dry_run(chosen: settings.Score) -> int:
     from btc_ray.scoring.estimate import images_per_second, sample_of
     from btc_ray.scoring.folder import RunFolder
     from btc_ray.scoring.inputs import list_images
+    from btc_ray.scoring.run import find_known
 
     model = Place(chosen.model, chosen.storage())
     bundle = read_trusted_bundle(model, chosen.require_signature)
     workers = chosen.cpus or available_cpus()
     with TemporaryDirectory(prefix="btc-ray-dry-run-") as folder:
         run = RunFolder(Place(folder, model.options))
-        found = list_images(chosen, run, cpus=workers)
+        known = find_known(chosen, bundle, but=model.at(chosen.output)) if chosen.known else None
+        found = list_images(chosen, run, known=known, cpus=workers)
         sample = sample_of(run.manifest, SAMPLE)
+    if known is not None:
+        print(f"{known.files:,} files are known from earlier runs and would not be scored again")
     _print_listed(found)
     if len(sample):
         choice = choose(engine=chosen.engine, device=chosen.device, precision=chosen.precision, bundle=bundle)

@@ -62,6 +62,11 @@ class RunFolder:
         """What the listing met and made no row of."""
         return (self.private if self.is_private else self.place) / "skipped.parquet"
 
+    @property
+    def known(self) -> Place:
+        """What the listing met and earlier runs had scored."""
+        return (self.private if self.is_private else self.place) / "known.parquet"
+
     def keep_private(self) -> None:
         """From now on paths stand in `private` only."""
         write_private(self.private / PRIVATE_MARK, PRIVATE_NOTE.encode())
@@ -125,12 +130,12 @@ class RunFolder:
         """The published files of scores, in order."""
         return self.scores.files(".parquet")
 
-    def score_batches(self) -> Iterator[pa.RecordBatch]:
-        """The published scores, at most 65,536 rows at a time."""
+    def score_batches(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """The published scores, or some of their columns, at most 65,536 rows at a time."""
         for part in self.score_parts():
             filesystem, path = part.arrow()
             with pq.ParquetFile(path, filesystem=filesystem) as file:
-                yield from file.iter_batches()
+                yield from file.iter_batches(columns=None if columns is None else list(columns))
 
     def manifest_row(self, row_id: int) -> dict[str, Any]:
         """One row of the manifest."""
@@ -165,7 +170,8 @@ class RunFolder:
     def clear_work(self) -> None:
         """Remove what a run stages; the lock stays while it is held."""
         (self.work / "listed").remove()
-        (self.work / "listed-skipped.parquet").remove()
+        for name in ("listed-skipped.parquet", "listed-known.parquet"):
+            (self.work / name).remove()
         for place in (self.staged_here, self.staged_ray, self.checkpoint, self.blocks, self.todo, self.finished):
             place.remove()
 

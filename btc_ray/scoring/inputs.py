@@ -12,13 +12,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from btc_ray.archive.entries import SNIFF, Entry, NoImagesError, Skipped
-from btc_ray.archive.manifest import ManifestSummary, write_entries, write_manifest
+from btc_ray.archive.listing import list_inputs
+from btc_ray.archive.manifest import ManifestSummary, write_entries
 from btc_ray.archive.reader import ByteReader
 from btc_ray.progress import say
 from btc_ray.scoring.folder import RunFolder
+from btc_ray.scoring.known import KNOWN_SCHEMA, Known, known_file
 from btc_ray.settings import Crop, Score
 from btc_ray.storage import Place
-from btc_ray.storage.tables import to_bytes
+from btc_ray.storage.tables import table_file, to_bytes
 from btc_ray.studies.candidates import index_candidates
 from btc_ray.studies.grouping import Grouped
 from btc_ray.studies.indexing import studies_are_read
@@ -39,8 +41,9 @@ class Found:
     studies: dict[str, Any] = field(default_factory=dict)
 
 
-def list_images(settings: Score | Crop, folder: RunFolder, *, cpus: int) -> Found:
-    """Write the manifest of a run and, where there are series, what is known of them into `folder.private`.
+def list_images(settings: Score | Crop, folder: RunFolder, *, known: Known | None = None, cpus: int) -> Found:
+    """Write the manifest of a run and, where there are series, what is known of them into `folder.private`. What `known` knows stands in
+    `folder.known` instead, and is not looked into.
 
     Raises as `write_manifest` does, and NoImagesError with the counts by reason where no series was selected.
     """
@@ -53,18 +56,28 @@ def list_images(settings: Score | Crop, folder: RunFolder, *, cpus: int) -> Foun
 
     listed, skipped = folder.work / "listed", folder.work / "listed-skipped.parquet"
     sniffed = settings.sniff == "auto" and studies_are_read()
-    write_manifest(settings.input, listed, skipped=skipped, follow_links=settings.follow_links, sniff=sniffed, seen=count)
-    kept, options = folder.private / "index", folder.place.options
+    options = folder.place.options
+    listing = list_inputs(settings.input, options=options, follow_links=settings.follow_links, sniff=sniffed)
+    if known is None:
+        write_entries(listing, listed, skipped=skipped, seen=count)
+    else:
+        with table_file(known_file(folder), KNOWN_SCHEMA) as write:
+            write_entries(known.new(listing, options=options, known=write), listed, skipped=skipped, seen=count)
+        known.tell()
+    kept = folder.private / "index"
     index = index_candidates(_to_sniff(listed), candidates, cpus=cpus, options=options, kept=kept) if candidates else None
     key = Place(settings.pseudonym_key, options) if settings.pseudonym_key else None
-    studies = know(index, asked, privacy=settings.privacy, key_file=key, private_folder=folder.private)
+    privacy = "on" if settings.privacy == "auto" and known is not None and known.private else settings.privacy
+    studies = know(index, asked, privacy=privacy, key_file=key, private_folder=folder.private)
     if studies.private:
         folder.keep_private()
     else:
         kept.remove()
     rows = Rows(studies, ByteReader(options))
     found = write_entries(chain(rows.of(_entries(listed)), _skipped(skipped)), folder.manifest, skipped=folder.skipped)
-    if not found.rows:
+    if known is not None:
+        known_file(folder).move(folder.known)
+    if not found.rows and (known is None or not known.files):
         raise _nothing(studies.grouped, found)
     listed.remove()
     skipped.remove()
@@ -112,7 +125,7 @@ def _to_sniff(listed: Place) -> Iterator[dict[str, Any]]:
 
 
 def _entries(listed: Place) -> Iterator[tuple[int, Entry]]:
-    plain = ("uri", "size", "container", "offset", "packed_size", "packing", "problem_status", "problem", "kind")
+    plain = ("uri", "size", "container", "offset", "packed_size", "packing", "problem_status", "problem", "kind", "version")
     for part in listed.files(".parquet"):
         filesystem, path = part.arrow()
         with pq.ParquetFile(path, filesystem=filesystem) as file:

@@ -21,9 +21,11 @@ from btc_ray.model.bundle.signature import read_trusted_bundle
 from btc_ray.model.engines.choose import choose
 from btc_ray.model.engines.engine import Choice, EngineError
 from btc_ray.progress import Progress, say
+from btc_ray.scoring.earlier import find_runs, of_this_model
 from btc_ray.scoring.finish import IncompleteError, staged_ids, write_finished
 from btc_ray.scoring.folder import ANSWERS, EXAMS_PAGE, REVIEW, RunFolder, same_inputs
 from btc_ray.scoring.inputs import given_images, list_images
+from btc_ray.scoring.known import Known, open_known
 from btc_ray.scoring.state import Fingerprint, Listed, RunState, difference, fingerprint_of, hashed, without_paths
 from btc_ray.scoring.table import scores_schema
 from btc_ray.settings import Score, to_dict
@@ -99,18 +101,31 @@ def _freeze_manifest(
         versions=library_versions(),
     ).write(folder.place)
     folder.manifest.remove()
+    known = find_known(settings, bundle, but=folder.place) if settings.known else None
     say("Listing the inputs …")
-    found = list_images(settings, folder, cpus=cpus) if entries is None else given_images(entries, folder)
+    found = list_images(settings, folder, known=known, cpus=cpus) if entries is None else given_images(entries, folder)
     summary = found.summary
     listed = asdict(summary)
     skipped_by_reason = listed.pop("skipped")
     state = state.changed(skipped=skipped_by_reason, manifest=Listed(**listed, listed=_now()))
     if found.private:
         state = without_paths(state)
-    state = state.changed(private=found.private, studies=found.studies)
+    state = state.changed(private=found.private, studies=found.studies, known=known.to_dict() if known else {})
     skipped = sum(reason["count"] for reason in skipped_by_reason.values())
     say(f"{summary.rows:,} images to score" + (f", {skipped:,} other files skipped." if skipped else "."))
     return state.write(folder.place)
+
+
+def find_known(settings: Score, bundle: Bundle, *, but: Place) -> Known:
+    """What the runs of --known scored with this bundle; `but`, the folder of this run, is none of them.
+
+    Raises EarlierRunError where one that is named is no run, IncompleteError where one has lost files.
+    """
+    earlier = find_runs(settings.known, settings.storage(), flag="--known", but=but)
+    earlier = of_this_model(earlier, _fingerprint(settings, bundle), int8_id=bundle.int8.get("int8_id"))
+    if not earlier.runs:
+        say("No earlier run is known: every image is new.")
+    return open_known(earlier, by=settings.known_by)
 
 
 def _begin_retry(folder: RunFolder, state: RunState) -> RunState:

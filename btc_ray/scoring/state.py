@@ -88,6 +88,7 @@ class RunState:
         columns: of the probabilities, in the order of `classes`.
         studies: how many series and exams there are, how many are scored, and why the others are not; empty for pictures.
         skipped: by reason, what the listing met and made no row of.
+        known: how many files earlier runs had scored, by which runs, and how that was known; empty without --known.
         more: what a newer version wrote and this one does not know; it is kept.
     """
 
@@ -106,6 +107,7 @@ class RunState:
     sessions: list[dict[str, Any]] = field(default_factory=list)
     counts: Counts | None = None
     skipped: dict[str, Any] = field(default_factory=dict)
+    known: dict[str, Any] = field(default_factory=dict)
     private: bool = False
     studies: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
@@ -128,6 +130,14 @@ class RunState:
             *([listed.fingerprint, listed.listed, listed.rows] if listed else []),
         ]
         return sha256(repr(what).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+    @property
+    def bad_fraction(self) -> float:
+        """Share of the images that are not ok, 0 to 1; those that earlier runs scored are."""
+        if self.counts is None:
+            return 0.0
+        of_all = self.counts.rows + self.known.get("files", 0)
+        return self.counts.bad_fraction * self.counts.rows / of_all if of_all else 0.0
 
     def changed(self, **values: Any) -> "RunState":
         """The state with other values of its attributes."""

@@ -30,6 +30,8 @@ SUBJECTS: dict[str, tuple[str, ...]] = {
             "answers",
             "cache",
             "json",
+            "known",
+            "known_by",
             "dry_run",
             "retry_failed",
             "series",

@@ -1,6 +1,7 @@
 """The settings of `btc-ray score`."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from btc_ray.settings.job import Device, Engine, Precision, SettingsError
 from btc_ray.settings.studies import Studies
@@ -31,11 +32,19 @@ class Score(Studies):
     dry_run: bool = False
     """Show what would be scored, what would be skipped and why, and the estimated time; write nothing."""
 
+    known: tuple[str, ...] = ()
+    """Earlier runs, as URIs and globs (s3://bucket/runs/*): what a complete one of them scored ok with this model and preprocessing is
+    not read again and gets no row. Changed files are scored again; how many were known stands in run.json."""
+
+    known_by: Literal["listing", "content"] = "listing"
+    """listing: by URI, size and time of change or ETag, without reading. content: by the sha256 of the bytes, wherever they stand now;
+    every file is read, and decoded only where it is new."""
+
     retry_failed: bool = False
     """Score again only the rows of a complete run that are not ok."""
 
     max_bad_fraction: float = 0.5
-    """Exit with code 3 when more than this share of the images is not ok."""
+    """Exit with code 3 when more than this share of the images is not ok; those that are known from earlier runs are."""
 
     engine: Engine = "auto"
     """What computes: torch, or openvino (x86 CPUs; pip install 'btc-ray[cpu]'); auto takes openvino where it is installed and no

@@ -7,7 +7,10 @@ from dataclasses import MISSING, fields
 from btc_ray.settings import Job
 
 # Settings that name files or folders, or URIs of them.
-_PLACES = ("model", "input", "output", "data", "cache", "weights", "champion", "grid", "groups", "pseudonym_key", "external")
+_PLACES = (
+    *("model", "input", "output", "data", "cache", "weights", "champion", "grid", "groups", "pseudonym_key", "external"),
+    "known",
+)
 _NOT_PLACES = ("imagenet", "none")  # of --weights
 
 

@@ -1,10 +1,18 @@
-"""Tables as the bytes of Parquet files, and Parquet files of others read without what could run code."""
+"""Tables as Parquet files, whole or written piece by piece, and those of others read without what could run code."""
 
+import contextlib
 import io
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from btc_ray.storage.retries import retrying
+
+if TYPE_CHECKING:
+    from btc_ray.storage.place import Place
 
 
 def to_bytes(table: pa.Table) -> bytes:
@@ -12,6 +20,42 @@ def to_bytes(table: pa.Table) -> bytes:
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")
     return sink.getvalue().to_pybytes()
+
+
+@contextlib.contextmanager
+def table_file(place: "Place", schema: pa.Schema) -> Iterator[Callable[[Mapping[str, Sequence[Any]]], None]]:
+    """A function that takes rows as columns, by the names of `schema`; the Parquet file is there, whole, when the block ends well.
+
+    Memory holds one piece. Raises OSError where nothing can be written.
+    """
+    target = place.path() if place.is_local else None
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}.tmp") if target else None
+    if temporary:
+        temporary.parent.mkdir(parents=True, exist_ok=True)
+        sink: Any = temporary.open("wb")
+    else:
+        fs, path = place.filesystem()
+        sink = retrying(lambda: fs.open(path, "wb"))
+    writer = pq.ParquetWriter(sink, schema, compression="zstd")
+
+    def write(columns: Mapping[str, Sequence[Any]]) -> None:
+        writer.write_table(pa.table([pa.array(columns[field.name], field.type) for field in schema], schema=schema))
+
+    try:
+        yield write
+        writer.close()
+        sink.close()
+        if temporary and target:
+            temporary.replace(target)
+    except BaseException:
+        with contextlib.suppress(Exception):
+            writer.close()  # its own clean-up, later, would write to the closed file
+            if temporary:
+                sink.close()
+                temporary.unlink(missing_ok=True)
+            else:
+                sink.discard()  # an upload begun and not finished
+        raise
 
 
 _ARROW_SCHEMA, _HIDDEN = b"ARROW:schema", b"ARROW:hidden"  # of equal lengths

@@ -54,12 +54,13 @@ def write_summary(*, scores: Scores, run: Mapping[str, Any], read_image: ReadIma
     recorded = [str(name) for name in run.get("classes") or found.classes]
     classes = recorded + sorted(set(found.labels) - set(recorded))
     images = sum(found.status.values())
+    known = int((run.get("known") or {}).get("files", 0))
     return render(
         "summary.html.j2",
         filters={"share": lambda part, whole: f"{part / whole:.1%}" if whole else "–"},
         notice=NOT_FOR_DIAGNOSIS,
-        verdict=outcome(images, found.status["ok"]),
-        trouble=found.status["ok"] < images or images == 0,
+        verdict=outcome(images, found.status["ok"], known=known),
+        trouble=found.status["ok"] < images or (images == 0 and not known),
         complete=run.get("complete", True),
         images=images,
         status=_ordered(found.status, ("ok", "unreadable", "unsupported", "failed")),
@@ -82,8 +83,10 @@ def write_summary(*, scores: Scores, run: Mapping[str, Any], read_image: ReadIma
     )
 
 
-def outcome(images: int, ok: int) -> str:
-    """One line in plain words: how many of the images were scored."""
+def outcome(images: int, ok: int, *, known: int = 0) -> str:
+    """One line in plain words: how many of the images were scored; `known`: the files that earlier runs had scored."""
+    if images == 0 and known:
+        return f"Nothing new: {known:,} files, all scored by earlier runs"
     if images == 0:
         return "No images were found in the inputs"
     if ok == images:
@@ -251,6 +254,7 @@ def _facts(run: Mapping[str, Any], found: _Findings) -> list[tuple[str, str | li
     ]
     return [
         ("Inputs", shown or "not recorded"),
+        *_known(run),
         ("Throughput", f"{scored / seconds:,.1f} images/s" if seconds and scored else "not recorded"),
         (
             "Wall time",
@@ -264,6 +268,15 @@ def _facts(run: Mapping[str, Any], found: _Findings) -> list[tuple[str, str | li
         ("Engine", str(fingerprint.get("engine") or "not recorded")),
         ("Precision", str(fingerprint.get("precision") or "not recorded")),
     ]
+
+
+def _known(run: Mapping[str, Any]) -> list[tuple[str, str | list[str]]]:
+    known = run.get("known") or {}
+    if not known:
+        return []
+    runs = dict(known.get("runs") or {})
+    latest = [f"{count:,} by {uri}" for uri, count in [*runs.items()][::-1][:10]]
+    return [("Known", [f"{known.get('files', 0):,} files, scored by {len(runs):,} earlier runs, by {known.get('by')}", *latest])]
 
 
 def _duration(seconds: float) -> str:
