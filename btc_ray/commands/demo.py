@@ -23,7 +23,9 @@ from btc_ray.commands.review import review
 from btc_ray.commands.score import score
 from btc_ray.errors import COMPLETE, UserError
 from btc_ray.phantoms.phantom import write_phantoms
+from btc_ray.phantoms.studies import write_studies
 from btc_ray.progress import duration, say
+from btc_ray.scoring.folder import EXAMS_PAGE
 from btc_ray.scoring.state import read_state
 from btc_ray.workers.session import ray_session
 
@@ -49,23 +51,24 @@ def demo(chosen: settings.Demo) -> int:
     home.mkdir(parents=True, exist_ok=True)
     mark.touch()  # what stands beside it is the demo's, and is made anew
     data, archive, model, run, report = made = [home / name for name in ("data", "archive", "model", "run", "evaluation")]
-    for path in made:
+    studies, exams = made_of_studies = [home / name for name in ("studies", "exams")]
+    for path in made + made_of_studies:
         shutil.rmtree(path, ignore_errors=True)
     (home / LOG).unlink(missing_ok=True)
     job: dict[str, Any] = {"address": chosen.address, "cpus": chosen.cpus, "debug": chosen.debug}
     held_out = max(1, chosen.images_per_class // 4)
 
-    with _phase(home, f"1/5  Synthetic heads: {4 * chosen.images_per_class:,} to learn from, {4 * held_out:,} to measure with"):
+    with _phase(home, f"1/6  Synthetic heads: {4 * chosen.images_per_class:,} to learn from, {4 * held_out:,} to measure with"):
         write_phantoms(data, per_class=chosen.images_per_class, seed=4 * chosen.seed + 1, splits=("Training",), size=(SIDE, SIDE))
         write_phantoms(data, per_class=held_out, seed=4 * chosen.seed + 2, splits=("Testing",), size=(SIDE, SIDE))
     with ray_session(settings.Demo(output=chosen.output, **job))():
-        with _phase(home, f"2/5  Training a ResNet18 from random weights, {chosen.epochs} epochs") as result:
+        with _phase(home, f"2/6  Training a ResNet18 from random weights, {chosen.epochs} epochs") as result:
             retrain(_training(chosen, data, model, job))
             test = json.loads((model / "bundle.json").read_text())["metrics"]["test"]
             result(f"{test['accuracy']:.1%} of {test['images']:,} unseen heads right")
-        with _phase(home, "3/5  Measuring it, as `btc-ray evaluate` does") as result:
+        with _phase(home, "3/6  Measuring it, as `btc-ray evaluate` does") as result:
             evaluate(settings.Evaluate(data=str(data), output=str(report), model=(str(model),), **job))
-        with _phase(home, "4/5  Scoring an archive: a folder, a zip, and files that are broken") as result:
+        with _phase(home, "4/6  Scoring an archive: a folder, a zip, and files that are broken") as result:
             make_archive(archive, per_class=held_out, seed=4 * chosen.seed + 3)
             code = score(settings.Score(model=str(model), input=(str(archive),), output=str(run), **job))
             counts = read_state(storage.Place(str(run))).counts
@@ -74,17 +77,24 @@ def demo(chosen: settings.Demo) -> int:
             result(
                 f"{counts.rows:,} rows, {not_ok} of them not ok with their reason, {counts.decision.get('accept', 0)} accepted"
             )
-        with _phase(home, "5/5  What a reader should see first, as `btc-ray review` does"):
+        with _phase(home, "5/6  Scoring an archive of a hospital's kind: DICOM and BIDS, four exams") as result:
+            write_studies(studies, seed=4 * chosen.seed + 4, side=SIDE)
+            code = score(settings.Score(model=str(model), input=(str(studies),), output=str(exams), **job)) or code
+            found = read_state(storage.Place(str(exams))).studies
+            result(f"{found['series_selected']} of {found['series']} series scored, the others counted by reason")
+        with _phase(home, "6/6  What a reader should see first, as `btc-ray review` does"):
             review(settings.Review(run=str(run), **job))
+            review(settings.Review(run=str(exams), **job))
     print("\nThe first rows of the table:")
     table = pq.read_table(run / "scores", columns=["uri", "status", "label", "confidence", "decision", "error"])
     first = table.slice(0, 8).to_pandas().fillna("–")
     first["uri"] = first["uri"].str.removeprefix(f"{archive}/")
     print(first.to_string(index=False, max_colwidth=40, float_format="{:.3f}".format))
-    print("\nThree pages to open:")
+    print("\nFour pages to open:")
     pages = {
         run / "summary.html": "the scored archive",
         run / "review.html": "its images, the most urgent first",
+        exams / EXAMS_PAGE: "the exams of the hospital's archive, series by series",
         report / "evaluation.html": "what the model is worth",
     }
     for page, what in pages.items():

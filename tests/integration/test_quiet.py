@@ -94,7 +94,7 @@ def test_two_workers_of_a_training_find_each_other_and_nobody_else_does(phantoms
 def test_the_demo_trains_measures_scores_and_reviews_and_tells_nobody(tmp_path: Path) -> None:
     flags = ("--output", tmp_path / "demo", "--images-per-class", 8, "--epochs", 1)
     watch(spied(tmp_path, "demo", *flags))
-    for page in ("run/summary.html", "run/review.html", "evaluation/evaluation.html"):
+    for page in ("run/summary.html", "run/review.html", "exams/exams.html", "evaluation/evaluation.html"):
         assert (tmp_path / "demo" / page).is_file()
     assert heard(tmp_path) == ("", [])
 

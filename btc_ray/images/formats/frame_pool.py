@@ -148,17 +148,21 @@ class _Pool:
         self.idle: list[_Child] = []
         self.lock = threading.Lock()
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        self.free = threading.Semaphore(cores)
+        self.cores, self.free = cores, threading.Semaphore(cores)
 
-    def ask(self, content: bytes, task: Task) -> tuple[dict[str, object], bytes]:
+    def ask(self, content: bytes, task: Task, *, anew: bool = False) -> tuple[dict[str, object], bytes]:
+        """Ask an idle child, or with `anew` one that has seen no other frame."""
         with self.free:
             with self.lock:
-                child = self.idle.pop() if self.idle else None
+                child = self.idle.pop() if self.idle and not anew else None
             child = child or _Child()
             answer = child.ask(content, task)
             if child.process.poll() is None:
                 with self.lock:
                     self.idle.append(child)
+                    spare = self.idle.pop(0) if len(self.idle) > self.cores else None
+                if spare is not None:
+                    spare.end()
             return answer
 
     def close(self) -> None:
@@ -200,7 +204,8 @@ def decode(content: bytes, task: Task) -> np.ndarray:
         except DecoderEnded as ended:
             if ended.late:
                 raise
-            answer, pixels = _pool().ask(content, task)  # once more: it may have been ended for another's sake
+            # Once more: it may have been ended for another's sake, and others that are idle with it.
+            answer, pixels = _pool().ask(content, task, anew=True)
     except DecoderEnded as ended:
         if ended.late:
             raise Unreadable(f"decoding the {name} frame took longer than {task.seconds} s; export it again") from None

@@ -10,6 +10,9 @@ import cv2
 import numpy as np
 
 SIDE = 64
+JPEG_LS = ("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81")
+JPEG_2000 = ("1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91")
+RLE = "1.2.840.10008.1.2.5"
 _CODE = 5  # bits of the Huffman code of every category, which is the code itself: there are 17 at most
 
 
@@ -28,24 +31,33 @@ def sample_frame(syntax: str) -> tuple[bytes, np.ndarray, int] | None:
         return _dct_jpeg(1000), flat, 12
     if kind in ("4.57", "4.70"):
         return _lossless_jpeg(ramp), ramp, 12
-    if kind in ("4.80", "4.81"):
+    if syntax in (*JPEG_LS, *JPEG_2000, RLE):
+        return compressed(ramp, syntax, bits=12), ramp, 12
+    return None
+
+
+def compressed(words: np.ndarray, syntax: str, *, bits: int) -> bytes:
+    """uint16 (H, W) of so many bits as one frame of JPEG-LS, JPEG 2000 or RLE, without loss.
+
+    Raises ModuleNotFoundError where the package that does it is not installed, ValueError for another transfer syntax.
+    """
+    if syntax in JPEG_LS:
         import jpeg_ls
 
-        return bytes(jpeg_ls.encode_array(ramp)), ramp, 12
-    if kind in ("4.90", "4.91"):
+        return bytes(jpeg_ls.encode_array(words))
+    if syntax in JPEG_2000:
         from openjpeg.utils import encode_array
 
-        return bytes(encode_array(ramp, bits_stored=12)), ramp, 12
-    if kind == "5":
-        from pydicom.pixels import get_encoder
-        from pydicom.uid import RLELossless
+        return bytes(encode_array(words, bits_stored=bits))
+    if syntax != RLE:
+        raise ValueError(f"nothing here encodes {syntax}")
+    from pydicom.pixels import get_encoder
+    from pydicom.uid import RLELossless
 
-        frame = get_encoder(RLELossless).encode(
-            ramp.tobytes(), rows=SIDE, columns=SIDE, samples_per_pixel=1, bits_allocated=16, bits_stored=12,
-            pixel_representation=0, number_of_frames=1, photometric_interpretation="MONOCHROME2", encoding_plugin="pydicom",
-        )  # fmt: skip
-        return frame, ramp, 12
-    return None
+    return get_encoder(RLELossless).encode(
+        words.tobytes(), rows=words.shape[0], columns=words.shape[1], samples_per_pixel=1, bits_allocated=16, bits_stored=bits,
+        pixel_representation=0, number_of_frames=1, photometric_interpretation="MONOCHROME2", encoding_plugin="pydicom",
+    )  # fmt: skip
 
 
 def _lossless_jpeg(pixels: np.ndarray) -> bytes:

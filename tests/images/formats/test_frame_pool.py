@@ -43,6 +43,16 @@ def test_a_child_that_was_killed_is_replaced(j2k: bytes) -> None:
     assert np.array_equal(frame_pool.decode(j2k, _task(JPEG2000Lossless)), head())
 
 
+def test_children_that_were_all_killed_cost_no_frame(j2k: bytes) -> None:
+    pool = frame_pool._pool()
+    pool.idle += [frame_pool._Child() for _ in range(3)]
+    for child in pool.idle:
+        os.kill(child.process.pid, signal.SIGKILL)
+    for _ in range(4):
+        assert np.array_equal(frame_pool.decode(j2k, _task(JPEG2000Lossless)), head())
+    frame_pool.close()
+
+
 def test_a_damaged_frame_is_unreadable(j2k: bytes) -> None:
     with pytest.raises(Unreadable, match="JPEG 2000"):
         frame_pool.decode(j2k[:40] + bytes(200), _task(JPEG2000Lossless))
