@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from btc_ray.cli import main
 from btc_ray.dataset.answers import NOT_A_HEAD, UNSURE
 from btc_ray.scoring.state import read_state
+from btc_ray.settings import Evaluate, SettingsError
 from btc_ray.storage import Place
 from tests.dataset.test_answers import write
 from tests.scoring.runs import score
@@ -65,7 +67,7 @@ def test_answers_about_all_that_is_shown_give_both_estimates(
     assert (record["weighted"]["certain"], record["weighted"]["sampled"]) == (4, len(others))
     assert record["weighted"]["accuracy"]["value"] == pytest.approx(expected)
     assert record["remarks"] == []
-    assert record["model_id"] == record["run_id"] or len(record["run_id"]) == 16
+    assert record["run_id"] == run_id(run)
     out = capsys.readouterr().out
     assert "estimate for all 20 scored images from 12 answers" in out
     assert str(run / "answers.json") in out
@@ -108,22 +110,30 @@ def test_what_does_not_count_is_counted(run: Path, tmp_path: Path, capsys: pytes
     assert "second says notumor" in capsys.readouterr().err
 
 
-def test_what_does_not_fit_together_is_told(
-    run: Path, phantoms: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    row = reviewed(run)[0]
-    answers = write(tmp_path / "answers.csv", said(row, "metastasis", run))
+def test_what_does_not_fit_together_is_told(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    answers = write(tmp_path / "answers.csv", said(reviewed(run)[0], "metastasis", run))
     for arguments, words in (
-        (["--run", str(tmp_path), "--answers", answers.uri], "is not a run folder"),
-        (["--run", str(run), "--answers", answers.uri, "--review", str(tmp_path)], "has no review"),
-        (["--run", str(run), "--answers", answers.uri], "metastasis, which is no class of the model"),
-        (["--run", str(run)], "--run needs --answers"),
-        (["--run", str(run), "--answers", answers.uri, "--data", str(phantoms)], "in place of --model and --data"),
-        (["--model", str(model)], "--data and --output must be given with --model"),
-        (["--model", str(model), "--data", "x", "--output", "y", "--answers", "z"], "name it with --run"),
+        (["--run", str(tmp_path)], "is not a run folder"),
+        (["--run", str(run), "--review", str(tmp_path)], "has no review"),
+        (["--run", str(run)], "metastasis, which is no class of the model"),
     ):
-        assert main(["evaluate", *arguments]) == 2
-        assert words in " ".join(capsys.readouterr().err.split())
+        assert main(["evaluate", *arguments, "--answers", answers.uri]) == 2
+        assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"run": "RUN"}, "--run needs --answers"),
+        ({"run": "RUN", "answers": ("a.csv",), "data": "DATA"}, "in place of --model and --data"),
+        ({"model": ("MODEL",)}, "--data and --output must be given with --model"),
+        ({"model": ("MODEL",), "data": "DATA", "output": "OUT", "answers": ("a.csv",)}, "name it with --run"),
+        ({}, "--model is empty"),
+    ],
+)
+def test_flags_that_do_not_go_together_are_told(given: dict[str, Any], words: str) -> None:
+    with pytest.raises(SettingsError, match=words):
+        Evaluate(**given)
 
 
 def test_without_a_sample_nothing_is_estimated(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -158,9 +158,12 @@ def read_whole(place: np.ndarray, tier: np.ndarray, has_answer: np.ndarray, draw
     What ends a row of answers and is in the sample does not count: it may have been read for the sample's sake, and what is read whole
     must not depend on what was drawn.
     """
+    listed = np.isfinite(place)
+    if has_answer[listed].all() and not drawn[listed].all():
+        return listed
     found = np.zeros(len(place), bool)
-    for name in np.unique(tier[np.isfinite(place)]):
-        rows = np.flatnonzero(np.isfinite(place) & (tier == name))
+    for name in np.unique(tier[listed]):
+        rows = np.flatnonzero(listed & (tier == name))
         rows = rows[np.argsort(place[rows])]
         gaps = np.flatnonzero(~has_answer[rows])
         first = rows[: gaps[0]] if len(gaps) else rows

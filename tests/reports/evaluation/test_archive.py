@@ -99,6 +99,12 @@ def test_a_worklist_counts_as_read_up_to_its_first_gap_tier_by_tier() -> None:
     assert read_whole(place, tier, has_answer, sample).tolist() == [True, True, False, False, True, True, True, False]
 
 
+def test_a_worklist_that_is_read_to_its_end_counts_whole_and_one_that_is_all_drawn_does_not() -> None:
+    place, tier, answered = np.array([0.0, 1.0, np.nan]), np.array(["a", "b", "a"], object), np.array([True, True, True])
+    assert read_whole(place, tier, answered, np.array([False, True, True])).tolist() == [True, True, False]
+    assert not read_whole(place, tier, answered, np.array([True, True, True])).any()
+
+
 def test_no_heads_and_unsure_answers_are_counted_apart() -> None:
     found = of_sample(np.array([0, 1, 2, 2]), np.array([0, 2, NO_HEAD, NOT_SURE]), CLASSES)
     assert (found["images"], found["heads"], found["right"]) == (4, 2, 1)
