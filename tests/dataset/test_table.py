@@ -1,5 +1,6 @@
 """Labelled data in each of its forms becomes one table."""
 
+import hashlib
 import shutil
 from pathlib import Path
 
@@ -111,3 +112,17 @@ def test_members_of_archives_are_labelled_images_and_can_be_read(tmp_path: Path)
     before = fingerprint(table)
     write(tmp_path, {"in/x.zip": zip_bytes([(name, data + b"!") for name, data in members])})
     assert fingerprint(read_labelled(Place(str(tmp_path / "labels.csv")))) != before
+
+
+def test_a_table_may_say_where_its_images_come_from(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("uri,label,source\na.jpg,x,clinic\nb.jpg,y,\n")
+    table = read_labelled(Place(str(tmp_path / "labels.csv")))
+    assert table["source"].to_pylist() == ["clinic", None]
+    (tmp_path / "labels.csv").write_text("uri,label,source\na.jpg,x,web\nb.jpg,y,\n")
+    assert fingerprint(read_labelled(Place(str(tmp_path / "labels.csv")))) != fingerprint(table)
+
+
+def test_where_no_source_is_named_what_was_cached_before_the_column_was_there_stays_right(phantoms: Path) -> None:
+    table = read_labelled(Place(str(phantoms)))
+    digest = hashlib.sha256(repr(table.drop_columns(["row_id", "source"]).to_pylist()).encode())  # of one batch
+    assert fingerprint(table) == digest.hexdigest()[:16]

@@ -20,6 +20,7 @@ from btc_ray.settings import (
     to_dict,
 )
 from btc_ray.settings.parse import parse
+from btc_ray.settings.words import local_places
 
 NEEDED = ["--model", "m", "--input", "a", "b.zip", "--output", "run"]
 
@@ -134,3 +135,22 @@ def test_help_is_by_subject_and_speaks_of_no_types_of_python(capsys: pytest.Capt
         assert "STR" not in text
         assert "\nMore:\n" not in text, "a flag has no subject: settings/help.py names one for each"
         assert max(map(len, text.splitlines())) <= 110
+
+
+def test_sets_from_elsewhere_have_names_and_their_places_are_known() -> None:
+    chosen = Evaluate(data="d", output="o", model=("m",), external=("web=/a=b/c", "clinic=s3://x/y"))
+    assert chosen.elsewhere() == {"web": "/a=b/c", "clinic": "s3://x/y"}
+    assert ("--external", "/a=b/c") in local_places(chosen)
+    assert ("--external", "s3://x/y") not in local_places(chosen)
+
+
+@pytest.mark.parametrize("external", [("web",), ("=/a",), ("web=",), ("web=/a", "web=/b")])
+def test_a_set_from_elsewhere_without_a_name_or_of_another_ones_is_refused(external: tuple[str, ...]) -> None:
+    with pytest.raises(SettingsError, match="--external"):
+        Evaluate(data="d", output="o", model=("m",), external=external)
+
+
+@pytest.mark.parametrize("risk", [0.0, 1.0])
+def test_a_risk_is_a_share(risk: float) -> None:
+    with pytest.raises(SettingsError, match="--target-risk"):
+        Retrain(data="d", output="o", target_risk=risk)

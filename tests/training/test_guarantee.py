@@ -7,6 +7,7 @@ from scipy.stats import chi2
 
 from btc_ray.training.guarantee import NOTHING, Guarantee, HeldOut, choose_confidence, upper_bound
 from btc_ray.training.held_out import HeldOutError, held_out_answers
+from btc_ray.training.thresholds import choose_thresholds
 from tests.training.clustered import ANSWERS, draw, realised
 
 TARGET, DRAWS = 0.02, 200
@@ -107,6 +108,30 @@ def test_counts_are_those_of_the_threshold_chosen() -> None:
     assert (found.accepted, found.wrong) == (taken.sum(), (taken & ~right).sum())
     assert found.wrong / found.accepted < found.upper_bound <= found.target_risk
     assert found.record()["holds"] is True
+
+
+def test_a_bundle_goes_by_out_of_fold_answers_where_there_are_any() -> None:
+    count = 4000
+    few = choose_thresholds(*validation(200), units=np.arange(200) // 4, unit="patient")
+    assert few["accept_confidence"] == NOTHING
+    assert few["guarantee"]["reason"].startswith("too few validation answers")
+    many = HeldOut(
+        confidence=np.linspace(0.6, 1, count),
+        right=np.ones(count, bool),
+        units=np.arange(count),
+        candidates=np.ones(count, bool),
+        answers=ANSWERS,
+    )
+    found = choose_thresholds(*validation(200), units=np.arange(200) // 4, unit="patient", out_of_fold=many)
+    assert found["accept_confidence"] == 0.6
+    assert (found["guarantee"]["answers"], found["guarantee"]["accepted"]) == (ANSWERS, count)
+    assert found["validation"]["images"] == 200
+    assert found["accept_distance"] == few["accept_distance"]
+
+
+def validation(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Answers that are all right: probabilities, distances, surrounds, labels."""
+    return np.tile([0.9, 0.1], (count, 1)), np.arange(count, dtype=float), np.zeros(count), np.zeros(count, int)
 
 
 def table(**changed: list[object]) -> pa.Table:
