@@ -29,6 +29,7 @@ from btc_ray.reports.shared.bootstrap import wilson
 from btc_ray.reports.summary.page import write_summary
 from btc_ray.reports.worklist.page import heat_picture, small_picture, write_review
 from btc_ray.reports.worklist.record import describe_run
+from btc_ray.reports.worklist.sample import with_sample
 from btc_ray.reports.worklist.worklist import read_worklist
 from btc_ray.training.thresholds import choose_thresholds
 from tests.reports.audit.test_conclusion import result
@@ -44,7 +45,7 @@ LONG = "s3://" + "a-bucket-with-a-name-that-nothing-breaks-" * 3 + "/" + "2026" 
 """Names that a page must neither run nor be stretched by."""
 
 
-def review(rows: int = 5000) -> tuple[str, list[dict[str, Any]]]:
+def review(rows: int = 5000, *, sample: int = 0) -> tuple[str, list[dict[str, Any]]]:
     """`review.html` and what it was made from, in reading order. HOSTILE and LONG are on its first screen; the third row has no
     picture, and some have no distance."""
     labels, probabilities, _ = simulate(2000, skill=4)
@@ -52,9 +53,9 @@ def review(rows: int = 5000) -> tuple[str, list[dict[str, Any]]]:
     decision = choose_thresholds(probabilities, distance, np.zeros_like(distance), labels)
     bundle = replace(test_evaluate.bundle(), preprocess={"size": 224}, decision=decision)
     table = test_worklist.scores(round(1.1 * rows))  # 5 % are unreadable
-    found = read_worklist(table.to_batches(), bundle.classes, most=rows, decision=decision)
-    listed = found.chosen().to_pylist()
-    assert len(listed) == rows
+    found = read_worklist(table.to_batches(), bundle.classes, most=rows, decision=decision, sample=sample)
+    listed = with_sample(found.chosen(), found.sample).to_pylist()
+    assert len(listed) >= rows
     pictures = [small_picture(phantom) for phantom in _phantoms()]
     heats = [heat_picture(heat) for heat in np.random.default_rng(0).random((len(pictures), 7, 7), np.float32) ** 4]
     for number, row in enumerate(listed):
@@ -64,7 +65,7 @@ def review(rows: int = 5000) -> tuple[str, list[dict[str, Any]]]:
     listed[0]["uri"], listed[1]["uri"] = HOSTILE, LONG
     listed[2] |= {"picture": None, "heat": None, "problem": f"{LONG} has gone"}
     state = {"fingerprint": {"inputs": [LONG, "/archive"], "engine": "torch", "precision": "fp32"}, "finished": "2026-11-23"}
-    return write_review(describe_run(found, bundle, state, run_id=RUN_ID, shown=rows), listed), listed
+    return write_review(describe_run(found, bundle, state, run_id=RUN_ID, shown=len(listed)), listed), listed
 
 
 def summary() -> str:

@@ -133,6 +133,24 @@ def test_only_what_the_filters_leave_is_asked_about(reading: Browser, rows: list
     assert text(reading, "far") == f"{asked} of 200 answered"
 
 
+def test_the_random_sample_is_asked_about_in_the_order_in_which_it_was_drawn(browser: Browser, tmp_path: Path) -> None:
+    page, listed = pages.review(ROWS, sample=20)
+    (tmp_path / "review.html").write_bytes(page.encode())
+    browser.open(tmp_path / "review.html", width=1280, height=900)
+    browser.evaluate("localStorage.clear(); tier.value = 'sample'; tier.dispatchEvent(new Event('input', { bubbles: true }))")
+    begin(browser)
+    for key in "r" * 20:
+        browser.press(key)
+    assert text(browser, "said").endswith("All 20 are answered: save answers.csv.")
+    browser.press("Escape")
+    drawn = sorted((row for row in listed if row["drawn"] is not None), key=lambda row: row["drawn"])
+    shown = browser.evaluate('[...document.querySelectorAll("#list tbody .where bdi")].map((cell) => cell.textContent)')
+    assert shown == [row["uri"] for row in drawn]
+    assert {int(row["row_id"]) for row in saved(browser, tmp_path)} == {row["row_id"] for row in drawn}
+    assert len(listed) > ROWS  # some were only drawn
+    browser.evaluate("localStorage.clear()")
+
+
 def test_two_readers_of_one_browser_do_not_see_each_other_and_stand_in_one_file(reading: Browser, tmp_path: Path) -> None:
     begin(reading, "first")
     reading.press("1")
