@@ -174,7 +174,7 @@ def test_a_file_that_vanished_after_the_listing_is_a_failed_row(
     from btc_ray.scoring import run as module
 
     inputs = _put(remote, "in", night)
-    listed = module.list_to_score
+    listed = module.list_images
 
     def list_and_lose(*args: object, **named: object) -> object:
         summary = listed(*args, **named)  # type: ignore[arg-type]
@@ -182,7 +182,7 @@ def test_a_file_that_vanished_after_the_listing_is_a_failed_row(
         storage.remove_tree(f"{inputs}/broken.jpg", remote.options)
         return summary
 
-    monkeypatch.setattr(module, "list_to_score", list_and_lose)
+    monkeypatch.setattr(module, "list_images", list_and_lose)
     assert _score(remote, str(model), inputs, f"{remote.uri}/run", "--max-bad-fraction", "1") == 0
     table = _table(remote, f"{remote.uri}/run")
     lost = table[table["uri"].str.contains("n.tar::|broken.jpg", regex=True)]

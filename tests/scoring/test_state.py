@@ -154,12 +154,12 @@ def test_a_bundle_that_is_replaced_while_a_run_starts_is_refused(
 
     champion = tmp_path / "champion"
     shutil.copytree(model, champion)
-    real = run.list_to_score
+    real = run.list_images
 
     def list_while_it_is_replaced(*arguments: object, **named: object) -> object:
         shutil.copytree(other_model, champion, dirs_exist_ok=True)
         return real(*arguments, **named)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(run, "list_to_score", list_while_it_is_replaced)
+    monkeypatch.setattr(run, "list_images", list_while_it_is_replaced)
     assert score(champion, [archive], tmp_path / "run") == 2
     assert not state(tmp_path / "run")["complete"]
