@@ -27,6 +27,7 @@ from btc_ray.training.calibration import cross_entropy, fit_temperature
 from btc_ray.training.fit import Network, check_converged, fit, labelled_images, training_settings
 from btc_ray.training.folds import OutOfFold, out_of_fold
 from btc_ray.training.head import head_logits
+from btc_ray.training.held_out import held_out_answers
 from btc_ray.training.prepare import Prepared
 from btc_ray.training.thresholds import choose_thresholds, fit_reference
 
@@ -70,7 +71,7 @@ def conclude(settings: Retrain, prepared: Prepared, network: Network, measured: 
     validation, test = images.rows("validation"), images.rows("test")
     temperature = fit_temperature(logits[validation], images.labels[validation])
     likely = softmax(logits[validation] / temperature, axis=1)
-    reference, decision = _decision(settings, network, likely)
+    reference, decision = _decision(settings, network, likely, measured)
     named = images.crops.rows["group"].drop_null()
     metrics = {"validation": _figures(logits[validation], images.labels[validation], temperature)}
     if measured is None:
@@ -126,8 +127,11 @@ def _figures(logits: np.ndarray, labels: np.ndarray, temperature: float) -> dict
     }
 
 
-def _decision(settings: Retrain, network: Network, likely: np.ndarray) -> tuple[Reference | None, dict[str, Any]]:
-    """What the model learned from, and the thresholds that rest on it; none where features have no spread."""
+def _decision(
+    settings: Retrain, network: Network, likely: np.ndarray, measured: OutOfFold | None
+) -> tuple[Reference | None, dict[str, Any]]:
+    """What the model learned from, and the thresholds that rest on it; none where features have no spread. The confidence rests on the
+    out-of-fold answers, where there are any: they are many more than the validation images."""
     images, learned = network.images, network.learned
     reference = fit_reference(network.features[learned], images.labels[learned])
     if reference is None:
@@ -146,6 +150,7 @@ def _decision(settings: Retrain, network: Network, likely: np.ndarray) -> tuple[
         units=groups,
         unit=f"patient ({patients:,} of {len(named):,} images), else group of copies" if patients else "group of copies",
         target=settings.target_risk,
+        out_of_fold=None if measured is None else held_out_answers(measured.table),
     )
 
 

@@ -62,6 +62,7 @@ def test_the_bundle_learned_from_all_and_says_that_its_figures_are_out_of_fold(f
     assert bundle.metrics["out_of_fold"]["accuracy"] == pytest.approx(sum(right) / 60)
     assert "test" not in bundle.metrics
     assert bundle.data["folds"] == FOLDS
+    assert bundle.decision["guarantee"]["answers"] == "out-of-fold"
     assert "are those of 3 models of the same recipe" in (folded / "model_card.md").read_text()
     record = json.loads((folded / "folds.json").read_text())
     slices, examinations = record["models"][0]["sets"]
