@@ -4,6 +4,7 @@ of few labelled images are made in this process.
 Only jobs that use Ray load this module.
 """
 
+import hashlib
 import json
 from dataclasses import dataclass
 from functools import cached_property
@@ -41,11 +42,19 @@ ROWS_PER_BLOCK = 512  # 25 MB of 224 × 224 crops
 class Crops:
     """A labelled data set's crops. Only images that are ok; `skipped` counts the others by status."""
 
-    fingerprint: str
+    fingerprint: str  # of the table, and after a dash the preprocess_id
     folder: Place  # the Parquet files of all images, `prepared_schema`
     rows: pa.Table  # row_id, uri, label, split, group, crop_status, doubt, content_sha256 (of a frame of several: `<sha256>#7`)
     skipped: dict[str, int]
     size: int
+
+    @cached_property
+    def pixels_id(self) -> str:
+        """16 hex digits that are the same where the same images were cropped the same way, whatever their labels, groups and splits."""
+        digest = hashlib.sha256(self.fingerprint.rpartition("-")[2].encode())
+        for content in self.rows["content_sha256"].to_pylist():
+            digest.update(f"\n{content}".encode())
+        return digest.hexdigest()[:16]
 
     @cached_property
     def pixels(self) -> np.ndarray:

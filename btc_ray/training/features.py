@@ -39,7 +39,7 @@ def frozen_features(crops: Crops, state: Mapping[str, Tensor], *, flips: bool, c
     """Backbone features of every crop: float32 (N, V, 512), V the four FLIPS, or 1 without `flips`. Needs a Ray that is joined."""
     backbone = {name: tensor for name, tensor in state.items() if not name.startswith("fc.")}
     variants = FLIPS if flips else FLIPS[:1]
-    file = cache / f"features-{crops.fingerprint}-{backbone_id(backbone)}-{len(variants)}.f32"
+    file = cache / f"features-{crops.pixels_id}-{backbone_id(backbone)}-{len(variants)}.f32"
     if file.exists():
         say(f"Features are cached in {file}.")
         return np.frombuffer(file.read(), np.float32).reshape(-1, len(variants), FEATURES)
