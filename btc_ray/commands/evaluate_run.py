@@ -143,7 +143,9 @@ def _of_gaps(drawn: np.ndarray, has_answer: np.ndarray) -> list[str]:
     size = int((drawn >= 0).sum())
     if len(places) == size:
         return []
-    if len(places) and places[-1] == len(places) - 1:
+    if not len(places):
+        return [f"None of the {size:,} drawn images has an answer, so nothing unbiased can be said of the archive."]
+    if places[-1] == len(places) - 1:
         return [f"The first {len(places):,} of the {size:,} drawn images have an answer; they are a random sample of their own."]
     return [
         f"{size - len(places):,} of the {size:,} drawn images have no answer, and not the last ones: if those are harder than others, the "

@@ -87,6 +87,16 @@ def test_the_first_of_the_sample_are_a_sample_and_one_with_holes_is_told(run: Pa
         assert record["remarks"][0].startswith(remark)
 
 
+def test_answers_about_the_worklist_alone_are_no_estimate(run: Path, tmp_path: Path) -> None:
+    rows = [row for row in reviewed(run) if row["drawn"] is None]
+    assert rows
+    answers = write(tmp_path / "answers.csv", *(said(row, truth(row), run) for row in rows))
+    assert evaluate(run, answers, "--output", str(tmp_path)) == 0
+    record = json.loads((tmp_path / "answers.json").read_text())
+    assert record["sample"]["accuracy"]["value"] is None
+    assert record["remarks"] == ["None of the 12 drawn images has an answer, so nothing unbiased can be said of the archive."]
+
+
 def test_what_does_not_count_is_counted(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first, second, third, fourth, fifth, *_ = sorted(
         (row for row in reviewed(run) if row["drawn"] is not None),

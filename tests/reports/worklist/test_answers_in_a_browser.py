@@ -11,8 +11,9 @@ import pytest
 
 from btc_ray.dataset.answers import COLUMNS, NOT_A_HEAD, UNSURE, read_answers
 from btc_ray.storage import Place
-from tests.browser import MISSING, Browser, Visit, find_browser
+from tests.browser import MISSING, Browser, Scheme, Visit, find_browser
 from tests.reports import pages
+from tests.reports.test_pages_in_a_browser import TOO_FAINT, TOO_WIDE
 
 ROWS = 200
 CLASSES = ("glioma", "meningioma", "notumor", "pituitary")
@@ -148,6 +149,21 @@ def test_the_random_sample_is_asked_about_in_the_order_in_which_it_was_drawn(bro
     assert shown == [row["uri"] for row in drawn]
     assert {int(row["row_id"]) for row in saved(browser, tmp_path)} == {row["row_id"] for row in drawn}
     assert len(listed) > ROWS  # some were only drawn
+    browser.evaluate("localStorage.clear()")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_image_that_is_asked_about_fits_the_window_and_is_readable_by_day_and_by_night(
+    width: int, scheme: Scheme, browser: Browser, made: tuple[Path, Any]
+) -> None:
+    browser.open(made[0], width=width, height=844, scheme=scheme, mobile=width < 760)
+    browser.evaluate("reader.value = 'RB'; read.click()")
+    browser.press("1")
+    assert browser.evaluate("document.getElementById('reading').open && said.textContent === 'glioma – noted.'")
+    assert browser.evaluate(f"({TOO_WIDE})({width})") == []
+    assert browser.evaluate(f"({TOO_FAINT})()") == []
+    assert browser.evaluate("reading.scrollWidth <= reading.clientWidth")
     browser.evaluate("localStorage.clear()")
 
 
