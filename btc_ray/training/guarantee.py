@@ -14,7 +14,7 @@ LEVEL = 0.95  # of the bound, one-sided, and of the choice as a whole
 LEAST_CONFIDENCE = 0.5  # below it another class may be as likely
 NOTHING = 1.01  # a confidence that no image reaches
 STEPS = 50  # thresholds looked at: those that accept 2, 4, … 100 % of the candidates
-EXPECTED = 0.25  # errors, as a share of those that the target allows, with which the first threshold tested would still pass
+EXPECTED = (0.25, 0.1, 0.0)  # errors, as a share of those that the target allows, with which the first threshold would still pass
 METHOD = (
     "Fay-Feuer gamma bound of errors summed by unit, with the size-weighted mean unit as the largest event; thresholds tested in a fixed "
     "sequence from strict to lenient (Learn then Test)"
@@ -102,7 +102,7 @@ def choose_confidence(held_out: HeldOut, *, target: float, level: float = LEVEL)
     Thresholds are tested in one order, from strict to lenient, each at the full level, and the first that fails ends it, so that no
     correction for their number is needed (Angelopoulos et al., Learn then Test, 2021: fixed sequence testing). The order and its
     beginning depend on confidences and units alone: the strictest threshold that would pass with a quarter of the errors that the target
-    allows, each of another unit, or, with too few images for that, the one that would pass most easily.
+    allows, each of another unit; with too few images for that, with a tenth, or with none.
     """
     kept = held_out.candidates & (held_out.confidence >= LEAST_CONFIDENCE)
     confidence, wrong, units = held_out.confidence[kept], ~held_out.right[kept], held_out.units[kept]
@@ -163,9 +163,10 @@ def _by_unit(units: np.ndarray, wrong: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 def _beginning(accepted: list[np.ndarray], target: float, level: float) -> int:
     """Where the sequence begins, known without a look at which answers are right."""
-    for place, counts in enumerate(accepted):
-        if upper_bound(counts, _spread(EXPECTED * target * counts.sum()), level=level) <= target:
-            return place
+    for expected in EXPECTED:
+        for place, counts in enumerate(accepted):
+            if upper_bound(counts, _spread(expected * target * counts.sum()), level=level) <= target:
+                return place
     return int(np.argmin([upper_bound(counts, np.zeros(1), level=level) for counts in accepted]))
 
 

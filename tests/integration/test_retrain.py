@@ -54,6 +54,11 @@ def test_a_bundle_has_everything_the_contract_names(bundle: Path) -> None:
     assert sum(sum(content["data"][split].values()) for split in ("train", "validation", "test")) == 60
     assert content["temperature"] > 0
     assert content["decision"]["accept_distance"] <= content["decision"]["reject_distance"]
+    guarantee = content["decision"]["guarantee"]
+    assert (guarantee["holds"], guarantee["unit"], guarantee["answers"]) == (False, "group of copies", "validation")
+    assert (
+        f"accept: nothing: {guarantee['reason']}." in (bundle / "model_card.md").read_text()
+    )  # a handful of images shows nothing
     history = pq.read_table(bundle / "metrics.parquet").to_pylist()
     assert [(row["epoch"], row["split"]) for row in history] == [
         (epoch, split) for epoch in range(1, 5) for split in ("train", "validation")
