@@ -1,6 +1,7 @@
 """Settings are one source: flags, YAML and defaults agree, and what is unusable is said by name."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -134,3 +135,12 @@ def test_help_is_by_subject_and_speaks_of_no_types_of_python(capsys: pytest.Capt
         assert "STR" not in text
         assert "\nMore:\n" not in text, "a flag has no subject: settings/help.py names one for each"
         assert max(map(len, text.splitlines())) <= 110
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [({"split": "folders"}, "--split group"), ({"champion": "x"}, "--champion"), ({"folds": 1}, "2 to 50")],
+)
+def test_what_does_not_go_with_folds_is_told_at_once(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        Retrain(**{"data": "-", "output": "-", "folds": 3, **given})
