@@ -17,7 +17,8 @@ from btc_ray.archive.reader import ByteReader
 from btc_ray.dataset.check import say_classes
 from btc_ray.dataset.data import read_data, shown_settings
 from btc_ray.dataset.patients import with_patients
-from btc_ray.dataset.table import entries_of, fingerprint, hidden_series, read_labelled, shown_source
+from btc_ray.dataset.several import membership, named_classes
+from btc_ray.dataset.table import class_names, entries_of, fingerprint, hidden_series, read_labelled, shown_source
 from btc_ray.errors import COMPLETE, TOO_MANY_BAD, UserError
 from btc_ray.model.bundle import Bundle, library_versions, read_bundle
 from btc_ray.progress import say
@@ -72,7 +73,7 @@ def evaluate(chosen: settings.Evaluate) -> int:
     say_classes(table, data)
     table = with_patients(table, data, chosen.groups, keep_labels=chosen.keep_labels)
     for model in models:
-        if not set(model.bundle.classes) & set(table["label"].to_pylist()):
+        if not any(named_classes(label, model.bundle.classes) for label in set(table["label"].to_pylist())):
             raise EvaluationError(
                 f"{chosen.data} has no image of a class that {model.place} knows "
                 f"({', '.join(model.bundle.classes)}). Name its folders so."
@@ -143,8 +144,9 @@ def _models(chosen: settings.Evaluate) -> list[_Model]:
 
 def _truth(chosen: settings.Evaluate, table: pa.Table) -> "Truth":
     """Labels, groups and hashes of all rows of `table`; a file that could not be read is a group of its own."""
-    from btc_ray.dataset.copies import contradicting, join_groups
+    from btc_ray.dataset.copies import join_groups
     from btc_ray.dataset.crops import labelled_crops
+    from btc_ray.dataset.groups import without_common_class
     from btc_ray.dataset.labelled import COMPARED, copy_groups
     from btc_ray.reports.evaluation.sets import Truth
 
@@ -154,13 +156,14 @@ def _truth(chosen: settings.Evaluate, table: pa.Table) -> "Truth":
     contents = np.full(len(table), None, object)
     contents[np.searchsorted(table["row_id"].to_numpy(), crops["row_id"].to_numpy())] = crops["content_sha256"].to_pylist()
     labels = table["label"].to_pylist()
+    names, place = np.unique(labels, return_inverse=True)
     return Truth(
         uri=np.array(table["uri"].to_pylist(), object),
         label=np.array(labels, object),
         content_sha256=contents,
         group=join_groups(copies, table["group"].to_pylist()),
         published_test=np.array([split == "test" for split in table["split"].to_pylist()], bool),
-        contradicting=contradicting(copies, np.array(labels)),
+        contradicting=without_common_class(copies, membership(names.tolist(), class_names(table))[place]),
     )
 
 

@@ -28,7 +28,7 @@ def retrain(chosen: settings.Retrain) -> int:
 
     output = Place(chosen.output, chosen.storage())
     trained = run(chosen, prepared, ray_session=ray_session(chosen))
-    bundle, measured = trained.bundle, trained.out_of_fold or trained
+    bundle, measured = trained.bundle, trained.out_of_fold.of_one_class if trained.out_of_fold else trained
     if chosen.sign:
         sign_bundle(output, chosen.sign)
     confusion = confusion_counts(measured.labels, measured.probabilities.argmax(axis=1), len(bundle.classes))

@@ -14,8 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from btc_ray.dataset.several import named_classes
 from btc_ray.dataset.split import SPLITS
-from btc_ray.dataset.table import SPLIT_WORDS, LabelledDataError, class_names, folders_below, to_read
+from btc_ray.dataset.table import SPLIT_WORDS, LabelledDataError, class_names, folders_below, several_names, to_read
 from btc_ray.images.prepare import Preprocess
 from btc_ray.progress import say
 from btc_ray.storage import Place
@@ -46,14 +47,15 @@ def check_classes(table: pa.Table, data: Place, *, classes: Sequence[str] = ()) 
     """
     if classes:
         table = _only(table, data, tuple(dict.fromkeys(classes)))
-    counts = Counter(table["label"].to_pylist())
+    several = several_names(table)
+    counts = Counter(name for name in table["label"].to_pylist() if name not in several)
     say(_counted(table))
     if not classes and (found := _nested(table, data, counts) + oddities(counts)):
         raise LabelledDataError(
             f"{data}: {' '.join(found)} Rename or move them, or say which classes there are: "
             f"--classes {' '.join(_quoted(name) for name in class_names(table))} (or fewer: images of others are left out)."
         )
-    if few := {name: count for name, count in counts.items() if count < LEAST}:
+    if few := {name: counts[name] for name in class_names(table) if counts[name] < LEAST}:
         raise LabelledDataError(
             f"{data}: too few images of {_listed(few)}; a class needs {LEAST} at least, to learn from, to choose with and to measure with."
         )
@@ -63,7 +65,8 @@ def check_classes(table: pa.Table, data: Place, *, classes: Sequence[str] = ()) 
 def say_classes(table: pa.Table, data: Place) -> None:
     """Say how many images each class has, and what looks odd: for jobs that only look."""
     say(_counted(table))
-    counts = Counter(table["label"].to_pylist())
+    several = several_names(table)
+    counts = Counter(name for name in table["label"].to_pylist() if name not in several)
     for sentence in _nested(table, data, counts) + oddities(counts):
         say(f"look at this: {sentence}")
 
@@ -128,18 +131,19 @@ def _only(table: pa.Table, data: Place, classes: tuple[str, ...]) -> pa.Table:
         )
     if len(classes) < 2:
         raise LabelledDataError("--classes names one class; telling apart needs two.")
-    if others := {name: count for name, count in there.items() if name not in classes}:
+    kept = {name for name in there if named_classes(name, classes)}
+    if others := {name: count for name, count in there.items() if name not in kept}:
         say(f"left out, since --classes does not name them: {_listed(others)}")
-    return table.filter(pc.is_in(table["label"], pa.array(classes)))
+    return table.filter(pc.is_in(table["label"], pa.array(sorted(kept))))
 
 
 def _counted(table: pa.Table) -> str:
     """Images of each class in each split, a line a class."""
-    names = class_names(table)
+    names = (*class_names(table), *several_names(table))
     cells = Counter(zip(table["label"].to_pylist(), table["split"].to_pylist(), strict=True))
     splits = [split for split in (*SPLITS, None) if any(cells[name, split] for name in names)]
     width = max(map(len, names))
-    lines = [f"{len(table):,} labelled images of {len(names)} classes:"]
+    lines = [f"{len(table):,} labelled images of {len(class_names(table))} classes:"]
     for name in names:
         parts = [f"{cells[name, split]:>9,}{'' if split is None else f' {split}'}" for split in splits]
         lines.append(f"  {_printable(name):<{width}} {'  '.join(parts)}")

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-__all__ = ["connected", "contradicting", "join_groups"]
+__all__ = ["connected", "contradicting", "join_groups", "without_common_class"]
 
 
 def connected(count: int, first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -75,3 +75,15 @@ def contradicting(groups: np.ndarray, labels: np.ndarray) -> np.ndarray:
     np.minimum.at(lowest, group, label)
     np.maximum.at(highest, group, label)
     return np.asarray((lowest != highest)[group])
+
+
+def without_common_class(groups: np.ndarray, named: np.ndarray) -> np.ndarray:
+    """`contradicting` for labels that may name several classes: which rows are in a group whose labels have no class in common.
+
+    Args:
+        named: bool (N, C), the classes that the label of each row names.
+    """
+    _, group = np.unique(groups, return_inverse=True)
+    common = np.ones((group.max(initial=-1) + 1, named.shape[1]), bool)
+    np.logical_and.at(common, group, named)
+    return np.asarray(~common.any(axis=1))[group]

@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from btc_ray.dataset.copies import Copies, contradicting, find_copies, join_groups
+from btc_ray.dataset.copies import Copies, find_copies, join_groups
 from btc_ray.dataset.crops import Crops, labelled_crops
+from btc_ray.dataset.groups import without_common_class
+from btc_ray.dataset.several import membership
 from btc_ray.dataset.split import LEFT_OUT, SPLITS, fold_of_groups, split_as_published, split_by_group, split_of_fold
-from btc_ray.dataset.table import LabelledDataError, class_names, fingerprint
+from btc_ray.dataset.table import LabelledDataError, class_names, fingerprint, several_names
 from btc_ray.images.prepare import Preprocess
 from btc_ray.progress import say
 from btc_ray.storage import Place
@@ -40,10 +42,11 @@ SPLIT_SCHEMA = pa.schema(
 class LabelledImages:
     """All images that could be cropped, in the order of the listing.
 
-    `labels` int64 (N,): positions in `classes`; `copies` int64 (N,): groups of copies; `groups` int64 (N,): those joined with the
-    groups that the data names (patients); `split` `<U10` (N,): train, validation, test or left_out, with `reasons` for the latter;
-    `examinations`: their names, None where one is not known; `folds` int64 (N,): in which fold each measures, −1 for those left out,
-    or None where there are no folds, and then `split` is that of a model for which nobody measures.
+    `labels` int64 (N,): positions in `classes`, and after these in `several`, the labels that name several classes; `copies` int64
+    (N,): groups of copies; `groups` int64 (N,): those joined with the groups that the data names (patients); `split` `<U10` (N,):
+    train, validation, test or left_out, with `reasons` for the latter; `examinations`: their names, None where one is not known;
+    `folds` int64 (N,): in which fold each measures, −1 for those left out, or None where there are no folds, and where there are,
+    `split` is that of a model for which nobody measures.
     """
 
     crops: Crops
@@ -55,6 +58,16 @@ class LabelledImages:
     reasons: tuple[str | None, ...]
     examinations: tuple[str | None, ...]
     folds: np.ndarray | None = None
+    several: tuple[str, ...] = ()
+
+    @property
+    def members(self) -> np.ndarray | None:
+        """bool (classes + several, classes): which classes each label names; None where all name one."""
+        return membership((*self.classes, *self.several), self.classes) if self.several else None
+
+    def of_one_class(self, positions: np.ndarray) -> np.ndarray:
+        """Those of the positions whose label names one class: what is calibrated and measured class by class."""
+        return positions[self.labels[positions] < len(self.classes)]
 
     def rows(self, split: str) -> np.ndarray:
         """Positions of the images of a split."""
@@ -82,7 +95,10 @@ class LabelledImages:
     def counts(self) -> dict[str, Any]:
         """Images of each class in each split, and of each reason to leave one out."""
         found: dict[str, Any] = {
-            name: {which: int((self.labels[self.rows(name)] == number).sum()) for number, which in enumerate(self.classes)}
+            name: {
+                which: int((self.labels[self.rows(name)] == number).sum())
+                for number, which in enumerate((*self.classes, *self.several))
+            }
             for name in SPLITS
         }
         left_out = dict(self.crops.skipped)
@@ -115,7 +131,7 @@ def load_labelled(
         held: content_sha256 → split of the images that a model to be compared with knew.
         folds: in so many folds everyone measures once; `test` and the published split are then not looked at.
     """
-    classes = class_names(table)
+    classes, several = class_names(table), several_names(table)
     copies = copy_groups(table, cache=cache)
     crops = labelled_crops(table, preprocess=preprocess, cache=cache)
     if unread := sorted(set(classes) - set(crops.rows["label"].to_pylist())):
@@ -124,12 +140,15 @@ def load_labelled(
         )
     places = np.searchsorted(table["row_id"].to_numpy(), crops.rows["row_id"].to_numpy())
     copies = copies[places]
-    labels = np.searchsorted(classes, crops.rows["label"].to_pylist())
+    place = {name: number for number, name in enumerate((*classes, *several))}
+    labels = np.array([place[name] for name in crops.rows["label"].to_pylist()], np.int64)
     given_groups = crops.rows["group"].to_pylist()
     groups = join_groups(copies.tolist(), given_groups)
     published = np.array([name == "test" for name in crops.rows["split"].to_pylist()])
     reasons = np.full(len(labels), None, dtype=object)
-    reasons[contradicting(copies, labels)] = "copies of this image have another label"
+    reasons[without_common_class(copies, membership((*classes, *several), classes)[labels])] = (
+        "copies of this image have another label"
+    )
     if doubt is not None:
         reasons[np.asarray(crops.rows["doubt"]) >= doubt] = f"its crop's doubt is {doubt:g} or more"
     names = crops.rows["label"].to_pylist()
@@ -167,6 +186,7 @@ def load_labelled(
         reasons=tuple(reasons),
         examinations=tuple(table["examination"].take(pa.array(places)).to_pylist()),
         folds=fold_of,
+        several=several,
     )
 
 

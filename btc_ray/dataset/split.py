@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from btc_ray.dataset.several import is_several
 from btc_ray.errors import UserError
 
 SPLITS = ("train", "validation", "test")
@@ -90,8 +91,8 @@ def fold_of_groups(labels: Sequence[str], groups: np.ndarray, *, folds: int, see
     names, group = np.unique(groups[groups >= 0], return_inverse=True)
     counts = np.zeros((len(names), len(classes)))
     np.add.at(counts, (group, which[groups >= 0]), 1)
-    for name, found in zip(classes, (counts > 0).sum(axis=0), strict=True):
-        if found < folds:
+    for name, found in zip(classes.tolist(), (counts > 0).sum(axis=0), strict=True):
+        if found < folds and not is_several(name, classes.tolist()):
             raise SplitError(f"class {name} has {found} groups, and --folds {folds} needs one for each fold; give fewer folds.")
     share = counts / counts.sum(axis=0)
     order = np.random.default_rng([seed, 3]).permutation(len(names))
@@ -150,7 +151,10 @@ def _take(
 
 
 def _check(split: np.ndarray, label: np.ndarray, wanted: tuple[str, ...]) -> None:
-    for which in np.unique(label):
+    names = set(label.tolist())
+    for which in sorted(names):
+        if is_several(which, names):
+            continue
         for name in wanted:
             if not ((label == which) & (split == name)).any():
                 raise SplitError(f"class {which} has too few images or groups to leave any for {name}; give it more images.")

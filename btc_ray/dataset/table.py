@@ -16,6 +16,7 @@ from btc_ray.archive.entries import SIZE_LIMIT, Entry, NoImagesError, SliceOf
 from btc_ray.archive.listing import list_inputs
 from btc_ray.archive.manifest import SLICE
 from btc_ray.archive.tables import MissingColumnsError, Part, TableError, folder_of, placed, table_parts, table_rows
+from btc_ray.dataset.several import SEPARATOR, is_several, one_name
 from btc_ray.errors import UserError
 from btc_ray.progress import say
 from btc_ray.storage import Place
@@ -69,6 +70,7 @@ def read_labelled(data: Place, *, least_classes: int = 2, follow_links: bool = F
     parts = _parts(data)
     rows = _from_table(data, parts) if parts else _from_folders(data, follow_links)
     _clean_labels(rows)
+    _name_several(rows)
     table = pa.Table.from_pylist([{"row_id": number, **row} for number, row in enumerate(rows)], schema=SCHEMA)
     classes = class_names(table)
     if len(classes) < least_classes:
@@ -93,6 +95,22 @@ def _clean_labels(rows: list[dict[str, object]]) -> None:
             changed[written, clean.strip()] += 1
     for (written, label), count in sorted(changed.items()):
         say(f"taken as {label!r}: {count:,} labels written {written!r}")
+
+
+def _name_several(rows: list[dict[str, object]]) -> None:
+    """Labels that name several classes of the data, in one way to write them; what changed is said. Raises LabelledDataError for one
+    that names a class and something that is none."""
+    labels = {str(row["label"]) for row in rows}
+    names = {label: one_name(label, labels) for label in labels}
+    for label, name in sorted(names.items()):
+        parts = {part.strip() for part in label.split(SEPARATOR)}
+        if name == label and not is_several(label, labels) and 0 < len(parts & (labels - {label})) < len(parts):
+            unknown = ", ".join(sorted(parts - labels))
+            raise LabelledDataError(f"the label {label!r} names several classes, and of {unknown} there is no image.")
+        if name != label:
+            say(f"taken as {name!r}, one of these classes: labels written {label!r}")
+    for row in rows:
+        row["label"] = names[str(row["label"])]
 
 
 def folders_below(table: pa.Table, data: Place) -> dict[str, set[str]]:
@@ -124,8 +142,14 @@ def _parts(data: Place) -> Sequence[Part] | None:
 
 
 def class_names(table: pa.Table) -> tuple[str, ...]:
-    """The classes in their order, which is always the sorted names."""
-    return tuple(sorted(set(table["label"].to_pylist())))
+    """The classes in their order, which is always the sorted names; labels that name several of them are none."""
+    labels = set(table["label"].to_pylist())
+    return tuple(sorted(label for label in labels if not is_several(label, labels)))
+
+
+def several_names(table: pa.Table) -> tuple[str, ...]:
+    """The labels that name several of the classes, sorted."""
+    return tuple(sorted(set(table["label"].to_pylist()) - set(class_names(table))))
 
 
 def fingerprint(table: pa.Table) -> str:

@@ -221,7 +221,7 @@ def _trial(
     if recipe.standardise:
         mean, deviation = scales[recipe.flips]
         data = {
-            split: Examples(inputs=(one.inputs - mean) / deviation, labels=one.labels, copies=one.copies)
+            split: Examples(inputs=(one.inputs - mean) / deviation, labels=one.labels, copies=one.copies, members=one.members)
             for split, one in data.items()
         }
     rows = train_head(recipe, data, heads[run["seed"]], classes=classes, seed=run["seed"])

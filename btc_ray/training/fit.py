@@ -39,7 +39,7 @@ class Network:
     Attributes:
         state: of a torchvision ResNet18.
         fitted: the best epoch and the history of the training.
-        learned: int64 positions of the training images, one of each group of copies.
+        learned: int64 positions of the training images whose label names one class, one of each group of copies.
         features: float32 (N, 512), what the head sees of the images learned from and held out; zeros for all others.
         champion: float32 (test images, classes), the champion's probabilities, or None without one.
     """
@@ -75,7 +75,7 @@ def fit(settings: Retrain, prepared: Prepared, images: LabelledImages, *, part: 
         inputs = images.crops.pixels
         if recipe.head_first:
             say("Fitting the head to the frozen backbone's features …")
-            first = shown_once(images, train)
+            first = images.of_one_class(shown_once(images, train))
             if settings.folds:  # the folds share them
                 found = frozen_features(images.crops, state, flips=False, cache=cache)[first, 0]
             else:
@@ -96,7 +96,7 @@ def fit(settings: Retrain, prepared: Prepared, images: LabelledImages, *, part: 
         tensorboard=_tensorboard(settings, part),
         mlflow=settings.mlflow,
     )
-    learned = shown_once(images, train)
+    learned = images.of_one_class(shown_once(images, train))
     wanted = np.union1d(learned, np.flatnonzero(np.isin(images.split, ("validation", "test"))))
     seen = np.zeros((len(images.labels), FEATURES), np.float32)
     if recipe.train == "head":
@@ -150,7 +150,7 @@ def labelled_images(settings: Training, prepared: Prepared) -> LabelledImages:
 def examples(images: LabelledImages, inputs: np.ndarray, split: str) -> Examples:
     """The images of a split, or their features: `inputs` (N, …) in the order of `images`."""
     rows = images.rows(split)
-    return Examples(inputs=inputs[rows], labels=images.labels[rows], copies=images.copies[rows])
+    return Examples(inputs=inputs[rows], labels=images.labels[rows], copies=images.copies[rows], members=images.members)
 
 
 def shown_once(images: LabelledImages, rows: np.ndarray) -> np.ndarray:
@@ -194,5 +194,7 @@ def _champion_probabilities(settings: Retrain, prepared: Prepared, images: Label
     assert settings.champion is not None
     crops = labelled_crops(prepared.table, preprocess=Preprocess.from_dict(champion.preprocess), cache=prepared.cache)
     state = read_weights(Place(settings.champion, settings.storage()), champion)
-    features = model_features(state, crops, images.row_ids(images.rows("test")), flips=champion.test_time_flips)
+    features = model_features(
+        state, crops, images.row_ids(images.of_one_class(images.rows("test"))), flips=champion.test_time_flips
+    )
     return softmax(head_logits(state, features) / champion.temperature, axis=1)

@@ -4,11 +4,12 @@ Only jobs that use Ray load this module.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from scipy.special import softmax
 
 from btc_ray.dataset.labelled import LabelledImages
@@ -45,8 +46,13 @@ class OutOfFold:
     classes: tuple[str, ...]
 
     @property
+    def of_one_class(self) -> "OutOfFold":
+        """The images whose label names one class."""
+        return replace(self, table=self.table.filter(pc.is_in(self.table["label"], pa.array(self.classes))))
+
+    @property
     def labels(self) -> np.ndarray:
-        """int64 (N,): positions in `classes`."""
+        """int64 (N,): positions in `classes`, of images whose labels name one."""
         return np.searchsorted(self.classes, self.table["label"].to_pylist())
 
     @property
@@ -60,13 +66,14 @@ class OutOfFold:
         return np.column_stack([self.table[name].to_numpy() for name in column_names(self.classes)])
 
     def figures(self) -> dict[str, Any]:
-        """What bundle.json says: the figures of all images together."""
-        labels = self.labels
+        """What bundle.json says: the figures of all images whose label names one class, together."""
+        found = self.of_one_class
+        labels = found.labels
         return {
             "images": len(labels),
-            "accuracy": float((self.logits.argmax(1) == labels).mean()),
-            "loss": cross_entropy(np.log(np.maximum(self.probabilities, np.finfo(np.float32).tiny)), labels),
-            "loss_uncalibrated": cross_entropy(self.logits, labels),
+            "accuracy": float((found.logits.argmax(1) == labels).mean()),
+            "loss": cross_entropy(np.log(np.maximum(found.probabilities, np.finfo(np.float32).tiny)), labels),
+            "loss_uncalibrated": cross_entropy(found.logits, labels),
             "folds": len(self.folds),
             "groups": len(self.table["group"].unique()),
         }
@@ -135,7 +142,7 @@ def _answers(settings: Retrain, prepared: Prepared, sides: LabelledImages, part:
     """What the model of a fold makes of the images of that fold: `row_id`, `logits`, `feature_distance`."""
     network = fit(settings, prepared, sides, part=part)
     check_converged(network)
-    validation, test = sides.rows("validation"), sides.rows("test")
+    validation, test = sides.of_one_class(sides.rows("validation")), sides.rows("test")
     logits = head_logits(network.state, network.features)
     temperature = fit_temperature(logits[validation], sides.labels[validation])
     reference = fit_reference(network.features[network.learned], sides.labels[network.learned])

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 from torch import Tensor
 
 from btc_ray.training.augment import draw
 from btc_ray.training.learner import Learner
+from btc_ray.training.loss import cross_entropy_of_several
 
 MEASURED_TOGETHER = 64  # images of one forward pass without gradients
 
@@ -23,23 +23,30 @@ MEASURED_TOGETHER = 64  # images of one forward pass without gradients
 @dataclass(frozen=True, kw_only=True)
 class Examples:
     """What a split is: `inputs` uint8 (N, S, S) crops, or float32 (N, V, 512) features, one per flip; `labels` int64 (N,);
-    `copies` int64 (N,), the group of copies of each."""
+    `copies` int64 (N,), the group of copies of each; `members` bool (classes + S, classes), which classes a label names, the classes
+    themselves first, or None where each names one."""
 
     inputs: np.ndarray
     labels: np.ndarray
     copies: np.ndarray
+    members: np.ndarray | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """Loss (mean cross-entropy, neither smoothed nor weighted) and confusion counts, int64 (classes, classes): rows true."""
+    """Loss (mean cross-entropy, neither smoothed nor weighted) and confusion counts, int64 (classes, classes): rows true.
+
+    `several`: images whose label names several classes, and those of them that were called one of these.
+    """
 
     loss: float
     confusion: np.ndarray
+    several: tuple[int, int] = (0, 0)
 
     @property
     def accuracy(self) -> float:
-        return float(np.trace(self.confusion) / max(self.confusion.sum(), 1))
+        images, right = self.several
+        return float((np.trace(self.confusion) + right) / max(self.confusion.sum() + images, 1))
 
 
 def steps_per_epoch(examples: Examples, *, batch_size: int, one_per_group: bool) -> int:
@@ -61,7 +68,8 @@ def train_epoch(learner: Learner, train: Examples, *, classes: int, seed: int, e
         order = order[np.sort(np.unique(train.copies[order], return_index=True)[1])]  # the first of each group in this order
     changes = draw(recipe, len(order), random)
     weights = _class_weights(train.labels, classes).to(learner.device) if recipe.class_weights else None
-    running = _RunningResult(classes, learner.device)
+    members = None if train.members is None else torch.from_numpy(train.members).to(learner.device)
+    running = _RunningResult(classes, members, learner.device)
     learner.train()
     steps = steps_per_epoch(train, batch_size=recipe.batch_size, one_per_group=recipe.one_per_group)
     for places in np.array_split(np.arange(len(order)), steps):
@@ -70,15 +78,16 @@ def train_epoch(learner: Learner, train: Examples, *, classes: int, seed: int, e
         targets = torch.from_numpy(train.labels[order[mine]]).to(learner.device)
         with torch.autocast(learner.device.type, torch.bfloat16, enabled=learner.bf16):
             logits = learner.wrapped(inputs)
-        loss = F.cross_entropy(logits.float(), targets, weights, label_smoothing=recipe.label_smoothing, reduction="none").sum()
-        learner.step(loss * workers / len(places))
+        loss = cross_entropy_of_several(logits.float(), targets, members, weights, label_smoothing=recipe.label_smoothing)
+        learner.step(loss.sum() * workers / len(places))
         running.add(logits.detach(), targets)
     return running.result()
 
 
 def evaluate(learner: Learner, examples: Examples, *, classes: int) -> Result:
     """Loss and confusion over every row, each counted once, whatever the number of workers."""
-    running = _RunningResult(classes, learner.device)
+    members = None if examples.members is None else torch.from_numpy(examples.members).to(learner.device)
+    running = _RunningResult(classes, members, learner.device)
     rank, workers = place()
     mine = np.arange(rank, len(examples.labels), workers)
     model = learner.model.eval()
@@ -98,27 +107,38 @@ def patience_is_over(losses: Sequence[float], patience: int) -> bool:
 class _RunningResult:
     """Sums over the rows of all workers."""
 
-    def __init__(self, classes: int, device: torch.device) -> None:
-        self._classes = classes
+    def __init__(self, classes: int, members: Tensor | None, device: torch.device) -> None:
+        self._classes, self._members = classes, members
         self._loss = torch.zeros((), dtype=torch.float64, device=device)
         self._confusion = torch.zeros(classes, classes, dtype=torch.int64, device=device)
+        self._several = torch.zeros(2, dtype=torch.int64, device=device)
 
     def add(self, found: Tensor, targets: Tensor) -> None:
-        self._loss += F.cross_entropy(found.float(), targets, reduction="sum").double()
-        pairs = targets * self._classes + found.argmax(1)
+        self._loss += cross_entropy_of_several(found.float(), targets, self._members).sum().double()
+        said = found.argmax(1)
+        if self._members is not None:
+            of_one = targets < self._classes
+            right = self._members[targets, said] & ~of_one
+            self._several += torch.stack([(~of_one).sum(), right.sum()])
+            targets, said = targets[of_one], said[of_one]
+        pairs = targets * self._classes + said
         self._confusion += torch.bincount(pairs, minlength=self._classes**2).view(self._classes, self._classes)
 
     def result(self) -> Result:
         if dist.is_initialized():
             dist.all_reduce(self._loss)
             dist.all_reduce(self._confusion)
-        return Result(loss=float(self._loss) / max(int(self._confusion.sum()), 1), confusion=self._confusion.cpu().numpy())
+            dist.all_reduce(self._several)
+        several, right = self._several.tolist()
+        images = int(self._confusion.sum()) + several
+        return Result(loss=float(self._loss) / max(images, 1), confusion=self._confusion.cpu().numpy(), several=(several, right))
 
 
 def _class_weights(labels: np.ndarray, classes: int) -> Tensor:
     """float32 (classes,): inversely as many as there are of each, 1 on average over the images."""
-    counts = np.maximum(np.bincount(labels, minlength=classes), 1)
-    return torch.from_numpy((len(labels) / (classes * counts)).astype(np.float32))
+    of_one = labels[labels < classes]
+    counts = np.maximum(np.bincount(of_one, minlength=classes), 1)
+    return torch.from_numpy((len(of_one) / (classes * counts)).astype(np.float32))
 
 
 def place() -> tuple[int, int]:

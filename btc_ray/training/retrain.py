@@ -68,7 +68,7 @@ def conclude(settings: Retrain, prepared: Prepared, network: Network, measured: 
     check_converged(network)
     images = network.images
     logits = head_logits(network.state, network.features)
-    validation, test = images.rows("validation"), images.rows("test")
+    validation, test = (images.of_one_class(images.rows(split)) for split in ("validation", "test"))
     temperature = fit_temperature(logits[validation], images.labels[validation])
     likely = softmax(logits[validation] / temperature, axis=1)
     reference, decision = _decision(settings, network, likely, measured)
@@ -137,7 +137,7 @@ def _decision(
     if reference is None:
         say("The training images' features have no spread: nothing can be told about how strange an image is, or decided.")
         return None, {}
-    validation = images.rows("validation")
+    validation = images.of_one_class(images.rows("validation"))
     around = images.crops.surround(validation)
     distance = reference.distance(network.features[validation])
     groups, named = images.groups[validation], images.crops.rows["group"].take(validation)
@@ -167,5 +167,5 @@ def _int8(
         temperature=temperature,
         test_time_flips=settings.test_time_flips,
     )
-    validation = images.rows("validation")
+    validation = images.of_one_class(images.rows("validation"))
     return int8_form(unwritten, network.state, images.crops.pixels, network.learned, validation, likely, seed=settings.seed)

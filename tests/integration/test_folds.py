@@ -84,14 +84,3 @@ def test_a_fold_that_is_done_is_not_trained_again(
     assert said.getvalue().count("is done, and kept in") == FOLDS - 1
     first, second = (pq.read_table(folder / "out_of_fold.parquet") for folder in (folded, tmp_path / "again"))
     assert first.equals(second)
-
-
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [(("--split", "folders"), "--split group"), (("--champion", "x"), "--champion"), (("--folds", "1"), "2 to 50")],
-)
-def test_what_does_not_go_with_folds_is_told_at_once(
-    phantoms: Path, tmp_path: Path, flags: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert retrain(phantoms, tmp_path / "model", "--folds", "3", *flags) == 2
-    assert message in capsys.readouterr().err

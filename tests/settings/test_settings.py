@@ -1,6 +1,7 @@
 """Settings are one source: flags, YAML and defaults agree, and what is unusable is said by name."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -154,3 +155,12 @@ def test_a_set_from_elsewhere_without_a_name_or_of_another_ones_is_refused(exter
 def test_a_risk_is_a_share(risk: float) -> None:
     with pytest.raises(SettingsError, match="--target-risk"):
         Retrain(data="d", output="o", target_risk=risk)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [({"split": "folders"}, "--split group"), ({"champion": "x"}, "--champion"), ({"folds": 1}, "2 to 50")],
+)
+def test_what_does_not_go_with_folds_is_told_at_once(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        Retrain(**{"data": "-", "output": "-", "folds": 3, **given})

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from btc_ray import settings
 from btc_ray.dataset.copies import Copies, join_groups
-from btc_ray.dataset.table import SCHEMA, class_names
+from btc_ray.dataset.table import SCHEMA, class_names, several_names
 from btc_ray.images.prepare import Preprocess
 from btc_ray.model.bundle import Bundle
 from btc_ray.storage import Place
@@ -65,7 +65,7 @@ def gather(chosen: settings.Audit, table: pa.Table, backbone: "dict[str, Tensor]
     from btc_ray.dataset.properties import image_properties
 
     cache = Place(chosen.cache_uri(), chosen.storage()).absolute()
-    classes = class_names(table)
+    classes = tuple(sorted({*class_names(table), *several_names(table)}))
     crops = labelled_crops(table, preprocess=COMPARED, cache=cache, described=True)
     copies = labelled_copies(table, crops=crops, cache=cache)
     features: np.ndarray | None = None

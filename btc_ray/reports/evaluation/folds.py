@@ -13,6 +13,7 @@ from btc_ray.model.bundle import Bundle
 from btc_ray.reports.evaluation.record import ERRORS_SCHEMA
 from btc_ray.reports.evaluation.sets import EXAMINATIONS, SENTENCES, SLICES, TITLES
 from btc_ray.reports.shared.metrics import measure
+from btc_ray.reports.shared.several import measure_several
 
 
 def fold_record(
@@ -38,11 +39,14 @@ def fold_record(
         ERRORS_SCHEMA.
     """
     classes = list(bundle.classes)
+    several = measure_several(answers["label"].to_pylist(), probabilities, answers["group"].to_numpy(), classes)
+    of_one = np.isin(answers["label"].to_pylist(), classes)
+    answers, logits, probabilities = answers.filter(pa.array(of_one)), logits[of_one], probabilities[of_one]
     labels = np.array([classes.index(label) for label in answers["label"].to_pylist()], np.int64)
     groups, fold = answers["group"].to_numpy(), answers["fold"].to_numpy()
     before = softmax(np.asarray(logits, np.float64), axis=1)
     slices = measure(labels, probabilities, groups, classes, uncalibrated_probabilities=before)
-    sets = [_set(SLICES, slices, _remarks(answers))]
+    sets = [_set(SLICES, slices, _remarks(answers), several)]
     units, contradicting = _units(answers)
     known = np.flatnonzero(units >= 0)
     if len(known):
@@ -83,7 +87,9 @@ def fold_record(
     return {"folds": rows, "model": model, "verdict": _verdict(sets, rows)}, wrong
 
 
-def _set(key: str, metrics: Mapping[str, Any], remarks: Sequence[str]) -> dict[str, Any]:
+def _set(
+    key: str, metrics: Mapping[str, Any], remarks: Sequence[str], several: Sequence[Mapping[str, Any]] = ()
+) -> dict[str, Any]:
     return {
         "key": key,
         "title": TITLES[key],
@@ -97,6 +103,7 @@ def _set(key: str, metrics: Mapping[str, Any], remarks: Sequence[str]) -> dict[s
         "left_out": {},
         "remarks": list(remarks),
         "metrics": metrics,
+        "several": list(several),
         "decisions": {},
     }
 

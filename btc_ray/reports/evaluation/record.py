@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from btc_ray.dataset.several import named_classes
 from btc_ray.model.bundle import Bundle
 from btc_ray.model.reference import ACCEPT, REJECT, REVIEW
 from btc_ray.reports.evaluation.sets import (
@@ -24,6 +25,7 @@ from btc_ray.reports.evaluation.sets import (
     Truth,
 )
 from btc_ray.reports.shared.metrics import measure
+from btc_ray.reports.shared.several import measure_several
 from btc_ray.reports.shared.tally import Causes
 from btc_ray.storage.redact import public_uri
 
@@ -76,10 +78,12 @@ def assess(
     probabilities = np.zeros((len(truth.uri), len(bundle.classes)))
     probabilities[ok] = np.column_stack(columns)[order[ok]]
     usable = ok & (labels >= 0)
+    several = ok & np.isin(truth.label, [one for one in set(truth.label) if len(named_classes(one, bundle.classes)) > 1])
     measured = []
     for chosen in sets:
         rows = chosen.rows & usable
-        unknown = Counter(truth.label[chosen.rows & ok & (labels < 0)].tolist())
+        unknown = Counter(truth.label[chosen.rows & ok & (labels < 0) & ~several].tolist())
+        named = chosen.rows & (usable | several)
         measured.append(
             {
                 "key": chosen.key,
@@ -96,6 +100,7 @@ def assess(
                 "metrics": measure(
                     labels[rows], probabilities[rows], truth.group[rows], bundle.classes, temperature=bundle.temperature
                 ),
+                "several": measure_several(truth.label[named].tolist(), probabilities[named], truth.group[named], bundle.classes),
                 "decisions": _decisions(scores, order[rows], probabilities[rows].argmax(axis=1) == labels[rows]),
             }
         )

@@ -89,3 +89,16 @@ def test_the_page_has_slices_examinations_and_folds(found: tuple[dict[str, Any],
     page = write_evaluation(record, found[1].to_pylist(), {})
     for text in ("Out of fold, slice by slice", "examination by examination", "Fold by fold", "out_of_fold.parquet", "2.500"):
         assert text in page
+
+
+def test_slices_whose_label_names_several_classes_are_measured_apart() -> None:
+    table, logits, probabilities = answers()
+    labels = table["label"].to_pylist()
+    labels[0] = "|".join(BUNDLE.classes[:2])
+    table = table.set_column(table.schema.get_field_index("label"), "label", pa.array(labels))
+    record, _ = fold_record(table, logits, probabilities, FOLDS, BUNDLE, name="two models")
+    slices = record["model"]["sets"][0]
+    assert slices["metrics"]["images"] == SLICES - 1
+    assert [(row["label"], row["images"]) for row in slices["several"]] == [(labels[0], 1)]
+    page = {**record, "models": [record["model"]], "facts": {}, "definitions": {}, "versions": {}, "settings": {}}
+    assert "measured as one of these against none" in write_evaluation(page, [], {})

@@ -1,0 +1,54 @@
+"""Images whose label names several classes, as a tumour of unknown kind: measured as one of these against none of them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from btc_ray.dataset.several import membership, named_classes
+from btc_ray.reports.shared.bootstrap import RESAMPLES, Grouped, resample_sums, share_of_groups
+
+
+def measure_several(
+    labels: Sequence[str], probabilities: np.ndarray, groups: np.ndarray, classes: Sequence[str]
+) -> list[dict[str, Any]]:
+    """A record for each label that names several of `classes`: `images` and `groups` that bear it; `sensitivity`, the share of them whose
+    most probable class is one of these; `specificity`, the share of the images of all other classes that is called none of these; and
+    `confidence`, the mean of the summed probability.
+
+    Args:
+        labels: N names of classes, or of several.
+        probabilities: float (N, C), calibrated.
+        groups: int (N,), equal for images that are not independent.
+    """
+    names = np.array(labels, object)
+    said = probabilities.argmax(axis=1)
+    records = []
+    for label in sorted(name for name in set(labels) if len(named_classes(name, classes)) > 1):
+        members = membership([label], classes)[0]
+        inside = members[said]
+        bearing = names == label
+        outside = ~np.isin(
+            names, [name for name in set(labels) if set(named_classes(name, classes)) & set(named_classes(label, classes))]
+        )
+        records.append(
+            {
+                "label": label,
+                "classes": list(named_classes(label, classes)),
+                "images": int(bearing.sum()),
+                "groups": len(np.unique(groups[bearing])),
+                "sensitivity": _share(inside, bearing, groups, f"no images of {label}"),
+                "specificity": _share(~inside, outside, groups, "no images of other classes"),
+                "confidence": float(probabilities[bearing][:, members].sum(axis=1).mean()),
+            }
+        )
+    return records
+
+
+def _share(hit: np.ndarray, among: np.ndarray, groups: np.ndarray, missing: str) -> dict[str, Any]:
+    grouped = Grouped.of(groups[among])
+    sums = np.column_stack([hit[among], np.ones(among.sum())]).astype(float)
+    resampled = np.empty((0, 1))
+    if among.any():
+        resampled = resample_sums(sums, grouped, lambda total: total[:, :1] / total[:, 1:], resamples=RESAMPLES, seed=0)
+    return share_of_groups(int(hit[among].sum()), int(among.sum()), resampled[:, 0], grouped.count, missing=missing)
