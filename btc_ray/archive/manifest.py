@@ -141,23 +141,6 @@ def _by_count(reasons: dict[str, list[Any]]) -> dict[str, ReasonCount]:
     return {reason: ReasonCount(count=count, examples=tuple(uris)) for reason, (count, uris) in ordered}
 
 
-def summarise(
-    inputs: Sequence[str],
-    *,
-    options: storage.Options = None,
-    threads: int = THREADS,
-    size_limit: int = SIZE_LIMIT,
-    follow_links: bool = False,
-    seen: Callable[[Entry | Skipped], None] = lambda found: None,
-) -> ManifestSummary:
-    """The same summary as `write_manifest`, without writing; `seen` is called with everything met. Raises as `list_inputs` does."""
-    counter = _SummaryBuilder()
-    for found in list_inputs(inputs, options=options, threads=threads, size_limit=size_limit, follow_links=follow_links):
-        counter.add(found)
-        seen(found)
-    return counter.summary(parts=0)
-
-
 def write_manifest(
     inputs: Sequence[str],
     destination: Place,
