@@ -17,7 +17,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from btc_ray import storage
 from btc_ray.archive import names
 from btc_ray.archive.entries import SIZE_LIMIT, ArchiveError, Entry, Skipped
 from btc_ray.archive.listing import THREADS, list_inputs
