@@ -17,7 +17,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from btc_ray import storage
 from btc_ray.archive import names
 from btc_ray.archive.entries import SIZE_LIMIT, ArchiveError, Entry, Skipped
 from btc_ray.archive.listing import THREADS, list_inputs
@@ -140,29 +139,6 @@ def _count(reasons: dict[str, list[Any]], reason: str, uri: str) -> None:
 def _by_count(reasons: dict[str, list[Any]]) -> dict[str, ReasonCount]:
     ordered = sorted(reasons.items(), key=lambda item: (-item[1][0], item[0]))
     return {reason: ReasonCount(count=count, examples=tuple(uris)) for reason, (count, uris) in ordered}
-
-
-def summarise(
-    inputs: Sequence[str],
-    *,
-    options: storage.Options = None,
-    threads: int = THREADS,
-    size_limit: int = SIZE_LIMIT,
-    follow_links: bool = False,
-    seen: Callable[[Entry | Skipped], None] = lambda found: None,
-) -> ManifestSummary:
-    """The same summary as `write_manifest`, without writing; `seen` is called with everything met. Raises as `list_inputs` does."""
-    found = list_inputs(inputs, options=options, threads=threads, size_limit=size_limit, follow_links=follow_links)
-    return summarise_entries(found, seen=seen)
-
-
-def summarise_entries(found: Iterable[Entry | Skipped], *, seen: Callable[[Entry | Skipped], None]) -> ManifestSummary:
-    """Count what a listing found, as `summarise` does."""
-    counter = _SummaryBuilder()
-    for item in found:
-        counter.add(item)
-        seen(item)
-    return counter.summary(parts=0)
 
 
 def write_manifest(

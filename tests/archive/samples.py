@@ -5,6 +5,7 @@ import tarfile
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import cv2
@@ -12,12 +13,20 @@ import numpy as np
 
 from btc_ray.archive.entries import Entry, Skipped
 from btc_ray.archive.listing import list_inputs
+from btc_ray.archive.manifest import ManifestSummary, write_manifest
+from btc_ray.storage import Options, Place
 
 
 def jpeg(seed: int = 0) -> bytes:
     """An 8 × 8 grey JPEG, another for each seed."""
     pixels = np.random.default_rng(seed).integers(0, 256, (8, 8), dtype=np.uint8)
     return bytes(cv2.imencode(".jpg", pixels)[1])
+
+
+def summarise(inputs: Sequence[str], *, options: Options = None, **flags: Any) -> ManifestSummary:
+    """What a manifest of these inputs comes to."""
+    with TemporaryDirectory() as folder:
+        return write_manifest(inputs, Place(folder, dict(options or {})) / "manifest", **flags)
 
 
 def write(folder: Path, files: Mapping[str, bytes]) -> Path:

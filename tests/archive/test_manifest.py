@@ -7,10 +7,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from btc_ray.archive.entries import ArchiveError
-from btc_ray.archive.manifest import SCHEMA, ManifestSummary, ReasonCount, summarise, write_manifest
+from btc_ray.archive.manifest import SCHEMA, ManifestSummary, ReasonCount, write_manifest
 from btc_ray.archive.reader import ByteReader
 from btc_ray.storage import Place
-from tests.archive.samples import tar_bytes, write, zip_bytes
+from tests.archive.samples import summarise, tar_bytes, write, zip_bytes
 
 
 @pytest.fixture
@@ -69,13 +69,6 @@ def test_rows_are_numbered_through_the_parts(tmp_path: Path, inputs: Path) -> No
         fingerprint=summary.fingerprint,
     )
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["manifest", "skipped.parquet"]
-
-
-def test_a_dry_run_says_the_same_without_writing(tmp_path: Path, inputs: Path) -> None:
-    dry = summarise([str(inputs)])
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["in"]
-    wet = write_manifest([str(inputs)], Place(str(tmp_path / "m")), rows_per_part=3)
-    assert (dry.rows, dry.fingerprint, dry.problems, dry.skipped) == (wet.rows, wet.fingerprint, wet.problems, wet.skipped)
 
 
 def test_the_fingerprint_changes_with_a_name_a_size_and_the_order(tmp_path: Path) -> None:
