@@ -23,7 +23,7 @@ from btc_ray.archive.manifest import ManifestSummary, write_entries
 from btc_ray.archive.reader import ByteReader
 from btc_ray.progress import Progress, say
 from btc_ray.scoring.folder import RunFolder
-from btc_ray.scoring.known import KNOWN_SCHEMA, Known, known_file
+from btc_ray.scoring.known import KNOWN_SCHEMA, Known
 from btc_ray.settings import Score
 from btc_ray.storage import Place
 from btc_ray.storage.tables import table_file
@@ -61,14 +61,14 @@ def list_to_score(settings: Score, folder: RunFolder, *, known: Known | None, cp
         nonlocal candidates
         candidates += isinstance(found, Entry) and found.kind == SNIFF
 
-    listed, skipped = folder.work / "listed", folder.work / "listed-skipped.parquet"
+    listed, skipped = folder.listed, folder.listed_skipped
     sniffed = settings.sniff == "auto" and studies_are_read()
     options = folder.place.options
     listing = list_inputs(settings.input, options=options, follow_links=settings.follow_links, sniff=sniffed)
     if known is None:
         write_entries(listing, listed, skipped=skipped, seen=count)
     else:
-        with table_file(known_file(folder), KNOWN_SCHEMA) as write:
+        with table_file(folder.listed_known, KNOWN_SCHEMA) as write:
             write_entries(known.new(listing, options=options, known=write), listed, skipped=skipped, seen=count)
         known.tell()
     index = _index(folder, listed, candidates, cpus=cpus) if candidates else None
@@ -77,6 +77,7 @@ def list_to_score(settings: Score, folder: RunFolder, *, known: Known | None, cp
         settings.privacy == "auto" and ((medical and _any(index, "dicom")) or (known is not None and known.private))
     )
     pseudonyms = None
+    folder.check()  # from here on what all drivers share is written
     if private or medical:
         key = Place(settings.pseudonym_key, folder.place.options) if settings.pseudonym_key else None
         pseudonyms = open_key(file=key, private=folder.private)
@@ -92,9 +93,11 @@ def list_to_score(settings: Score, folder: RunFolder, *, known: Known | None, cp
     chosen = _Chosen(
         index=index, grouped=grouped, pseudonyms=pseudonyms, private=private, reader=ByteReader(folder.place.options)
     )
-    summary = write_entries(chosen.entries(_entries(listed), _skipped(skipped)), folder.manifest, skipped=folder.skipped)
+    folder.check()
+    kept = chosen.entries(_entries(listed), _skipped(skipped))
+    summary = write_entries(kept, folder.manifest, skipped=folder.skipped, seen=lambda found: folder.check())
     if known is not None:
-        known_file(folder).move(folder.known)
+        folder.listed_known.move(folder.known)
     if not summary.rows and (known is None or not known.files):
         raise _nothing(grouped, summary)
     studies: dict[str, Any] = {}
