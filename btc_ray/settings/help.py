@@ -15,6 +15,7 @@ SUBJECTS: dict[str, tuple[str, ...]] = {
         *(
             "path",
             "compare",
+            "runs",
             "run",
             "data",
             "input",
