@@ -143,6 +143,7 @@ class RunFolder:
             self.read_state()  # refuses what is no run folder before anything is written there
             with take(ConditionalFile(self.place / LEASE), str(self.place), seconds=lease_s).kept() as self._lease:
                 self.attempt = self._lease.attempt
+                self.is_private = (self.private / PRIVATE_MARK).exists()  # who wrote while this one waited may have made it so
                 self._stage_in(self._attempt(self.attempt))
                 try:
                     yield
