@@ -69,19 +69,19 @@ def _page(facts: Sequence[Mapping[str, Any]], found: Comparison) -> list[str]:
         ["only in the first", found.only_in_first],
         ["only in the second", found.only_in_second],
     ]
-    lines = [*_aligned(named, right=False), "", f"Rows, matched by {by}", *_aligned(counts)]
+    lines = [*aligned(named, right=False), "", f"Rows, matched by {by}", *aligned(counts)]
     lines += ["", _changed("Status", found.status), *_arrows(found.status)]
     if found.decision is not None:
         lines += ["", _changed("Decision", found.decision), *_arrows(found.decision)]
     lines += ["", f"{_changed('Label', found.label)}: first run down, second run across, rows that are ok in both"]
-    lines += _aligned([["", *found.label], *([was, *line.values()] for was, line in found.label.items())])
+    lines += aligned([["", *found.label], *([was, *line.values()] for was, line in found.label.items())])
     differences = [[name, _number(apart.mean), _number(apart.largest)] for name, apart in found.differences.items()]
-    lines += ["", "Absolute differences, rows that are ok in both", *_aligned([["", "mean", "largest"], *differences])]
+    lines += ["", "Absolute differences, rows that are ok in both", *aligned([["", "mean", "largest"], *differences])]
     if found.one_sided:
         lines += ["", f"Not compared, columns of one run only: {', '.join(found.one_sided)}"]
     if found.surest:
         lines += ["", "Changed labels, the surest first"]
-        lines += _aligned(
+        lines += aligned(
             [
                 [" → ".join(row.label), " → ".join(f"{sure:.4f}" for sure in row.confidence), " → ".join(dict.fromkeys(row.uri))]
                 for row in found.surest
@@ -99,10 +99,10 @@ def _changed(what: str, table: CrossTable) -> str:
 
 
 def _arrows(table: CrossTable) -> list[str]:
-    return _aligned([[f"{was} → {now}", rows] for was, now, rows in changes(table)])
+    return aligned([[f"{was} → {now}", rows] for was, now, rows in changes(table)])
 
 
-def _aligned(rows: Sequence[Sequence[Any]], *, right: bool = True) -> list[str]:
+def aligned(rows: Sequence[Sequence[Any]], *, right: bool = True) -> list[str]:
     """Columns of equal width; the first to the left, the others to the right, or all to the left."""
     texts = [[f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*texts, strict=True)]

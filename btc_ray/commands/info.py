@@ -18,7 +18,13 @@ class InfoError(UserError):
 
 
 def info(chosen: settings.Info) -> int:
-    """Print what `chosen.path` is, or what changed between the runs of `chosen.compare`. Raises InfoError, BundleError, CompareError."""
+    """Print what `chosen.path` is, what changed between the runs of `chosen.compare`, or what those of `chosen.runs` come to.
+
+    Raises InfoError, BundleError, CompareError."""
+    if chosen.runs:
+        from btc_ray.commands.nights import print_nights
+
+        return print_nights(chosen)
     if chosen.path is None:
         from btc_ray.commands.compare import print_comparison  # pyarrow.dataset takes half a second
 
@@ -74,6 +80,8 @@ def _run_lines(facts: Mapping[str, Any]) -> dict[str, str]:
         "preprocess_id": fingerprint["preprocess_id"],
         "images": f"{facts['manifest']['rows']:,}" if facts["manifest"] else "not listed yet",
     }
+    if known := facts.get("known"):
+        lines["known"] = f"{known['files']:,} files, scored by {len(known['runs']):,} earlier runs, by {known['by']}"
     if counts:
         lines["status"] = ", ".join(f"{number:,} {status}" for status, number in counts["status"].items())
         lines["labels"] = ", ".join(f"{number:,} {label}" for label, number in counts["label"].items())

@@ -1,6 +1,7 @@
 """The run folder: who may write it, and the parts that are staged before they are published.
 
-`"complete": true` in `run.json` is the commit mark: until it stands there, `scores/` is not to be read.
+`"complete": true` in `run.json` is the commit mark: until it stands there, `scores/` is not to be read. On an object store every driver
+stages in a folder of its own, and `run.json` is replaced only by who read it: what a driver writes after another took over is not taken.
 """
 
 import re
@@ -17,14 +18,18 @@ from btc_ray import storage
 from btc_ray.archive.manifest import ROWS_PER_PART
 from btc_ray.errors import RefusedError
 from btc_ray.progress import say
+from btc_ray.scoring.lease import FILE as LEASE
+from btc_ray.scoring.lease import HeldLease, take
 from btc_ray.scoring.state import FILE, RunState, read_state
 from btc_ray.storage import Place
+from btc_ray.storage.conditional import ChangedError, ConditionalFile, is_conditional
 from btc_ray.studies.keys import write_private
 
 REVIEW = ("review.html", "review.json", "worklist.parquet")  # what `btc-ray review` adds
 EXAMS_PAGE = "exams.html"  # and where there are exams
 ANSWERS = "answers.json"  # what `btc-ray evaluate --run` adds
 PRIVATE_MARK = "README"
+STAGED = ("staged-here", "staged-ray")
 WORK = "_work"  # everything that is gone once the run is complete
 
 
@@ -45,12 +50,29 @@ class RunFolder:
         self.is_private = (self.private / PRIVATE_MARK).exists()
         self.scores = place / "scores"
         self.work = place / WORK
-        self.staged_here = self.work / "staged-here"  # parts of the in-process path
-        self.staged_ray = self.work / "staged-ray"  # parts that Ray Data wrote
-        self.checkpoint = self.work / "checkpoint"  # Ray Data's own record of what it wrote
-        self.blocks = self.work / "blocks"  # what is left to do, as Ray Data reads it
         self.todo = self.work / "todo"  # the rows to score again of --retry-failed
-        self.finished = self.work / "finished"  # whole and in order, about to be published
+        self._stage_in(self.work)
+        self.attempt = 0  # the how manieth driver of this folder this is, where there is a lease
+        self._lease: HeldLease | None = None
+        self._state_version: str | None = None  # the ETag of run.json as this driver last saw it
+
+    def _stage_in(self, place: Place) -> None:
+        self.listed = place / "listed"  # what the inputs hold, before it is looked into
+        self.listed_skipped = place / "listed-skipped.parquet"
+        self.listed_known = place / "listed-known.parquet"
+        self.staged_here = place / "staged-here"  # parts of the in-process path
+        self.staged_ray = place / "staged-ray"  # parts that Ray Data wrote
+        self.checkpoint = place / "checkpoint"  # Ray Data's own record of what it wrote
+        self.blocks = place / "blocks"  # what is left to do, as Ray Data reads it
+        self.finished = place / "finished"  # whole and in order, about to be published
+
+    def _attempt(self, number: int) -> Place:
+        return self.work / f"attempt-{number:05d}" if number else self.work
+
+    def inherited(self, state: RunState) -> list[Place]:
+        """The parts that drivers before this one staged, of the run's present generation; asked for once, later ones are not taken."""
+        places = [self._attempt(number) / name for number in range(state.since_attempt, self.attempt) for name in STAGED]
+        return [part for place in places for part in place.files(".parquet")]
 
     @property
     def manifest(self) -> Place:
@@ -75,21 +97,60 @@ class RunFolder:
     def read_state(self) -> RunState | None:
         """`run.json`, or None in a new or empty folder. Raises RefusedError where the folder holds something else."""
         if (self.place / FILE).exists():
+            if self._lease is not None and (found := ConditionalFile(self.place / FILE).read()):
+                self._state_version = found[1]  # before it is read: what comes between the two is refused when it is written
             return read_state(self.place)
         filesystem, path = self.place.filesystem()
-        found = filesystem.ls(path, detail=False) if filesystem.isdir(path) else []
-        names = [str(entry).rstrip("/").rpartition("/")[2] for entry in found]
+        listed = filesystem.ls(path, detail=False) if filesystem.isdir(path) else []
+        names = [str(entry).rstrip("/").rpartition("/")[2] for entry in listed]
         # A kill while the first run.json is written leaves its temporary file, and nothing else of ours.
-        foreign = [name for name in names if name != WORK and not (name.startswith(f".{FILE}.") and name.endswith(".tmp"))]
+        foreign = [
+            name for name in names if name not in (WORK, LEASE) and not (name.startswith(f".{FILE}.") and name.endswith(".tmp"))
+        ]
         if foreign:
             raise RefusedError(f"{self.place} is not empty and not a run folder (it holds {foreign[0]}). Use another --output.")
         return None
 
+    def check(self) -> None:
+        """Before anything is written. Raises LeaseLostError where another driver took over."""
+        if self._lease is not None:
+            self._lease.check()
+
+    def write_state(self, state: RunState) -> RunState:
+        """Replace `run.json`, on an object store only where it is what this driver knows; returns the state. Raises LeaseLostError."""
+        self.check()
+        if self._lease is None:
+            return state.write(self.place)
+        state = state.changed(attempt=self.attempt)
+        try:
+            self._state_version = ConditionalFile(self.place / FILE).put(state.encoded(), expected=self._state_version)
+        except ChangedError as error:
+            self._lease.renew()  # says who has it
+            raise RefusedError(
+                f"{self.place / FILE} was changed by something else than a btc-ray driver. Use another --output."
+            ) from error
+        return state
+
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Only one process of this machine writes a local run folder at a time. Raises RefusedError. Object stores have no such lock."""
+    def locked(self, *, lease_s: float) -> Iterator[None]:
+        """Only one process writes a run folder at a time: by a lock on this machine, by a lease on S3. Raises RefusedError.
+
+        `lease_s`: after how many seconds the lease of a driver that died ends.
+        """
         if not self.place.is_local:
-            yield
+            if not is_conditional(self.place):
+                say(f"{self.place} is in a store without a lease: nothing keeps a second btc-ray from writing there.")
+                yield
+                return
+            self.read_state()  # refuses what is no run folder before anything is written there
+            with take(ConditionalFile(self.place / LEASE), str(self.place), seconds=lease_s).kept() as self._lease:
+                self.attempt = self._lease.attempt
+                self.is_private = (self.private / PRIVATE_MARK).exists()  # who wrote while this one waited may have made it so
+                self._stage_in(self._attempt(self.attempt))
+                try:
+                    yield
+                finally:
+                    self._lease = None
             return
         import fcntl
 
@@ -161,18 +222,22 @@ class RunFolder:
     def publish(self, names: Sequence[str]) -> None:
         """Move the finished parts into `scores/` and remove what was there before. Running it again after a kill is harmless."""
         for name in names:
+            self.check()
             if (self.finished / name).exists():
                 (self.finished / name).move(self.scores / name)
         for part in self.score_parts():
             if part.name not in names:
+                self.check()
                 part.remove()
 
     def clear_work(self) -> None:
-        """Remove what a run stages; the lock stays while it is held."""
-        (self.work / "listed").remove()
-        for name in ("listed-skipped.parquet", "listed-known.parquet"):
-            (self.work / name).remove()
-        for place in (self.staged_here, self.staged_ray, self.checkpoint, self.blocks, self.todo, self.finished):
+        """Remove what a run stages, on an object store all of it; the lock stays while it is held."""
+        if self.attempt:
+            self.check()
+            self.work.remove()
+            return
+        listed = (self.listed, self.listed_skipped, self.listed_known)
+        for place in (*listed, self.staged_here, self.staged_ray, self.checkpoint, self.blocks, self.todo, self.finished):
             place.remove()
 
 

@@ -17,7 +17,7 @@ from btc_ray.archive.manifest import ManifestSummary, write_entries
 from btc_ray.archive.reader import ByteReader
 from btc_ray.progress import say
 from btc_ray.scoring.folder import RunFolder
-from btc_ray.scoring.known import KNOWN_SCHEMA, Known, known_file
+from btc_ray.scoring.known import KNOWN_SCHEMA, Known
 from btc_ray.settings import Crop, Score
 from btc_ray.storage import Place
 from btc_ray.storage.tables import table_file, to_bytes
@@ -54,29 +54,32 @@ def list_images(settings: Score | Crop, folder: RunFolder, *, known: Known | Non
         nonlocal candidates
         candidates += isinstance(found, Entry) and found.kind == SNIFF
 
-    listed, skipped = folder.work / "listed", folder.work / "listed-skipped.parquet"
+    listed, skipped = folder.listed, folder.listed_skipped
     sniffed = settings.sniff == "auto" and studies_are_read()
     options = folder.place.options
     listing = list_inputs(settings.input, options=options, follow_links=settings.follow_links, sniff=sniffed)
     if known is None:
         write_entries(listing, listed, skipped=skipped, seen=count)
     else:
-        with table_file(known_file(folder), KNOWN_SCHEMA) as write:
+        with table_file(folder.listed_known, KNOWN_SCHEMA) as write:
             write_entries(known.new(listing, options=options, known=write), listed, skipped=skipped, seen=count)
         known.tell()
     kept = folder.private / "index"
     index = index_candidates(_to_sniff(listed), candidates, cpus=cpus, options=options, kept=kept) if candidates else None
     key = Place(settings.pseudonym_key, options) if settings.pseudonym_key else None
     privacy = "on" if settings.privacy == "auto" and known is not None and known.private else settings.privacy
+    folder.check()  # from here on what all drivers share is written
     studies = know(index, asked, privacy=privacy, key_file=key, private_folder=folder.private)
     if studies.private:
         folder.keep_private()
     else:
         kept.remove()
     rows = Rows(studies, ByteReader(options))
-    found = write_entries(chain(rows.of(_entries(listed)), _skipped(skipped)), folder.manifest, skipped=folder.skipped)
+    folder.check()
+    entries = chain(rows.of(_entries(listed)), _skipped(skipped))
+    found = write_entries(entries, folder.manifest, skipped=folder.skipped, seen=lambda found: folder.check())
     if known is not None:
-        known_file(folder).move(folder.known)
+        folder.listed_known.move(folder.known)
     if not found.rows and (known is None or not known.files):
         raise _nothing(studies.grouped, found)
     listed.remove()

@@ -23,7 +23,7 @@ from btc_ray.progress import say
 from btc_ray.scoring.earlier import EarlierRun, EarlierRuns
 from btc_ray.scoring.finish import IncompleteError
 from btc_ray.scoring.folder import RunFolder
-from btc_ray.storage import Options, Place
+from btc_ray.storage import Options
 
 KnownBy = Literal["listing", "content"]
 KNOWN_SCHEMA = pa.schema(
@@ -133,35 +133,40 @@ class Known:
 
         By content every file is read here, by `archive.reader`; one that cannot be read is not known.
         """
-        reader = ByteReader(options)
+        reader, shown = ByteReader(options), [run.name for run in self.runs]
         items = iter(found)
         while some := list(islice(items, _AT_ONCE)):
-            entries = [(at, item) for at, item in enumerate(some) if isinstance(item, Entry)]
-            keyed, keys = self._keys(entries, reader)
-            numbers = dict(zip((at for at, _ in keyed), self.images.find(keys).tolist(), strict=True)) if keyed else {}
-            here = [(some[at], number) for at, number in numbers.items() if number >= 0]
-            self.found.update(number for _, number in here)
-            if here:
-                known(
-                    {
-                        "uri": [entry.uri for entry, _ in here],
-                        "run": [self.runs[number].name for _, number in here],
-                        "version": [entry.version if isinstance(entry, Entry) else None for entry, _ in here],
-                    }
-                )
-            yield from (item for at, item in enumerate(some) if numbers.get(at, -1) < 0)
+            numbers = iter(self._numbers([item for item in some if isinstance(item, Entry)], reader))
+            columns: dict[str, list[Any]] = {field.name: [] for field in KNOWN_SCHEMA}
+            for item in some:
+                number = next(numbers) if isinstance(item, Entry) else -1
+                if number < 0 or not isinstance(item, Entry):
+                    yield item
+                    continue
+                self.found[number] += 1
+                for name, value in (("uri", item.uri), ("run", shown[number]), ("version", item.version)):
+                    columns[name].append(value)
+            if columns["uri"]:
+                known(columns)
 
-    def _keys(self, entries: list[tuple[int, Entry]], reader: ByteReader) -> tuple[list[tuple[int, Entry]], np.ndarray]:
-        """The entries that can be looked up, and their keys."""
+    def _numbers(self, entries: Sequence[Entry], reader: ByteReader) -> list[int]:
+        """The run that knows each entry, -1 where none does."""
+        numbers = np.full(len(entries), -1, np.int32)
         if self.by == "content":
-            contents = reader.read_many({name: getattr(entry, name) for name in _TAKEN} for _, entry in entries)
+            contents = reader.read_many({name: getattr(entry, name) for name in _TAKEN} for entry in entries)
             sums = [None if isinstance(data, Exception) else sha256(data).hexdigest() for data in contents]
-            keyed = [item for item, digest in zip(entries, sums, strict=True) if digest is not None]
-            return keyed, content_keys([digest for digest in sums if digest is not None])
-        keyed = [(at, entry) for at, entry in entries if entry.version is not None]
-        self.no_version["files"] += sum(entry.version is None and entry.problem_status is None for _, entry in entries)
-        columns = zip(*((entry.uri, entry.offset, entry.version) for _, entry in keyed), strict=True)
-        return keyed, listing_keys(*columns) if keyed else _halves([])
+            told = np.array([digest is not None for digest in sums], bool)
+            keys = content_keys([digest for digest in sums if digest is not None])
+        else:
+            told = np.array([entry.version is not None for entry in entries], bool)
+            self.no_version["files"] += sum(entry.version is None and entry.problem_status is None for entry in entries)
+            kept = entries if told.all() else [entry for entry in entries if entry.version is not None]
+            keys = listing_keys(
+                [entry.uri for entry in kept], [entry.offset for entry in kept], [str(entry.version) for entry in kept]
+            )
+        numbers[told] = self.images.find(keys)
+        found: list[int] = numbers.tolist()
+        return found
 
 
 def open_known(earlier: EarlierRuns, *, by: KnownBy) -> Known:
@@ -251,8 +256,3 @@ def _without(good: list[np.ndarray], bad: list[np.ndarray]) -> np.ndarray:
     if len(keys):
         keys = keys[np.concatenate([[True], (keys[1:] != keys[:-1]).any(axis=1)])]
     return keys
-
-
-def known_file(folder: RunFolder) -> Place:
-    """Where the known files of a listing stand until it is known whether they may be shown."""
-    return folder.work / "listed-known.parquet"

@@ -84,6 +84,7 @@ def _batches(manifest: Sequence[Place], size: int, done: np.ndarray) -> Iterator
 
 
 def _stage(folder: RunFolder, tables: Sequence[pa.Table]) -> None:
+    folder.check()
     table = pa.concat_tables(tables)
     first: Mapping[str, int] = table.select(["row_id"]).slice(0, 1).to_pylist()[0]
     (folder.staged_here / f"part-{first['row_id']:012d}.parquet").write_table(table)

@@ -1,7 +1,7 @@
 """A scoring run from its inputs to its commit mark: freeze the manifest, score it here or on Ray, reconcile, publish."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -47,7 +47,7 @@ def score(settings: Score, *, cpus: int, ray_session: RaySession, entries: Itera
     model = Place(settings.model, settings.storage())
     bundle = read_trusted_bundle(model, settings.require_signature)
     folder = RunFolder(model.at(settings.output))
-    with folder.locked():
+    with folder.locked(lease_s=settings.lease):
         state = folder.read_state()
         if state is not None and state.manifest is None:
             state = None  # its inputs were never listed to the end: there is nothing to belong to
@@ -60,6 +60,9 @@ def score(settings: Score, *, cpus: int, ray_session: RaySession, entries: Itera
             say(f"{folder.place} is complete already; its inputs were listed {state.manifest and state.manifest.listed}.")
             folder.clear_work()
             return state
+        if state is not None and folder.attempt and not state.complete:
+            # From here on no driver of before can write run.json. What it was about to publish is finished again, from what it staged.
+            state = folder.write_state(state.changed(finishing=None))
         if state is None:
             state = _freeze_manifest(folder, settings, bundle, cpus=cpus, entries=entries)
         if settings.retry_failed:
@@ -93,13 +96,15 @@ def _freeze_manifest(
 ) -> RunState:
     """Write the manifest and the first `run.json`. A manifest that a killed run left unfinished is begun again."""
     state = RunState(
+        since_attempt=folder.attempt,
         settings=to_dict(settings),
         model_uri=storage.absolute(settings.model),
         fingerprint=_fingerprint(settings, bundle),
         classes=list(bundle.classes),
         columns=list(bundle.columns),
         versions=library_versions(),
-    ).write(folder.place)
+    )
+    state = folder.write_state(state)
     folder.manifest.remove()
     known = find_known(settings, bundle, but=folder.place) if settings.known else None
     say("Listing the inputs …")
@@ -113,7 +118,7 @@ def _freeze_manifest(
     state = state.changed(private=found.private, studies=found.studies, known=known.to_dict() if known else {})
     skipped = sum(reason["count"] for reason in skipped_by_reason.values())
     say(f"{summary.rows:,} images to score" + (f", {skipped:,} other files skipped." if skipped else "."))
-    return state.write(folder.place)
+    return folder.write_state(state)
 
 
 def find_known(settings: Score, bundle: Bundle, *, but: Place) -> Known:
@@ -143,8 +148,10 @@ def _begin_retry(folder: RunFolder, state: RunState) -> RunState:
     filesystem, path = folder.manifest.arrow()
     manifest = pads.dataset(path, filesystem=filesystem, format="parquet")
     rows = manifest.to_table(filter=pc.field("row_id").isin(bad.combine_chunks())).sort_by("row_id")
+    folder.check()
     (folder.todo / "part-00000.parquet").write_table(_second_chance(rows))
-    return state.changed(complete=False, generation=state.generation + 1, retrying=len(rows)).write(folder.place)
+    begun = {"complete": False, "generation": state.generation + 1, "since_attempt": folder.attempt}
+    return folder.write_state(state.changed(**begun, retrying=len(rows)))
 
 
 def _second_chance(rows: pa.Table) -> pa.Table:
@@ -169,7 +176,8 @@ def _execute(
     assert state.manifest is not None
     todo, rows = (folder.todo, state.retrying or 0) if state.generation else (folder.manifest, state.manifest.rows)
     staged = (folder.staged_here, folder.staged_ray)
-    done = staged_ids(_parts(*staged))
+    inherited = folder.inherited(state)
+    done = staged_ids([*inherited, *_parts(*staged)])
     on_ray = settings.address is not None or rows >= settings.local_rows
     session: dict[str, Any] = {
         "path": "ray" if on_ray else "in-process",
@@ -184,7 +192,7 @@ def _execute(
             with ray_session(), progress:
                 pool, choice = _pool(settings, state, bundle)
                 state = _computed_with(folder, state, choice, bundle)
-                _score_on_ray(folder, todo, settings, bundle, pool, choice, rows, progress)
+                _score_on_ray(folder, todo, settings, bundle, pool, choice, rows, inherited, progress)
             session |= asdict(choice) | {"resources": {"CPU": pool.cpus, "GPU": pool.gpus * pool.gpus_each}}
         else:
             choice = _choice(settings, state, bundle, choose)
@@ -193,9 +201,9 @@ def _execute(
                 _score_here(folder, todo, settings, bundle, choice, cpus, done, progress)
             session |= asdict(choice) | {"resources": {"CPU": cpus}}
     session |= {"seconds": round(time.monotonic() - began, 3), "images": rows - len(done)}
-    sources = [*_parts(*staged), *(folder.score_parts() if state.generation else [])]
+    sources = [*_parts(*staged), *inherited, *(folder.score_parts() if state.generation else [])]
     names, counts = write_finished(folder, scores_schema(bundle), sources, generation=state.generation)
-    return state.changed(finishing=names, counts=counts, sessions=[*state.sessions, session]).write(folder.place)
+    return folder.write_state(state.changed(finishing=names, counts=counts, sessions=[*state.sessions, session]))
 
 
 def _choice(settings: Score, state: RunState, bundle: Bundle, choose: Callable[..., Choice]) -> Choice:
@@ -217,7 +225,7 @@ def _computed_with(folder: RunFolder, state: RunState, choice: Choice, bundle: B
     """Write down what `auto` stood for, before the first row: a run that goes on elsewhere does not change its arithmetic."""
     int8_id = bundle.int8.get("int8_id") if choice.precision == "int8" else state.fingerprint.int8_id
     fingerprint = replace(state.fingerprint, engine=choice.engine, precision=choice.precision, int8_id=int8_id)
-    return state.changed(fingerprint=fingerprint).write(folder.place)
+    return folder.write_state(state.changed(fingerprint=fingerprint))
 
 
 def _score_here(
@@ -267,12 +275,13 @@ def _score_on_ray(
     pool: "Pool",
     choice: Choice,
     rows: int,
+    inherited: Sequence[Place],
     progress: Progress,
 ) -> None:
     from btc_ray.scoring.distributed import EngineSettings, committed_ids, score_on_ray
 
     # Ray Data's own record of what it wrote, rather than the files: a kill between the two leaves a file that it takes back.
-    done = np.union1d(staged_ids(_parts(folder.staged_here)), committed_ids(folder))
+    done = np.union1d(staged_ids([*inherited, *_parts(folder.staged_here)]), committed_ids(folder))
     score_on_ray(
         folder,
         _parts(todo),
@@ -292,13 +301,14 @@ def _parts(*folders: Place) -> list[Place]:
 
 def _publish(folder: RunFolder, state: RunState) -> RunState:
     """Move the finished files into place and set the commit mark. Begun again after a kill, it ends the same."""
+    folder.check()
     for name in ("summary.html", *REVIEW, EXAMS_PAGE, ANSWERS):  # they told of the rows before
         (folder.place / name).remove()
     assert state.finishing is not None
     folder.publish(state.finishing)
     state = state.changed(complete=True, finishing=None, retrying=None, finished=_now())
     check_whole(folder, state)
-    state.write(folder.place)
+    state = folder.write_state(state)
     folder.clear_work()
     folder.sweep()
     return state

@@ -15,6 +15,7 @@ from btc_ray.errors import RefusedError
 from btc_ray.model.bundle import Bundle, bundle_id, columns_of
 from btc_ray.model.reference import thresholds_id
 from btc_ray.storage import Place
+from btc_ray.storage.place import json_bytes
 
 FILE = "run.json"
 
@@ -81,6 +82,8 @@ class RunState:
     Attributes:
         manifest: None until the inputs are listed to their end.
         generation: how often the rows that are not ok were scored again; `retrying`: how many are being so.
+        attempt: which driver wrote this, counted on object stores only (see `lease`); 0: a folder with a lock.
+        since_attempt: the first whose staged rows are of this generation.
         finishing: names of the files that are about to be published; None before.
         sessions: a record for each time that the command ran and computed something.
         counts: None until every row has a result.
@@ -102,6 +105,8 @@ class RunState:
     columns: list[str] = field(default_factory=list)
     manifest: Listed | None = None
     generation: int = 0
+    attempt: int = 0
+    since_attempt: int = 0
     retrying: int | None = None
     finishing: list[str] | None = None
     sessions: list[dict[str, Any]] = field(default_factory=list)
@@ -148,9 +153,13 @@ class RunState:
         record = asdict(self)
         return record.pop("more") | {name: value for name, value in record.items() if name != "retrying" or value is not None}
 
+    def encoded(self) -> bytes:
+        """The bytes of `run.json`, without credentials."""
+        return json_bytes(self.to_dict(), indent=2, ascii_only=True)
+
     def write(self, folder: Place) -> "RunState":
-        """Replace `run.json` in one step; returns the state."""
-        (folder / FILE).write_json(self.to_dict(), indent=2, ascii_only=True)
+        """Replace `run.json` in one step; returns the state. A driver writes through `RunFolder.write_state`, which is fenced."""
+        (folder / FILE).write(self.encoded())
         return self
 
 

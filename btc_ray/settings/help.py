@@ -15,6 +15,7 @@ SUBJECTS: dict[str, tuple[str, ...]] = {
         *(
             "path",
             "compare",
+            "runs",
             "run",
             "review",
             "data",
@@ -97,7 +98,7 @@ SUBJECTS: dict[str, tuple[str, ...]] = {
         *("shared", "install", "again", "detach", "attach", "stop"),
         *("kind", "name", "namespace", "image", "head_cpus", "head_memory", "cpu_workers", "worker_cpus"),
         *("worker_memory", "gpu_workers", "gpus_each", "gpu_worker_cpus", "gpu_worker_memory", "spot", "cron", "time_zone"),
-        *("deadline", "ttl", "retries", "idle", "service_account", "secrets", "volumes"),
+        *("deadline", "ttl", "retries", "lease", "idle", "service_account", "secrets", "volumes"),
     ),
     "Storage, records and messages": ("storage_options", "mlflow", "sign", "require_signature", "debug"),
 }

@@ -40,6 +40,10 @@ class Score(Studies):
     """listing: by URI, size and time of change or ETag, without reading. content: by the sha256 of the bytes, wherever they stand now;
     every file is read, and decoded only where it is new."""
 
+    lease: float = 60.0
+    """Seconds after which another driver may take over a run folder on S3 from one that died. While one lives it renews its lease, and a
+    second one is refused (exit code 4)."""
+
     retry_failed: bool = False
     """Score again only the rows of a complete run that are not ok."""
 
@@ -76,6 +80,8 @@ class Score(Studies):
             raise SettingsError("--max-bad-fraction is a share between 0 and 1.")
         if not 0 <= self.max_unselected_fraction <= 1:
             raise SettingsError("--max-unselected-fraction is a share between 0 and 1.")
+        if self.lease < 1:
+            raise SettingsError("--lease must be at least 1 second.")
         if self.batch_size is not None and self.batch_size < 1:
             raise SettingsError("--batch-size must be at least 1.")
         if self.dry_run and self.retry_failed:

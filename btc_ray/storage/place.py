@@ -13,6 +13,12 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+def json_bytes(record: Mapping[str, Any], *, indent: int, ascii_only: bool) -> bytes:
+    """A record as `Place.write_json` writes it."""
+    text = json.dumps(redact_values(dict(record)), indent=indent, ensure_ascii=ascii_only, allow_nan=False) + "\n"
+    return text.encode("utf-8", "replace")
+
+
 @dataclass(frozen=True)
 class Place:
     """A file or folder anywhere, local or remote.
@@ -77,8 +83,7 @@ class Place:
 
         `ascii_only` keeps file names that are no UTF-8, as escapes.
         """
-        text = json.dumps(redact_values(dict(record)), indent=indent, ensure_ascii=ascii_only, allow_nan=False) + "\n"
-        self.write(text.encode("utf-8", "replace"))
+        self.write(json_bytes(record, indent=indent, ascii_only=ascii_only))
 
     def files(self, suffix: str = "") -> list["Place"]:
         """The files directly in this folder whose names end in `suffix`, sorted by name. No folder: an empty list."""

@@ -1,6 +1,7 @@
 """A folder of DICOM scored as a user does: a row a slice, series and exams, and no path or name outside RUN/private."""
 
 import re
+import shutil
 import zipfile
 from contextlib import nullcontext
 from pathlib import Path
@@ -277,3 +278,25 @@ def test_ray_gives_the_same_rows(model: Path, archive: Path, tmp_path: Path) -> 
     columns = ["uri", "status", "error", "slice_index", "series_key", "image_key", "label", "window_high"]
     assert rows(tmp_path / "here")[columns].equals(rows(tmp_path / "ray")[columns])
     assert leaks(tmp_path / "ray") == []
+
+
+def test_a_second_night_knows_the_slices_and_stays_private(
+    model: Path, archive: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert score(model, [archive], tmp_path / "1") == 0
+    (archive / "IM0006").write_bytes(slices(7)[6])
+    run = tmp_path / "2"
+    assert score(model, [archive], run, "--known", str(tmp_path / "1")) == 0
+    assert rows(run)["status"].tolist() == ["ok", "unreadable"]
+    assert state(run)["known"]["files"] == 6
+    assert (run / "private" / "known.parquet").exists()
+    assert not (run / "known.parquet").exists()
+    assert leaks(run) == []
+    (archive / "page.dcm").unlink()
+    assert score(model, [archive], tmp_path / "3", "--known", str(tmp_path / "1"), str(run)) == 0
+    assert len(rows(tmp_path / "3")) == 0
+    assert leaks(tmp_path / "3") == []
+    shutil.rmtree(tmp_path / "1" / "private")
+    assert score(model, [archive], tmp_path / "4", "--known", str(tmp_path / "1")) == 0
+    assert "their manifest is not there" in capfd.readouterr().err
+    assert len(rows(tmp_path / "4")) == 7

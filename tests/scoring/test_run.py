@@ -212,7 +212,7 @@ def test_sigterm_saves_what_is_done_says_how_to_go_on_and_leaves_no_process(mode
 def test_two_programs_do_not_write_one_run_folder(model: Path, archive: Path, tmp_path: Path) -> None:
     from btc_ray.scoring.folder import RunFolder
 
-    with RunFolder(Place(str(tmp_path / "run"))).locked():
+    with RunFolder(Place(str(tmp_path / "run"))).locked(lease_s=60):
         assert score(model, [archive], tmp_path / "run") == 4
     assert score(model, [archive], tmp_path / "run") == 0
 
