@@ -43,7 +43,7 @@ class Lease:
     """Who writes a run folder.
 
     Attributes:
-        attempt: the how manieth driver of this folder it is, from 1.
+        attempt: the number of this driver among all that the folder has had, from 1.
         holder: its machine and process, for a person.
         begun, renewed, ended: times by the holder's clock, for a person; `ended` where it let go.
         renewals: how often it was renewed, so that no two are the same bytes.
