@@ -264,7 +264,7 @@ def test_a_frame_is_shown_and_not_the_first_of_its_file(model: Path, tmp_path: P
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "e").write_bytes(enhanced([0, 5, 10], Rows=SIDE, Columns=SIDE, PixelData=pixels.tobytes()))
     assert score(model, [tmp_path / "in"], tmp_path / "run") in (0, 3)
-    shown = Pictures(RunFolder(Place(str(tmp_path / "run"))), ByteReader(), hidden=frozenset())
+    shown = Pictures(RunFolder(Place(str(tmp_path / "run"))), ByteReader(), hidden=())
     pictures = [np.asarray(shown({"row_id": number})) for number in range(3)]
     assert [int(picture[:, 5].argmax()) for picture in pictures] == [0, 10, 20]
 
