@@ -69,6 +69,7 @@ def evaluate_run(chosen: settings.Evaluate, run: str) -> int:
             "The review has no random sample, so nothing unbiased can be said of the archive: `btc-ray review --run RUN --sample 200` "
             "draws one."
         )
+    read = of_sample(predicted[has_answer], answered[has_answer], classes)
     result = {
         "kind": "answers",
         "notice": NOT_FOR_DIAGNOSIS,
@@ -82,7 +83,9 @@ def evaluate_run(chosen: settings.Evaluate, run: str) -> int:
         "left_out": left_out,
         "drawn": sample,
         **found,
-        "read": of_sample(predicted[has_answer], answered[has_answer], classes),
+        "read": {
+            name: read[name] for name in ("images", "heads", "right", "confusion")
+        },  # an interval would be one of an estimate
         "remarks": remarks,
         "definitions": DEFINITIONS,
     }
