@@ -8,7 +8,6 @@ images by the bundle's `split.parquet`; the threshold keeps 95 % of its validati
 below the threshold.
 
 - last: Mahalanobis distance to the nearest class mean in the last features (Lee et al. 2018), as bundles have it
-- relative: the same less the distance to the mean of all (Ren et al., A Simple Fix to Mahalanobis Distance, 2021)
 - layers: the mean over the four stages of a ResNet of such distances in their pooled features, each in validation's deviations (Lee et al.
   2018's ensemble, with equal weights since there are no strangers to fit them to)
 - ViM: the part of the features outside of their principal subspace, scaled, less the logits' log-sum-exp (Wang et al., CVPR 2022)
@@ -25,7 +24,6 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 from scipy.special import logsumexp
-from sklearn.covariance import LedoitWolf
 from sklearn.metrics import roc_auc_score
 
 from benchmarks.inputs import SUFFIXES
@@ -96,7 +94,6 @@ class Scores:
             for reference, stage in zip(self._references, validation.stages, strict=True)
         ]
         self._mean = train.features.mean(axis=0)
-        self._whole = LedoitWolf().fit(train.features.astype(float)).precision_
         centred = train.features.astype(float) - self._mean
         self._outside = np.linalg.eigh(centred.T @ centred)[1][:, : centred.shape[1] - SUBSPACE]
         self._alpha = logsumexp(train.logits, axis=1).mean() / np.linalg.norm(centred @ self._outside, axis=1).mean()
@@ -107,7 +104,6 @@ class Scores:
         energy = -logsumexp(seen.logits, axis=1)
         return {
             "last": distances[-1],
-            "relative": distances[-1] ** 2 - np.einsum("nf,fg,ng->n", centred, self._whole, centred),
             "layers": np.mean([(one - mean) / std for one, (mean, std) in zip(distances, self._scales, strict=True)], axis=0),
             "ViM": self._alpha * np.linalg.norm(centred @ self._outside, axis=1) + energy,
             "energy": energy,
