@@ -177,7 +177,8 @@ def choose_sets(
         if overlap.held_out.any():
             sets.append(_group(truth, overlap))
         else:
-            missing.append(Missing(key=GROUP, reason="none of the images that the model held out is among the data"))
+            nothing = "the model held out none of these images (after --folds it learned from all: folds.html beside it has its figures)"
+            missing.append(Missing(key=GROUP, reason=nothing))
     if (~overlap.known & truth.readable()).any():
         sets.append(_new(truth, overlap))
     return sets, missing
