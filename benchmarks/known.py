@@ -3,7 +3,7 @@
     python -m benchmarks.known [--rows 10000000] [--nights 10]
 
 The manifests and scores are written directly, with the columns that are read; a tenth of the listing is new. No image is read or scored.
-Prints seconds of CPU, so that a busy machine counts less, and the driver's memory. Needs 90 MB of disk a million rows.
+Prints seconds of CPU, so that a busy machine counts less, and the driver's memory.
 """
 
 import argparse

@@ -52,7 +52,7 @@ class RunFolder:
         self.work = place / WORK
         self.todo = self.work / "todo"  # the rows to score again of --retry-failed
         self._stage_in(self.work)
-        self.attempt = 0  # the how manieth driver of this folder this is, where there is a lease
+        self.attempt = 0  # the number of this driver among those of the folder, where there is a lease
         self._lease: HeldLease | None = None
         self._state_version: str | None = None  # the ETag of run.json as this driver last saw it
 

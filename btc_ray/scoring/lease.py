@@ -43,7 +43,7 @@ class Lease:
     """Who writes a run folder.
 
     Attributes:
-        attempt: the number of this driver among all that the folder has had, from 1.
+        attempt: the number of this driver among those of the folder, from 1.
         holder: its machine and process, for a person.
         begun, renewed, ended: times by the holder's clock, for a person; `ended` where it let go.
         renewals: how often it was renewed, so that no two are the same bytes.
@@ -130,7 +130,7 @@ class HeldLease:
 
     @property
     def attempt(self) -> int:
-        """The how manieth driver of the folder this is, from 1."""
+        """The number of this driver among those of the folder, from 1."""
         return self._lease.attempt
 
     def is_guarded(self) -> bool:

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from btc_ray.cli import main
-from btc_ray.errors import COMPLETE, REFUSED, RefusedError
-from btc_ray.scoring import lease
+from btc_ray.errors import COMPLETE, INTERRUPTED, REFUSED, RefusedError
+from btc_ray.scoring import lease, local
 from btc_ray.scoring.folder import RunFolder
 from btc_ray.scoring.lease import LeaseLostError
 from btc_ray.scoring.state import Fingerprint, RunState
@@ -81,6 +81,30 @@ def test_no_lease_is_left_in_a_folder_that_is_no_run(run: Place) -> None:
     with pytest.raises(RefusedError, match=r"it holds mine\.txt"), RunFolder(run).locked(lease_s=LEASE_S):
         pass
     assert [file.name for file in run.files()] == ["mine.txt"]
+
+
+def test_the_next_attempt_goes_on_with_what_the_last_one_staged(
+    model: Path, archive: Path, run: Place, flags: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["score", "--model", str(model), "--input", str(archive), "--output", run.uri, "--batch-size", "4", *flags]
+    monkeypatch.setattr(local, "STAGE_EVERY_S", 0.0)
+    real = local._stage
+
+    def stage_then_stop(folder: Any, tables: Any) -> None:
+        real(folder, tables)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(local, "_stage", stage_then_stop)
+    assert main(command) == INTERRUPTED
+    monkeypatch.setattr(local, "_stage", real)
+    assert main(command) == COMPLETE
+    state = json.loads((run / "run.json").read())
+    assert state["attempt"] == 2
+    assert state["sessions"][-1]["images"] < 21
+    (part,) = (run / "scores").files(".parquet")
+    assert part.read_table()["row_id"].to_pylist() == list(range(21))
+    fs, path = (run / "_work").filesystem()
+    assert not fs.exists(path)
 
 
 def test_a_stopped_driver_that_wakes_after_another_finished_changes_nothing(
