@@ -111,9 +111,16 @@ def joined(address: str | None, *, cpus: int | None = None, debug: bool = False)
         else:
             say(f"Joining Ray at {where} …")
             ray.init(address=where, **quiet)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except Exception as error:
+        # Ray raises a bare Exception where its processes are not there in time.
+        if not isinstance(error, ConnectionError | ValueError | RuntimeError) and type(error) is not Exception:
+            raise
+        if where is None:
+            raise ClusterError(
+                f"no Ray on this machine ({error}). Where the machine is busy, run the command again once it is less so; --debug says more."
+            ) from error
         raise ClusterError(
-            f"no Ray at {where or 'this machine'} ({error}). Give --address HOST:PORT of a running cluster, or --address local."
+            f"no Ray at {where} ({error}). Give --address HOST:PORT of a running cluster, or --address local."
         ) from error
     # Ray has put its own there, which ends the process where it stands.
     if handler is _terminate and threading.current_thread() is threading.main_thread():

@@ -53,3 +53,27 @@ def test_ray_works_in_a_folder_short_enough_for_its_sockets(folder: str, moved: 
     monkeypatch.delenv("RAY_TMPDIR", raising=False)
     monkeypatch.setenv("TMPDIR", folder)
     assert session._short_folder() == ({"_temp_dir": "/tmp/ray"} if moved else {})
+
+
+def test_a_ray_that_does_not_start_in_time_is_no_fault_of_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    def late(*_: object, **__: object) -> None:
+        raise Exception("The current node timed out during startup.")
+
+    monkeypatch.setattr(ray, "init", late)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(session.ClusterError, match="run the command again once it is less so"), session.joined(None):
+        pass
+
+
+def test_what_ray_does_not_raise_of_itself_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    def broken(*_: object, **__: object) -> None:
+        raise AttributeError("a fault of ours")
+
+    monkeypatch.setattr(ray, "init", broken)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(AttributeError, match="a fault of ours"), session.joined(None):
+        pass
