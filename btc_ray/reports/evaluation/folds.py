@@ -84,7 +84,11 @@ def fold_record(
         "sets": sets,
         "missing": [],
     }
-    return {"folds": rows, "model": model, "verdict": _verdict(sets, rows)}, wrong
+    return {
+        "folds": rows,
+        "model": model,
+        "verdict": _verdict(sets, rows, patients=answers["patient"].null_count < len(answers)),
+    }, wrong
 
 
 def _set(
@@ -171,7 +175,7 @@ def _errors(answers: pa.Table, labels: np.ndarray, probabilities: np.ndarray, bu
     )
 
 
-def _verdict(sets: Sequence[Mapping[str, Any]], folds: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+def _verdict(sets: Sequence[Mapping[str, Any]], folds: Sequence[Mapping[str, Any]], *, patients: bool) -> dict[str, str]:
     """The number to believe, and how far one split alone would have been from it."""
     accuracy = sets[0]["metrics"]["accuracy"]
     text = []
@@ -185,13 +189,12 @@ def _verdict(sets: Sequence[Mapping[str, Any]], folds: Sequence[Mapping[str, Any
             f"By the mean of an examination's slices {found['accuracy']['value']:.1%} of {found['images']:,} examinations are right."
         )
     each = sorted(row["accuracy"]["value"] for row in folds)
-    text.append(
-        f"One split alone, with a {len(folds)}th of the patients held out, would have said anything from {each[0]:.1%} to {each[-1]:.1%}."
-    )
+    text.append(f"One split alone, with one fold held out, would have said anything from {each[0]:.1%} to {each[-1]:.1%}.")
     text.append(
         "The bundle itself learned from all of these images; it is one model more of the same recipe, with more to learn from."
     )
     return {
-        "headline": f"{accuracy['value']:.1%} right on {sets[0]['metrics']['images']:,} images, each by a model that never saw its patient",
+        "headline": f"{accuracy['value']:.1%} right on {sets[0]['metrics']['images']:,} images, each by a model that never saw "
+        + ("its patient" if patients else "a copy of it"),
         "text": " ".join(text),
     }
