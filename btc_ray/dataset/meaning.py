@@ -1,8 +1,11 @@
-"""What a label means to a model: one of its classes, several of them, or any tumour at all, where nobody said which kind."""
+"""What a label of images from elsewhere means to a model: what `several` says of labels to learn from, and beyond it any tumour at all,
+where nobody said which kind."""
 
 import re
 import unicodedata
 from collections.abc import Sequence
+
+from btc_ray.dataset.several import named_classes
 
 _TUMOUR = {"tumor", "tumour", "tumors", "tumours", "yes"}
 _NO_TUMOUR = {"notumor", "notumour", "nontumor", "nontumour", "normal", "healthy", "no"}
@@ -20,11 +23,8 @@ def classes_meant(label: str, classes: Sequence[str]) -> frozenset[str]:
     A class is itself; `glioma|meningioma` is each of both; `tumor` or `tumour`, where it is no class, is every class but the one without
     a tumour; `healthy`, `no` and the like are that one.
     """
-    if label in classes:
-        return frozenset((label,))
-    if "|" in label:
-        parts = [classes_meant(part.strip(), classes) for part in label.split("|")]
-        return frozenset().union(*parts) if all(parts) else frozenset()
+    if named := named_classes(label, classes):  # what a training learns from
+        return frozenset(named)
     none = without_tumour(classes)
     if none is None:
         return frozenset()
