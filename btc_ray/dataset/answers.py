@@ -73,14 +73,8 @@ class Settled:
     contradictions: tuple[tuple[Answer, ...], ...]
 
 
-def harmless(cell: str) -> str:
-    """A cell of a CSV file that no spreadsheet takes for a formula: with an apostrophe before `=`, `+`, `-`, `@`, tab or carriage
-    return."""
-    return f"'{cell}" if _FORMULA.match(cell) else cell
-
-
 def meant(cell: str) -> str:
-    """What was written with `harmless`."""
+    """A cell as it was meant: the page writes an apostrophe before what a spreadsheet would take for a formula."""
     return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 

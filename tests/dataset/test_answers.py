@@ -13,13 +13,17 @@ from btc_ray.dataset.answers import (
     Answer,
     AnswersError,
     counted,
-    harmless,
     meant,
     read_answers,
     say_contradictions,
     settle,
 )
 from btc_ray.storage import Place
+
+
+def harmless(cell: str) -> str:
+    """A cell as the page writes it: one that a spreadsheet would take for a formula has an apostrophe before it."""
+    return f"'{cell}" if cell.lstrip("'").startswith(("=", "+", "-", "@", "\t", "\r")) else cell
 
 
 def write(file: Path, *rows: Mapping[str, object]) -> Place:
