@@ -53,6 +53,26 @@ def test_a_full_disk_is_told_and_ends_with_2(capsys: pytest.CaptureFixture[str],
     assert checks["disk, --output"]["state"] == "broken"
 
 
+def test_a_library_that_cannot_be_loaded_is_a_finding_and_ends_with_2(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from btc_ray.commands.doctor import doctor
+
+    def load(name: str) -> object:
+        if name.endswith("decoders"):
+            raise ImportError("libGL.so.1: cannot open shared object file")
+        return machine
+
+    monkeypatch.setattr(doctor, "import_module", load)
+    monkeypatch.setattr(machine, "engines", list)
+    code = main(["doctor", "--json", "--weights", "none"])
+    told = json.loads(capsys.readouterr().out)
+    assert code == 2
+    broken = {check["subject"]: check["detail"] for check in told["checks"] if check["state"] == "broken"}
+    assert broken.keys() == {"Pictures", "DICOM"}
+    assert "libGL" in broken["Pictures"]
+
+
 def test_every_transfer_syntax_that_is_taken_is_looked_at() -> None:
     pytest.importorskip("gdcm")
     checks = {check.name.rpartition("(")[2].rstrip(")"): check for check in decoders.transfer_syntaxes()}

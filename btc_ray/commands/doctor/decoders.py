@@ -4,7 +4,6 @@ import io
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 
-import cv2
 import numpy as np
 from PIL import Image
 
@@ -79,8 +78,3 @@ def _transfer_syntax(syntax: str, name: str, package: str) -> Check:
     if difference > LOSSLESS:
         return check(state="broken", detail=f"a sample differs by {difference} grey levels", advice=f"reinstall {package}")
     return check(state="ok", detail="a sample was decoded")
-
-
-def versions() -> str:
-    """The libraries that decode, with their versions."""
-    return f"OpenCV {cv2.__version__}, Pillow {version('pillow')}, pydicom {version('pydicom')}, nibabel {version('nibabel')}"

@@ -1,8 +1,6 @@
 """What computes here: engines and precisions with a timed sample, Ray, GPUs, stores, initial weights, memory and disk."""
 
-import platform
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -25,7 +23,6 @@ from btc_ray.model.engines.engine import Choice
 from btc_ray.settings.job import Engine, Precision
 from btc_ray.storage import Place
 from btc_ray.workers.memory import free_memory
-from btc_ray.workers.session import available_cpus
 
 ENGINES: tuple[tuple[Engine, tuple[Precision, ...]], ...] = (
     ("openvino", ("fp32", "bf16", "int8")),
@@ -169,8 +166,3 @@ def room(output: str) -> list[Check]:
         else:
             found.append(check(state="broken", advice="make room", needed=True))
     return found
-
-
-def described() -> str:
-    """The machine in one line."""
-    return f"Python {platform.python_version()}, {sys.platform} {platform.machine()}, {available_cpus()} cores"
