@@ -6,7 +6,7 @@ from typing import Any
 
 def told(studies: Mapping[str, Any]) -> list[str]:
     """Sentences about `studies`, as `Studies.counts` and run.json have it; none where there are no series."""
-    if not studies:
+    if not studies or not studies["series"]:  # files were looked into, and none was of a series
         return []
     chosen, fallback = studies["series_selected"], studies.get("series_by_fallback", 0)
     others = studies["series"] - chosen
