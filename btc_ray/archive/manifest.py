@@ -1,6 +1,6 @@
 """The frozen list of inputs: Parquet parts of numbered rows, the skipped beside them, and a summary for a person.
 
-`write_manifest` holds one part in memory. A local manifest appears whole by one rename; on an object store its parts are plain
+`write_entries` holds one part in memory. A local manifest appears whole by one rename; on an object store its parts are plain
 uploads, and the caller's own mark says when they are complete.
 """
 
@@ -10,7 +10,7 @@ import io
 import json
 import shutil
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,8 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from btc_ray.archive import names
-from btc_ray.archive.entries import SIZE_LIMIT, ArchiveError, Entry, Skipped
-from btc_ray.archive.listing import THREADS, list_inputs
+from btc_ray.archive.entries import ArchiveError, Entry, Skipped
 from btc_ray.storage import Place
 from btc_ray.storage.tables import table_file
 
@@ -141,31 +140,6 @@ def _by_count(reasons: dict[str, list[Any]]) -> dict[str, ReasonCount]:
     return {reason: ReasonCount(count=count, examples=tuple(uris)) for reason, (count, uris) in ordered}
 
 
-def write_manifest(
-    inputs: Sequence[str],
-    destination: Place,
-    *,
-    skipped: Place | None = None,
-    rows_per_part: int = ROWS_PER_PART,
-    threads: int = THREADS,
-    size_limit: int = SIZE_LIMIT,
-    follow_links: bool = False,
-    sniff: bool = False,
-    seen: Callable[[Entry | Skipped], None] = lambda found: None,
-) -> ManifestSummary:
-    """List `inputs` into `destination`/part-00000.parquet … (SCHEMA; row_id 0..n-1) and the skipped into the file
-    `skipped`; the inputs are opened with the destination's options.
-
-    What stands at `destination` is replaced: a caller that already committed a manifest does not call this again.
-    Raises ArchiveError as `list_inputs` does, and OSError where nothing can be written; then a local destination is as it was
-    before.
-    """
-    found = list_inputs(
-        inputs, options=destination.options, threads=threads, size_limit=size_limit, follow_links=follow_links, sniff=sniff
-    )
-    return write_entries(found, destination, skipped=skipped, rows_per_part=rows_per_part, seen=seen)
-
-
 def write_entries(
     found: Iterator[Entry | Skipped],
     destination: Place,
@@ -174,7 +148,12 @@ def write_entries(
     rows_per_part: int = ROWS_PER_PART,
     seen: Callable[[Entry | Skipped], None] = lambda found: None,
 ) -> ManifestSummary:
-    """Write what a listing found, as `write_manifest` does."""
+    """Write what a listing found into `destination`/part-00000.parquet … (SCHEMA; row_id 0..n-1) and the skipped into the file
+    `skipped`.
+
+    What stands at `destination` is replaced: a caller that already committed a manifest does not call this again. Raises as the listing
+    does, and OSError where nothing can be written; then a local destination is as it was before.
+    """
     if rows_per_part < 1:
         raise ValueError(f"rows_per_part must be at least 1, not {rows_per_part}")
     counter = _SummaryBuilder()

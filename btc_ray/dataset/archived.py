@@ -24,12 +24,13 @@ from btc_ray.settings import Labelled
 from btc_ray.storage import Place
 from btc_ray.studies.candidates import index_candidates
 from btc_ray.studies.keys import Pseudonyms
-from btc_ray.studies.known import Studies, know
 from btc_ray.studies.labels import NAMES, Label, Labels, Matched, Slice, unlabelled
 from btc_ray.studies.masks import LEAST_AREA, lesion_areas
 from btc_ray.studies.nifti import bids_names
+from btc_ray.studies.overview import Studies, overview
 from btc_ray.studies.rows import Rows
 from btc_ray.studies.selection import wanted
+from btc_ray.studies.shown import MAY_BE_BURNED_IN
 from btc_ray.studies.tables import keys_of
 from btc_ray.studies.told import told
 
@@ -64,7 +65,7 @@ def read_archive(data: Place, settings: Labelled, *, cpus: int, private: Place) 
     sniffed = [{"row_id": number, **_file(entry)} for number, entry in enumerate(listed) if entry.kind == SNIFF]
     index = index_candidates(sniffed, len(sniffed), cpus=cpus, options=data.options) if sniffed else None
     key = Place(settings.pseudonym_key, data.options) if settings.pseudonym_key else None
-    studies = know(index, asked, privacy=settings.privacy, key_file=key, private_folder=private)
+    studies = overview(index, asked, privacy=settings.privacy, key_file=key, private_folder=private)
     for sentence in told(studies.counts()):
         say(sentence)
     reader = ByteReader(data.options)
@@ -235,7 +236,7 @@ def _hidden(studies: Studies) -> frozenset[str]:
     if grouped is None or pseudonyms is None:
         return frozenset()
     facts = grouped.facts.items()
-    return frozenset(pseudonyms.key("series", name) for name, one in facts if one.burned_in in ("yes", "suspected"))
+    return frozenset(pseudonyms.key("series", name) for name, one in facts if one.burned_in in MAY_BE_BURNED_IN)
 
 
 def _say_unmatched(images: Sequence[_Image], matched: Matched, studies: Studies) -> None:

@@ -25,7 +25,7 @@ from btc_ray.studies.candidates import index_candidates
 from btc_ray.studies.grouping import Grouped
 from btc_ray.studies.indexing import studies_are_read
 from btc_ray.studies.keys import write_private
-from btc_ray.studies.known import Studies, know, write_crosswalk
+from btc_ray.studies.overview import Studies, overview, write_crosswalk
 from btc_ray.studies.rows import Rows
 from btc_ray.studies.selection import wanted
 from btc_ray.studies.tables import described
@@ -45,7 +45,7 @@ def list_images(settings: Score | Crop, folder: RunFolder, *, known: Known | Non
     """Write the manifest of a run and, where there are series, what is known of them into `folder.private`. What `known` knows stands in
     `folder.known` instead, and is not looked into.
 
-    Raises as `write_manifest` does, and NoImagesError with the counts by reason where no series was selected.
+    Raises as `list_inputs` and `write_entries` do, and NoImagesError with the counts by reason where no series was selected.
     """
     asked = wanted(settings.series)
     candidates = 0
@@ -69,7 +69,7 @@ def list_images(settings: Score | Crop, folder: RunFolder, *, known: Known | Non
     key = Place(settings.pseudonym_key, options) if settings.pseudonym_key else None
     privacy = "on" if settings.privacy == "auto" and known is not None and known.private else settings.privacy
     folder.check()  # from here on what all drivers share is written
-    studies = know(index, asked, privacy=privacy, key_file=key, private_folder=folder.private)
+    studies = overview(index, asked, privacy=privacy, key_file=key, private_folder=folder.private)
     if studies.private:
         folder.keep_private()
     else:
@@ -84,7 +84,7 @@ def list_images(settings: Score | Crop, folder: RunFolder, *, known: Known | Non
         raise _nothing(studies.grouped, found)
     listed.remove()
     skipped.remove()
-    return Found(summary=found, private=studies.private, studies=_known(studies, rows, folder))
+    return Found(summary=found, private=studies.private, studies=_write_studies(studies, rows, folder))
 
 
 def given_images(entries: Iterable[Entry], folder: RunFolder) -> Found:
@@ -96,7 +96,7 @@ def given_images(entries: Iterable[Entry], folder: RunFolder) -> Found:
     return Found(summary=write_entries(iter(listed), folder.manifest, skipped=folder.skipped), private=private)
 
 
-def _known(studies: Studies, rows: Rows, folder: RunFolder) -> dict[str, Any]:
+def _write_studies(studies: Studies, rows: Rows, folder: RunFolder) -> dict[str, Any]:
     """Write what is known of the series, for `btc-ray group`, and which key stands for what; what run.json says of them."""
     if studies.grouped is None:
         return {}

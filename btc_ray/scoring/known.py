@@ -1,6 +1,7 @@
 """Images that earlier runs scored: what is left out of tonight's listing, known by URI and version without being read, or by content.
 
-An image is known by 16 bytes of a digest in sorted arrays: 10 million take 200 MB once loaded (benchmarks/known.py).
+An image is known by 16 bytes of a digest and 4 of its run's number in sorted arrays: 10 million take 200 MB. What loading and looking
+up costs: benchmarks/known.py.
 """
 
 from collections import Counter
@@ -8,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b, sha256
 from itertools import islice
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,9 +24,9 @@ from btc_ray.progress import say
 from btc_ray.scoring.earlier import EarlierRun, EarlierRuns
 from btc_ray.scoring.finish import IncompleteError
 from btc_ray.scoring.folder import RunFolder
+from btc_ray.settings.score import KnownBy
 from btc_ray.storage import Options
 
-KnownBy = Literal["listing", "content"]
 KNOWN_SCHEMA = pa.schema(
     [pa.field("uri", pa.string(), nullable=False), pa.field("run", pa.string(), nullable=False), VERSION]
 )  # of RUN/known.parquet

@@ -8,7 +8,7 @@ import numpy as np
 from btc_ray.archive.entries import ReadError
 from btc_ray.archive.reader import ByteReader
 from btc_ray.scoring.folder import RunFolder
-from btc_ray.studies.shown import BURNED_IN, picture_of_row
+from btc_ray.studies.shown import BURNED_IN, MAY_BE_BURNED_IN, picture_of_row
 
 
 def burned_in(folder: RunFolder) -> frozenset[str]:
@@ -18,7 +18,7 @@ def burned_in(folder: RunFolder) -> frozenset[str]:
         return frozenset()
     table = known.read_table()
     pairs = zip(table["series_key"].to_pylist(), table["burned_in"].to_pylist(), strict=True)
-    return frozenset(key for key, said in pairs if said in ("yes", "suspected"))
+    return frozenset(key for key, said in pairs if said in MAY_BE_BURNED_IN)
 
 
 class Pictures:

@@ -68,8 +68,8 @@ class Training(Labelled):
     images that are not in --data are added; not a head, unsure, and what readers contradict each other about is left out."""
 
     split: Split = "group"
-    """group: train, validation and test by group of copies (mirrored ones too), so that no image is on two sides, whatever the
-    folders say; folders: the published Training and Testing, to compare with others."""
+    """group: train, validation and test by patient where one is known, joined with copies (mirrored ones too), so that neither is on two
+    sides, whatever the folders say; folders: the published Training and Testing, to compare with others."""
 
     validation: float = 0.1
     """Share of the images, or with --split folders of the training images, that choose the best epoch; never test images."""

@@ -13,8 +13,8 @@ class Retrain(Training):
     """Train a model bundle on a labelled data set."""
 
     train: Train = "all"
-    """What learns: head (the last layer, on features of the frozen backbone: minutes), layer4 (the last block of layers too), or
-    all. Each has a recipe of its own, which the flags below change."""
+    """What learns: head (the last layer, on features of the frozen backbone, which are computed once), layer4 (the last block of
+    layers too), or all. Each has a recipe of its own, which the flags below change."""
 
     champion: str | None = None
     """A bundle to beat. Both are compared on the same held-out groups; the exit code is 0 to promote the new one, 5 to keep the

@@ -6,6 +6,8 @@ from typing import Literal
 from btc_ray.settings.job import Device, Engine, Precision, SettingsError
 from btc_ray.settings.studies import Studies
 
+KnownBy = Literal["listing", "content"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Score(Studies):
@@ -30,13 +32,13 @@ class Score(Studies):
     """Exit with code 3 when more than this share of the studies has no series that was scored."""
 
     dry_run: bool = False
-    """Show what would be scored, what would be skipped and why, and the estimated time; write nothing."""
+    """Show what would be scored, what would be skipped and why, and the estimated time; leave nothing behind."""
 
     known: tuple[str, ...] = ()
     """Earlier runs, as URIs and globs (s3://bucket/runs/*): what a complete one of them scored ok with this model and preprocessing is
     not read again and gets no row. Changed files are scored again; how many were known stands in run.json."""
 
-    known_by: Literal["listing", "content"] = "listing"
+    known_by: KnownBy = "listing"
     """listing: by URI, size and time of change or ETag, without reading. content: by the sha256 of the bytes, wherever they stand now;
     every file is read, and decoded only where it is new."""
 

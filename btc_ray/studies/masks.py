@@ -17,7 +17,7 @@ from btc_ray.images.errors import Unreadable, Unsupported
 from btc_ray.images.formats.nifti import open_nifti
 from btc_ray.progress import say
 from btc_ray.studies.header import name_words, unpacked
-from btc_ray.studies.known import Studies
+from btc_ray.studies.overview import Studies
 
 LEAST_AREA = 50.0  # mm²: less is the edge of a lesion, or a slip of the pen
 MOST_VOLUME = 500e3  # mm³: no tumour is larger, and every brain is; the mask is one of anatomy

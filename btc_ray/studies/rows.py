@@ -15,7 +15,7 @@ from btc_ray.archive import names
 from btc_ray.archive.entries import SNIFF, Entry, ReadError, Skipped, SliceOf
 from btc_ray.archive.reader import ByteReader
 from btc_ray.studies.indexing import pixel_digest
-from btc_ray.studies.known import STUDIES, Studies
+from btc_ray.studies.overview import STUDIES, Studies
 from btc_ray.studies.tables import keys_of
 
 _PLACED = ("slice_index", "position_mm", "plane", "oblique_deg")

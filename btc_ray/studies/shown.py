@@ -24,6 +24,7 @@ STUDY: list[Any] = [
 """Of slices of DICOM and NIfTI files; null for pictures."""
 _FROM_MANIFEST = ("kind", "frame", *(column.name for column in SLICE))
 BURNED_IN = "not shown: a name may be burned into the picture (burned_in of its series)"
+MAY_BE_BURNED_IN = ("yes", "suspected")  # values of burned_in whose series no page shows
 _SHORTEST_PART = 3  # letters of a folder or file name that would be found in an error by chance
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from btc_ray.archive.entries import Entry, Skipped
 from btc_ray.archive.listing import list_inputs
-from btc_ray.archive.manifest import ManifestSummary, write_manifest
+from btc_ray.archive.manifest import ManifestSummary, write_entries
 from btc_ray.storage import Options, Place
 
 
@@ -21,6 +21,12 @@ def jpeg(seed: int = 0) -> bytes:
     """An 8 × 8 grey JPEG, another for each seed."""
     pixels = np.random.default_rng(seed).integers(0, 256, (8, 8), dtype=np.uint8)
     return bytes(cv2.imencode(".jpg", pixels)[1])
+
+
+def write_manifest(inputs: Sequence[str], destination: Place, *, skipped: Place | None = None, **flags: Any) -> ManifestSummary:
+    """List `inputs`, opened with the destination's options, into a manifest; `flags` of `list_inputs` and of `write_entries`."""
+    written = {name: flags.pop(name) for name in ("rows_per_part", "seen") if name in flags}
+    return write_entries(list_inputs(inputs, options=destination.options, **flags), destination, skipped=skipped, **written)
 
 
 def summarise(inputs: Sequence[str], *, options: Options = None, **flags: Any) -> ManifestSummary:

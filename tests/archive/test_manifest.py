@@ -7,10 +7,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from btc_ray.archive.entries import ArchiveError
-from btc_ray.archive.manifest import SCHEMA, ManifestSummary, ReasonCount, write_manifest
+from btc_ray.archive.manifest import SCHEMA, ManifestSummary, ReasonCount
 from btc_ray.archive.reader import ByteReader
 from btc_ray.storage import Place
-from tests.archive.samples import summarise, tar_bytes, write, zip_bytes
+from tests.archive.samples import summarise, tar_bytes, write, write_manifest, zip_bytes
 
 
 @pytest.fixture

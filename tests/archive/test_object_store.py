@@ -7,10 +7,9 @@ import pytest
 
 from btc_ray import storage
 from btc_ray.archive.entries import ArchiveError, ReadError
-from btc_ray.archive.manifest import write_manifest
 from btc_ray.archive.reader import ByteReader
 from btc_ray.storage import Place
-from tests.archive.samples import jpeg, outcomes, rows, summarise, tar_bytes, write, zip_bytes
+from tests.archive.samples import jpeg, outcomes, rows, summarise, tar_bytes, write, write_manifest, zip_bytes
 from tests.archive.test_zips import fields
 from tests.conftest import Bucket
 

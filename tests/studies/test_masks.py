@@ -13,8 +13,8 @@ from btc_ray.archive.listing import list_inputs
 from btc_ray.archive.reader import ByteReader
 from btc_ray.storage import Place
 from btc_ray.studies.candidates import index_candidates
-from btc_ray.studies.known import know
 from btc_ray.studies.masks import lesion_areas
+from btc_ray.studies.overview import overview
 from btc_ray.studies.selection import Wanted
 from tests.studies.made import SIDE, dicom, head, nifti, stack
 
@@ -27,7 +27,7 @@ def areas(folder: Path) -> dict[tuple[str, int], float]:
     listed = [found for found in list_inputs([str(folder)], sniff=True) if isinstance(found, Entry)]
     rows = [{"row_id": number, "uri": entry.uri, "size": entry.size} for number, entry in enumerate(listed)]
     index = index_candidates(rows, len(rows), cpus=1)
-    studies = know(index, Wanted(), privacy="auto", private_folder=Place(str(folder / "private")))
+    studies = overview(index, Wanted(), privacy="auto", private_folder=Place(str(folder / "private")))
     found = lesion_areas(studies, listed, ByteReader())
     return {(Path(listed[file].uri).name, frame): area for (file, frame), area in found.items()}
 

@@ -16,7 +16,6 @@ HTJ2K = ("1.2.840.10008.1.2.4.201", "1.2.840.10008.1.2.4.202", "1.2.840.10008.1.
 J2K = ("1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91")
 LS = ("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81")
 RLE = "1.2.840.10008.1.2.5"
-EXTENDED = "1.2.840.10008.1.2.4.51"
 
 
 def main() -> None:
@@ -135,8 +134,6 @@ def _by_pydicom(task: dict[str, Any], content: bytes) -> Any:
     from pydicom.pixels import get_decoder
     from pydicom.uid import UID
 
-    if task["syntax"] == EXTENDED and _precision(content) == 12:
-        raise NotImplementedError  # neither Pillow nor GDCM takes them as pydicom calls them
     decoder = get_decoder(UID(task["syntax"]))
     if not decoder.is_available:
         raise ModuleNotFoundError(name="gdcm")
@@ -148,16 +145,6 @@ def _by_pydicom(task: dict[str, Any], content: bytes) -> Any:
     if array.dtype.kind == "i":
         array = array.view(f"u{array.dtype.itemsize}")
     return _shaped(np.ascontiguousarray(array), task)
-
-
-def _precision(content: bytes) -> int | None:
-    """Bits of a sample by the first frame header of a JPEG (ITU-T T.81, B.2.2); None where there is none."""
-    place = 2
-    while place + 5 <= len(content) and content[place] == 0xFF:
-        if 0xC0 <= content[place + 1] <= 0xCF and content[place + 1] not in (0xC4, 0xC8, 0xCC):
-            return content[place + 4]
-        place += 2 + int.from_bytes(content[place + 2 : place + 4], "big")
-    return None
 
 
 def _rgb(array: Any, photometric: str) -> Any:

@@ -16,10 +16,11 @@ from pathlib import Path
 import numpy as np
 
 from btc_ray.images.errors import Unreadable, Unsupported
+from btc_ray.images.formats.jpeg_header import read_header
 
 SYNTAXES = {
     "1.2.840.10008.1.2.4.50": ("JPEG", "python-gdcm"),
-    "1.2.840.10008.1.2.4.51": ("JPEG of 12 bit", "python-gdcm"),
+    "1.2.840.10008.1.2.4.51": ("JPEG extended", "python-gdcm"),
     "1.2.840.10008.1.2.4.57": ("JPEG lossless", "python-gdcm"),
     "1.2.840.10008.1.2.4.70": ("JPEG lossless", "python-gdcm"),
     "1.2.840.10008.1.2.4.80": ("JPEG-LS", "pyjpegls"),
@@ -33,6 +34,7 @@ SYNTAXES = {
 }
 """Transfer syntaxes of compressed frames that are taken: their names, and the package that decodes them."""
 
+EXTENDED = "1.2.840.10008.1.2.4.51"
 MEMORY = 3 * 2**30
 """Bytes of address space of one child."""
 SECONDS = 5
@@ -195,9 +197,11 @@ def decode(content: bytes, task: Task) -> np.ndarray:
 
     Raises:
         Unreadable: it is damaged, or its decoder crashed or took too long.
-        Unsupported: the package that decodes it is not installed.
+        Unsupported: the package that decodes it is not installed, or none decodes its kind.
     """
     name, package = SYNTAXES[task.syntax]
+    if task.syntax == EXTENDED and _is_deep(content):  # pydicom hands them to no decoder
+        raise Unsupported("a JPEG frame of 12 bits is not taken; export it uncompressed")
     try:
         try:
             answer, pixels = _pool().ask(content, task)
@@ -222,3 +226,11 @@ def decode(content: bytes, task: Task) -> np.ndarray:
     shape = answer["shape"]
     assert isinstance(shape, list)
     return np.frombuffer(pixels, np.dtype(str(answer["dtype"]))).reshape(shape)
+
+
+def _is_deep(content: bytes) -> bool:
+    """Whether a JPEG has more than 8 bits; what is damaged is left to its decoder."""
+    try:
+        return read_header(content).bits > 8
+    except (Unreadable, Unsupported):
+        return False

@@ -14,8 +14,6 @@ from btc_ray.model.reference import ACCEPT
 from btc_ray.reports.shared.bootstrap import grouped_share
 from btc_ray.storage.redact import public_uri
 
-NOT_SAID = "not said"
-
 
 @dataclass(frozen=True, kw_only=True)
 class Elsewhere:

@@ -128,17 +128,13 @@ def percentile_interval(value: float | None, resampled: np.ndarray, groups: int,
 
 
 def grouped_share(right: np.ndarray, groups: np.ndarray, *, seed: int = 0, missing: str = "no images") -> Figure:
-    """The share of bool (N,) that holds, with an interval resampled by group; all or none: Wilson's, over groups."""
+    """The share of bool (N,) that holds, with the interval of `share_of_groups`, resampled here by groups, int (N,)."""
     if not len(right):
         return figure(None, reason=missing)
     grouped = Grouped.of(groups)
-    value = float(right.mean())
-    if right.all() or not right.any():
-        bounds = wilson(grouped.count if right.all() else 0, grouped.count)
-        return figure(value, bounds["low"], bounds["high"])
     sums = np.column_stack([right, np.ones(len(right))]).astype(float)
     found = resample_sums(sums, grouped, lambda total: total[:, :1] / total[:, 1:], resamples=RESAMPLES, seed=seed)[:, 0]
-    return percentile_interval(value, found, grouped.count)
+    return share_of_groups(int(right.sum()), len(right), found, grouped.count, missing=missing)
 
 
 def share_of_groups(successes: int, trials: int, resampled: np.ndarray, groups: int, *, missing: str = "no images") -> Figure:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from btc_ray.dataset.several import membership, named_classes
-from btc_ray.reports.shared.bootstrap import RESAMPLES, Grouped, resample_sums, share_of_groups
+from btc_ray.reports.shared.bootstrap import grouped_share
 
 
 def measure_several(
@@ -37,18 +37,9 @@ def measure_several(
                 "classes": list(named_classes(label, classes)),
                 "images": int(bearing.sum()),
                 "groups": len(np.unique(groups[bearing])),
-                "sensitivity": _share(inside, bearing, groups, f"no images of {label}"),
-                "specificity": _share(~inside, outside, groups, "no images of other classes"),
+                "sensitivity": grouped_share(inside[bearing], groups[bearing], missing=f"no images of {label}"),
+                "specificity": grouped_share(~inside[outside], groups[outside], missing="no images of other classes"),
                 "confidence": float(probabilities[bearing][:, members].sum(axis=1).mean()),
             }
         )
     return records
-
-
-def _share(hit: np.ndarray, among: np.ndarray, groups: np.ndarray, missing: str) -> dict[str, Any]:
-    grouped = Grouped.of(groups[among])
-    sums = np.column_stack([hit[among], np.ones(among.sum())]).astype(float)
-    resampled = np.empty((0, 1))
-    if among.any():
-        resampled = resample_sums(sums, grouped, lambda total: total[:, :1] / total[:, 1:], resamples=RESAMPLES, seed=0)
-    return share_of_groups(int(hit[among].sum()), int(among.sum()), resampled[:, 0], grouped.count, missing=missing)

@@ -47,7 +47,7 @@ class Studies:
         }
 
 
-def know(
+def overview(
     index: pa.Table | None, wanted: Wanted, *, privacy: Privacy, key_file: Place | None = None, private_folder: Place
 ) -> Studies:
     """Group an index and select from it.
