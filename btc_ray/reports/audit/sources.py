@@ -42,7 +42,7 @@ def tell_sources(
     frames: np.ndarray, histograms: np.ndarray, sources: np.ndarray, groups: np.ndarray, *, seed: int = 0
 ) -> dict[str, Any]:
     """How often a small classifier names the source of images of groups that it has not seen, from the grey histogram, the border, or
-    both: linear least squares on the sources, five folds by group.
+    both: ridge regression on the sources (Hoerl and Kennard 1970), five folds by group.
 
     Args:
         frames: uint8 (N, 64, 64), whole frames; histograms: float32 (N, 32); sources: object (N,), none of them None; groups: int (N,).
@@ -56,10 +56,11 @@ def tell_sources(
     rows = np.flatnonzero(np.isin(sources.astype(str), names[counts >= LEAST]))
     if len(np.unique(sources[rows].astype(str))) < 2:
         return {"reason": f"needs two sources of {LEAST} images each"}
-    kept, truth = np.unique(sources[rows].astype(str), return_inverse=True)
+    if len(np.unique(groups[rows])) < 2:
+        return {"reason": "all images are of one group, so that none is unseen"}
+    truth = np.unique(sources[rows].astype(str), return_inverse=True)[1]
     edges = np.stack([border(frame) for frame in frames[rows]])
     inputs = {"histogram": histograms[rows], "border": edges, "both": np.hstack([histograms[rows], edges])}
-    fold = _folds(groups[rows], seed)
     return {
         "images": len(rows),
         "chance": float(np.bincount(truth).max() / len(rows)),
@@ -67,7 +68,7 @@ def tell_sources(
             {
                 "key": key,
                 "title": TITLES[key],
-                "accuracy": grouped_share(_held_out(values, truth, fold, len(kept)) == truth, groups[rows], seed=seed),
+                "accuracy": grouped_share(_held_out(values, truth, groups[rows], seed) == truth, groups[rows], seed=seed),
             }
             for key, values in inputs.items()
         ],
@@ -104,23 +105,15 @@ def _totals(counts: Mapping[tuple[str, str], int], place: int) -> Counter[str]:
     return found
 
 
-def _folds(groups: np.ndarray, seed: int) -> np.ndarray:
-    """The fold of each image, int64 (N,): every group in one, drawn at random."""
-    names, place = np.unique(groups, return_inverse=True)
-    return (np.random.default_rng(seed).permutation(len(names)) % FOLDS)[place]
+def _held_out(inputs: np.ndarray, truth: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray:
+    """The source that is named for each image by a classifier of the folds that its group is not in: int64 (N,)."""
+    from sklearn.linear_model import RidgeClassifier
+    from sklearn.model_selection import GroupKFold, cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
 
-
-def _held_out(inputs: np.ndarray, truth: np.ndarray, fold: np.ndarray, count: int) -> np.ndarray:
-    """The source that is named for each image by a classifier of the other folds: int64 (N,)."""
-    said = np.zeros(len(truth), np.int64)
-    for number in np.unique(fold):
-        asked = fold == number
-        learned = inputs[~asked].astype(float)
-        mean, deviation = learned.mean(axis=0), learned.std(axis=0)
-        scale = np.where(deviation > 0, deviation, 1)
-        x = np.column_stack([(learned - mean) / scale, np.ones(len(learned))])
-        penalty = SHRINK * len(learned) * np.eye(x.shape[1])
-        penalty[-1, -1] = 0  # the constant
-        weights = np.linalg.solve(x.T @ x + penalty + 1e-9 * np.eye(len(penalty)), x.T @ np.eye(count)[truth[~asked]])
-        said[asked] = (np.column_stack([(inputs[asked] - mean) / scale, np.ones(asked.sum())]) @ weights).argmax(axis=1)
-    return said
+    folds = min(FOLDS, len(np.unique(groups)))
+    classifier = make_pipeline(StandardScaler(), RidgeClassifier(alpha=SHRINK * len(truth) * (1 - 1 / folds)))
+    cross = GroupKFold(folds, shuffle=True, random_state=seed)
+    found: np.ndarray = cross_val_predict(classifier, inputs, truth, groups=groups, cv=cross)
+    return found
