@@ -4,7 +4,6 @@ of few labelled images are made in this process.
 Only jobs that use Ray load this module.
 """
 
-import hashlib
 import json
 from dataclasses import dataclass
 from functools import cached_property
@@ -48,13 +47,10 @@ class Crops:
     skipped: dict[str, int]
     size: int
 
-    @cached_property
-    def pixels_id(self) -> str:
-        """16 hex digits that are the same where the same images were cropped the same way, whatever their labels, groups and splits."""
-        digest = hashlib.sha256(self.fingerprint.rpartition("-")[2].encode())
-        for content in self.rows["content_sha256"].to_pylist():
-            digest.update(f"\n{content}".encode())
-        return digest.hexdigest()[:16]
+    @property
+    def preprocess_id(self) -> str:
+        """16 hex digits: with an image's content it tells its pixels."""
+        return self.fingerprint.rpartition("-")[2]
 
     @cached_property
     def pixels(self) -> np.ndarray:

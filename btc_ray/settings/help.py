@@ -81,7 +81,16 @@ SUBJECTS: dict[str, tuple[str, ...]] = {
         *("step_epochs", "step_factor", "label_smoothing", "class_weights", "clip", "ema", "patience", "head_first"),
         *("frozen_statistics", "standardise", "one_per_group", "test_time_flips", "target_risk"),
     ),
-    "Random changes of the training images": ("flips", "rotate", "scale", "shift", "intensity", "erase", "resolutions"),
+    "Random changes of the training images": (
+        "flips",
+        "rotate",
+        "scale",
+        "shift",
+        "intensity",
+        "erase",
+        "appearance",
+        "resolutions",
+    ),
     "What computes": (
         "engine",
         "device",

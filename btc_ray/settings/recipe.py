@@ -28,6 +28,7 @@ class Recipe:
         flips: left-right and up-down, each with probability one half.
         rotate: up to so many degrees; scale, shift: up to such a share of the side; intensity: contrast and brightness by up to
             such a share; erase: the probability of a rectangle of the picture's mean grey.
+        appearance: the probability of each change of what a source leaves in its images: grey levels, sharpness, noise, JPEG.
         resolutions: sides in pixels that the epochs are divided among, in order; empty: the crop's own.
         clip: the gradient's norm is cut to it; 0: never. ema: decay per step of the moving average of the weights; 0: none.
         patience: epochs without a better validation loss after which training stops; 0: never.
@@ -58,6 +59,7 @@ class Recipe:
     shift: float = 0.0
     intensity: float = 0.0
     erase: float = 0.0
+    appearance: float = 0.0
     resolutions: tuple[int, ...] = ()
     clip: float = 0.0
     ema: float = 0.0
@@ -76,7 +78,8 @@ class Recipe:
         _check(self, "learning_rate", self.learning_rate > 0, "must be more than 0")
         for name in ("momentum", "warmup", "label_smoothing", "ema", "scale", "shift", "intensity"):
             _check(self, name, 0 <= getattr(self, name) < 1, "is a share from 0 to below 1")
-        _check(self, "erase", 0 <= self.erase <= 1, "is a probability from 0 to 1")
+        for name in ("erase", "appearance"):
+            _check(self, name, 0 <= getattr(self, name) <= 1, "is a probability from 0 to 1")
         for name in ("weight_decay", "clip", "patience", "step_epochs", "rotate"):
             _check(self, name, getattr(self, name) >= 0, "must not be negative")
         _check(self, "step_factor", 0 < self.step_factor <= 1, "is a factor above 0 and up to 1")

@@ -103,6 +103,10 @@ class Retrain(Training):
     erase: float | None = None
     """Probability that a random rectangle is erased. Default: the recipe's."""
 
+    appearance: float | None = None
+    """Probability of each change of what a source leaves in its images: grey levels along a random curve, sharpness, noise, JPEG.
+    Where a class comes from a source of its own, the network then learns less of the source. Default: the recipe's."""
+
     resolutions: tuple[int, ...] | None = None
     """Sides in pixels that the epochs are divided among, small ones first. Default: the recipe's."""
 

@@ -1,6 +1,7 @@
 """Random changes of the training images: drawn for a whole epoch beforehand, so that they do not depend on who trains on what.
 
-Flips are the report's; turns, changes of size, shifts, intensities and erased rectangles (Zhong et al., 2020) are ours.
+Flips are the report's; turns, changes of size, shifts, intensities, erased rectangles (Zhong et al., 2020) and the changes of
+`appearance` are ours.
 """
 
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from btc_ray.settings.recipe import Recipe
+from btc_ray.training.appearance import Appearance, apply_appearance, draw_appearance
 
 FLIPS = ((), (-1,), (-2,), (-1, -2))  # axes of (…, H, W): none, left-right, up-down, both
 ERASED_SIDE = (0.1, 0.35)  # of the picture's side
@@ -22,7 +24,8 @@ class Changes:
 
     `flips` int64 (N,): positions in FLIPS. `maps` float32 (N, 2, 3): from output to input coordinates, as `affine_grid` takes
     them; the identity where nothing moves. `contrasts`, `brightnesses` float32 (N,): factor, and offset as a share of white.
-    `erased` float32 (N, 4): left, top, right, bottom as shares of the side; all 0 where nothing is erased.
+    `erased` float32 (N, 4): left, top, right, bottom as shares of the side; all 0 where nothing is erased. `views` int64 (N,): which
+    of an image's cached features are shown, where it has more than one a flip. `appearance`: None where the recipe has none.
     """
 
     flips: np.ndarray
@@ -30,6 +33,8 @@ class Changes:
     contrasts: np.ndarray
     brightnesses: np.ndarray
     erased: np.ndarray
+    views: np.ndarray
+    appearance: Appearance | None
 
 
 def draw(recipe: Recipe, count: int, random: np.random.Generator) -> Changes:
@@ -43,12 +48,18 @@ def draw(recipe: Recipe, count: int, random: np.random.Generator) -> Changes:
     sides = random.uniform(*ERASED_SIDE, (count, 2))
     corners = random.uniform(0, 1, (count, 2)) * (1 - sides)
     erased = np.concatenate([corners, corners + sides], 1) * (random.uniform(size=(count, 1)) < recipe.erase)
+    contrasts, brightnesses = (random.uniform(-recipe.intensity, recipe.intensity, count) for _ in range(2))
+    # After all others, so that a recipe without it draws what it drew before there was such a thing.
+    appearance = draw_appearance(recipe.appearance, count, random) if recipe.appearance else None
+    changed = random.integers(2, size=count) if recipe.appearance else np.zeros(count, np.int64)
     return Changes(
         flips=flips,
         maps=maps.astype(np.float32),
-        contrasts=(1 + random.uniform(-recipe.intensity, recipe.intensity, count)).astype(np.float32),
-        brightnesses=(random.uniform(-recipe.intensity, recipe.intensity, count) / 2).astype(np.float32),
+        contrasts=(1 + contrasts).astype(np.float32),
+        brightnesses=(brightnesses / 2).astype(np.float32),
         erased=erased.astype(np.float32),
+        views=flips + len(FLIPS) * changed,
+        appearance=appearance,
     )
 
 
@@ -56,6 +67,8 @@ def apply(pixels: Tensor, changes: Changes, rows: np.ndarray, *, recipe: Recipe,
     """Change the images `rows` of the epoch: uint8 (B, H, W) in, float32 (B, 1, side, side) from 0 to 1 out, on the same device."""
     device = pixels.device
     grey = shrunk(pixels, side)
+    if changes.appearance is not None:
+        grey = apply_appearance(grey, changes.appearance, rows)
     flips = changes.flips[rows]
     for number, axes in enumerate(FLIPS):
         if axes and len(chosen := np.flatnonzero(flips == number)):

@@ -26,6 +26,7 @@ from btc_ray.model.engines.folded import folded_network
 from btc_ray.model.engines.folding import FEATURES, fold
 from btc_ray.progress import Progress, say
 from btc_ray.storage import Place
+from btc_ray.training.appearance import changed_crops
 from btc_ray.training.augment import FLIPS
 from btc_ray.workers.pool import Pool
 from btc_ray.workers.rows import map_to_driver
@@ -33,19 +34,62 @@ from btc_ray.workers.rows import map_to_driver
 LEAST_PASSES = 256  # of a worker on a CPU: 2.5 s of a core at 224 px, and its start takes 4
 FEW_PASSES = 256  # at 224 px: fewer are not worth a worker
 BATCH = 16  # on a CPU
+KEPT_TOGETHER = 2048  # images whose features are written together: under four flips some five minutes of two cores
 
 
-def frozen_features(crops: Crops, state: Mapping[str, Tensor], *, flips: bool, cache: Place) -> np.ndarray:
-    """Backbone features of every crop: float32 (N, V, 512), V the four FLIPS, or 1 without `flips`. Needs a Ray that is joined."""
+def frozen_features(
+    crops: Crops, state: Mapping[str, Tensor], *, flips: bool, appearance: float = 0.0, cache: Place
+) -> np.ndarray:
+    """Backbone features of every crop: float32 (N, V, 512), V the four FLIPS, or 1 without `flips`; with `appearance` as many again, of
+    pictures that it changed. Needs a Ray that is joined.
+
+    They are kept by the images' content: a data set that grew costs its new images, and a job that was killed loses one part.
+    """
     backbone = {name: tensor for name, tensor in state.items() if not name.startswith("fc.")}
     variants = FLIPS if flips else FLIPS[:1]
-    file = cache / f"features-{crops.pixels_id}-{backbone_id(backbone)}-{len(variants)}.f32"
-    if file.exists():
-        say(f"Features are cached in {file}.")
-        return np.frombuffer(file.read(), np.float32).reshape(-1, len(variants), FEATURES)
-    features = backbone_features(crops, backbone, variants=variants)
-    file.write(features.tobytes())
-    return features
+    plain = _kept_features(crops, backbone, variants, 0.0, cache)
+    return np.concatenate([plain, _kept_features(crops, backbone, variants, appearance, cache)], axis=1) if appearance else plain
+
+
+def _kept_features(
+    crops: Crops, backbone: Mapping[str, Tensor], variants: tuple[tuple[int, ...], ...], appearance: float, cache: Place
+) -> np.ndarray:
+    name = f"features-{crops.preprocess_id}-{backbone_id(backbone)}-{len(variants)}"
+    folder = cache / (f"{name}-appearance-{appearance:g}" if appearance else name)
+    contents = np.asarray(crops.rows["content_sha256"].to_pylist(), dtype=str)
+    known = _kept(folder, len(variants))
+    missing = np.flatnonzero(~np.isin(contents, list(known)))
+    if len(missing) < len(contents):
+        say(f"Features of {len(contents) - len(missing):,} images are cached in {folder}.")
+    for start in range(0, len(missing), KEPT_TOGETHER):
+        part = missing[start : start + KEPT_TOGETHER]
+        row_ids = np.asarray(crops.rows["row_id"])[part]
+        found = backbone_features(crops, backbone, variants=variants, appearance=appearance, row_ids=row_ids)
+        _keep(folder, contents[part], found)
+        known.update(zip(contents[part].tolist(), found, strict=True))
+    return np.stack([known[content] for content in contents.tolist()]) if len(contents) else _none(len(variants))
+
+
+def _none(variants: int) -> np.ndarray:
+    return np.empty((0, variants, FEATURES), np.float32)
+
+
+def _keep(folder: Place, contents: np.ndarray, features: np.ndarray) -> None:
+    packed = pa.FixedSizeBinaryArray.from_buffers(
+        pa.binary(features[0].nbytes), len(features), [None, pa.py_buffer(np.ascontiguousarray(features))]
+    )
+    table = pa.table({"content_sha256": pa.array(contents.tolist()), "features": packed})
+    (folder / f"{uuid.uuid4().hex}.parquet").write_table(table)
+
+
+def _kept(folder: Place, variants: int) -> dict[str, np.ndarray]:
+    """Features, float32 (V, 512), by the content of the image."""
+    known: dict[str, np.ndarray] = {}
+    for file in folder.files(".parquet"):
+        table = file.read_table()
+        values = np.frombuffer(b"".join(table["features"].to_pylist()), np.float32).reshape(-1, variants, FEATURES)
+        known.update(zip(table["content_sha256"].to_pylist(), values, strict=True))
+    return known
 
 
 def backbone_id(backbone: Mapping[str, Tensor]) -> str:
@@ -61,13 +105,18 @@ class _Backbone:
     """The frozen backbone in fp32, by the engine that scores: OpenVINO on x86 CPUs where it is installed, else torch."""
 
     def __init__(
-        self, backbone: Mapping[str, Tensor], variants: tuple[tuple[int, ...], ...], *, threads: int | None = None
+        self,
+        backbone: Mapping[str, Tensor],
+        variants: tuple[tuple[int, ...], ...],
+        appearance: float,
+        *,
+        threads: int | None = None,
     ) -> None:
         no_head = {"fc.weight": torch.empty(0, FEATURES), "fc.bias": torch.empty(0)}
         state = {**backbone, **no_head}
         choice = choose(precision="fp32")
         self._features = _in_openvino(state, threads) if choice.engine == "openvino" else _in_torch(state, choice.device, threads)
-        self._variants = variants
+        self._variants, self._appearance = variants, appearance
 
     def features(self, pixels: np.ndarray) -> np.ndarray:
         """uint8 (N, S, S) crops → float32 (N, V, 512)."""
@@ -75,7 +124,8 @@ class _Backbone:
         if len(pixels):
             # One variant after the other: four times the batch would take four times the memory and be no faster.
             for number, axes in enumerate(self._variants):
-                found[:, number] = self._features(np.ascontiguousarray(np.flip(pixels, axes)))
+                shown = changed_crops(pixels, self._appearance, view=number) if self._appearance else pixels
+                found[:, number] = self._features(np.ascontiguousarray(np.flip(shown, axes)))
         return found
 
 
@@ -100,8 +150,9 @@ def _in_openvino(state: Mapping[str, Tensor], threads: int | None) -> Callable[[
 
 
 class _FeatureActor:
-    def __init__(self, weights: Place, variants: tuple[tuple[int, ...], ...], row_ids: np.ndarray) -> None:
-        self._backbone, self._row_ids = _Backbone(from_safetensors(weights.read()), variants, threads=1), row_ids
+    def __init__(self, weights: Place, variants: tuple[tuple[int, ...], ...], appearance: float, row_ids: np.ndarray) -> None:
+        self._backbone = _Backbone(from_safetensors(weights.read()), variants, appearance, threads=1)
+        self._row_ids = row_ids
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         batch = batch.filter(pa.array(np.isin(np.asarray(batch["row_id"]), self._row_ids)))
@@ -135,16 +186,18 @@ def backbone_features(
     backbone: Mapping[str, Tensor],
     *,
     variants: tuple[tuple[int, ...], ...] = FLIPS[:1],
+    appearance: float = 0.0,
     row_ids: np.ndarray | None = None,
 ) -> np.ndarray:
     """What the last layer sees of the crops, or of those with `row_ids` (rising): float32 (N, V, 512). Needs a Ray that is joined.
 
-    Few and small images are done in this process, sooner than a worker would have started.
+    Few and small images are done in this process, sooner than a worker would have started. `appearance`: the probability of each change
+    of that name to each picture, the same ones whenever the picture is the same.
     """
     row_ids = np.asarray(crops.rows["row_id"]) if row_ids is None else row_ids
     passes = len(row_ids) * len(variants)
     if passes * (crops.size / 224) ** 2 <= FEW_PASSES and not ray.cluster_resources().get("GPU"):
-        return _here(crops, backbone, variants, row_ids)
+        return _here(crops, backbone, variants, appearance, row_ids)
     pool = Pool.of_cluster(use_gpus=True).for_rows(passes, each=LEAST_PASSES)
     features = np.empty((len(row_ids), len(variants), FEATURES), np.float32)
     done = 0
@@ -153,7 +206,7 @@ def backbone_features(
         Progress(f"Features under {len(variants)} flips", len(row_ids)) as progress,
     ):
         found = map_to_driver(
-            *(crops.folder, _FeatureActor, weights, variants, row_ids),
+            *(crops.folder, _FeatureActor, weights, variants, appearance, row_ids),
             columns=("row_id", "pixels"),
             pool=pool,
             batch=256 if pool.gpus else BATCH,
@@ -168,9 +221,15 @@ def backbone_features(
     return features
 
 
-def _here(crops: Crops, backbone: Mapping[str, Tensor], variants: tuple[tuple[int, ...], ...], row_ids: np.ndarray) -> np.ndarray:
+def _here(
+    crops: Crops,
+    backbone: Mapping[str, Tensor],
+    variants: tuple[tuple[int, ...], ...],
+    appearance: float,
+    row_ids: np.ndarray,
+) -> np.ndarray:
     """`backbone_features` in this process."""
-    network = _Backbone(backbone, variants)
+    network = _Backbone(backbone, variants, appearance)
     positions = np.searchsorted(np.asarray(crops.rows["row_id"]), row_ids)
     parts = [positions[start : start + BATCH] for start in range(0, len(positions), BATCH)]
     found = [network.features(crops.pixels[part]) for part in parts]

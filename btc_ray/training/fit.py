@@ -68,7 +68,7 @@ def fit(settings: Retrain, prepared: Prepared, images: LabelledImages, *, part: 
     train = images.rows("train")
     if recipe.train == "head":
         flips = recipe.flips or settings.test_time_flips
-        features = frozen_features(images.crops, state, flips=flips, cache=cache)
+        features = frozen_features(images.crops, state, flips=flips, appearance=recipe.appearance, cache=cache)
         mean, deviation = feature_statistics(features[train]) if recipe.standardise else (np.float32(0), np.float32(1))
         inputs, state = (features - mean) / deviation, dict(network.fc.state_dict())
     else:
@@ -102,7 +102,7 @@ def fit(settings: Retrain, prepared: Prepared, images: LabelledImages, *, part: 
     if recipe.train == "head":
         network.fc.load_state_dict(fitted.state)
         fold_standardisation(network.fc, mean, deviation)
-        seen[wanted] = features[wanted].mean(axis=1) if settings.test_time_flips else features[wanted, 0]
+        seen[wanted] = features[wanted, : len(FLIPS)].mean(axis=1) if settings.test_time_flips else features[wanted, 0]
     else:
         network.load_state_dict(fitted.state)
         seen[wanted] = model_features(network.state_dict(), images.crops, images.row_ids(wanted), flips=settings.test_time_flips)

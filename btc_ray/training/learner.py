@@ -61,7 +61,7 @@ class Learner:
     ) -> Tensor:
         """The images or features `rows`, changed as the `places` of the epoch's changes say."""
         if self.on_features:
-            return torch.from_numpy(inputs[rows, changes.flips[places]]).to(self.device)
+            return torch.from_numpy(inputs[rows, changes.views[places]]).to(self.device)
         side = self.side(epoch, inputs.shape[-1])
         return self._normalised(apply(self._moved(inputs[rows]), changes, places, recipe=self.recipe, side=side))
 

@@ -22,7 +22,8 @@ MEASURED_TOGETHER = 64  # images of one forward pass without gradients
 
 @dataclass(frozen=True, kw_only=True)
 class Examples:
-    """What a split is: `inputs` uint8 (N, S, S) crops, or float32 (N, V, 512) features, one per flip; `labels` int64 (N,);
+    """What a split is: `inputs` uint8 (N, S, S) crops, or float32 (N, V, 512) features, one per flip, then
+    one per flip of the changed pictures where the recipe changes their appearance; `labels` int64 (N,);
     `copies` int64 (N,), the group of copies of each; `members` bool (classes + S, classes), which classes a label names, the classes
     themselves first, or None where each names one."""
 

@@ -28,7 +28,7 @@ def test_both_engines_see_the_same_features_of_every_flip(threads: int | None, m
     found = {}
     for engine in ("openvino", "torch"):
         monkeypatch.setattr(features, "choose", partial(choose, engine=engine))
-        network = features._Backbone(backbone, FLIPS, threads=threads)
+        network = features._Backbone(backbone, FLIPS, 0.0, threads=threads)
         found[engine] = network.features(pixels)
         np.testing.assert_allclose(found[engine][:, 1], network.features(np.flip(pixels, FLIPS[1]))[:, 0], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(found["openvino"], found["torch"], rtol=1e-3, atol=1e-4)
