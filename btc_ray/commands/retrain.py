@@ -56,6 +56,7 @@ def _folds(chosen: settings.Retrain, prepared: Any, trained: Any) -> None:
     from btc_ray.model.bundle import library_versions
     from btc_ray.reports.evaluation.folds import fold_record
     from btc_ray.reports.evaluation.page import write_evaluation
+    from btc_ray.reports.evaluation.sources import in_words
     from btc_ray.reports.shared.metrics import DEFINITIONS
 
     output, answers = Place(chosen.output, chosen.storage()), trained.out_of_fold
@@ -86,6 +87,8 @@ def _folds(chosen: settings.Retrain, prepared: Any, trained: Any) -> None:
     )
     (output / FOLDS_PAGE).write(page.encode())
     print(f"{found['verdict']['headline']}. {found['verdict']['text']}")
+    for one in model["by_source"]:
+        print(f"  {in_words(one)}")
     print(f"page         {output / FOLDS_PAGE}")
 
 

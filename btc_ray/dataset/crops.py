@@ -43,7 +43,9 @@ class Crops:
 
     fingerprint: str  # of the table, and after a dash the preprocess_id
     folder: Place  # the Parquet files of all images, `prepared_schema`
-    rows: pa.Table  # row_id, uri, label, split, group, crop_status, doubt, content_sha256 (of a frame of several: `<sha256>#7`)
+    rows: (
+        pa.Table
+    )  # row_id, uri, label, split, group, source, crop_status, doubt, content_sha256 (of a frame of several: `<sha256>#7`)
     skipped: dict[str, int]
     size: int
 
@@ -172,7 +174,9 @@ def _read(table: pa.Table, folder: Place, size: int, fingerprint: str) -> Crops:
     if len(found) != len(table) or not found["row_id"].equals(table["row_id"]):
         raise RuntimeError(f"{folder} has {len(found):,} crops of {len(table):,} images. Delete it and run again.")
     good = np.array(found["status"]) == "ok"
-    rows: dict[str, Any] = {name: table[name].filter(pa.array(good)) for name in ("row_id", "uri", "label", "split", "group")}
+    rows: dict[str, Any] = {
+        name: table[name].filter(pa.array(good)) for name in ("row_id", "uri", "label", "split", "group", "source")
+    }
     found = found.set_column(found.schema.get_field_index("content_sha256"), "content_sha256", _identities(table, found))
     rows |= {name: found[name].filter(pa.array(good)) for name in ("crop_status", "doubt", "content_sha256")}
     bad = found.filter(pa.array(~good))

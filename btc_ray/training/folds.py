@@ -104,6 +104,7 @@ def out_of_fold_schema(classes: Sequence[str]) -> pa.Schema:
             pa.field("surround", pa.float32()),  # brightness of the crop's corners
             pa.field("content_sha256", pa.string()),
             pa.field("row_id", pa.int64(), nullable=False),  # in the listing of --data
+            pa.field("source", pa.string()),  # null: the data does not say
         ],
         metadata=class_metadata(classes),
     )
@@ -182,5 +183,6 @@ def _assembled(images: LabelledImages, folds: Sequence[Fold], parts: Sequence[pa
         "surround": images.crops.surround(measured),
         "content_sha256": rows["content_sha256"],
         "row_id": rows["row_id"],
+        "source": rows["source"],
     }
     return pa.table([columns[name] for name in schema.names], schema=schema)

@@ -10,8 +10,10 @@ import pyarrow as pa
 from scipy.special import softmax
 
 from btc_ray.model.bundle import Bundle
+from btc_ray.model.reference import decide
 from btc_ray.reports.evaluation.record import ERRORS_SCHEMA
 from btc_ray.reports.evaluation.sets import EXAMINATIONS, SENTENCES, SLICES, TITLES
+from btc_ray.reports.evaluation.sources import Elsewhere, assess_sources
 from btc_ray.reports.shared.metrics import measure
 from btc_ray.reports.shared.several import measure_several
 
@@ -28,7 +30,7 @@ def fold_record(
     """Measure out-of-fold answers.
 
     Args:
-        answers: N rows with uri, group, patient, examination, label, fold, content_sha256, row_id.
+        answers: N rows with uri, group, patient, examination, label, fold, feature_distance, surround, content_sha256, row_id, source.
         logits, probabilities: float (N, classes); the latter are calibrated.
         folds: number (from 0), epoch, temperature and images of each training.
         bundle: what was trained on all of them afterwards.
@@ -39,6 +41,7 @@ def fold_record(
         ERRORS_SCHEMA.
     """
     classes = list(bundle.classes)
+    by_source = _by_source(answers, probabilities, bundle)
     several = measure_several(answers["label"].to_pylist(), probabilities, answers["group"].to_numpy(), classes)
     of_one = np.isin(answers["label"].to_pylist(), classes)
     answers, logits, probabilities = answers.filter(pa.array(of_one)), logits[of_one], probabilities[of_one]
@@ -83,12 +86,42 @@ def fold_record(
         "errors": len(wrong),
         "sets": sets,
         "missing": [],
+        "by_source": by_source,
     }
     return {
         "folds": rows,
         "model": model,
         "verdict": _verdict(sets, rows, patients=answers["patient"].null_count < len(answers)),
     }, wrong
+
+
+def _by_source(answers: pa.Table, probabilities: np.ndarray, bundle: Bundle) -> list[dict[str, Any]]:
+    """What was made of the images that name their source, by source, labels of several classes among them; `accept` is by the bundle's
+    thresholds and the distances of the folds' own models."""
+    named = answers["source"].is_valid()
+    answers, probabilities = answers.filter(named), probabilities[np.asarray(named)]
+    if not len(answers):
+        return []
+    distance, surround = (answers[name].to_numpy().astype(float) for name in ("feature_distance", "surround"))
+    decided = bundle.decision and not np.isnan(distance).any()
+    scores = pa.table(
+        {
+            "uri": answers["uri"],
+            "status": ["ok"] * len(answers),
+            "label": [bundle.classes[place] for place in probabilities.argmax(axis=1)],
+            "decision": decide(probabilities.max(axis=1), distance, surround, bundle.decision).tolist()
+            if decided
+            else pa.nulls(len(answers), pa.string()),
+            "content_sha256": answers["content_sha256"],
+        }
+    )
+    asked = Elsewhere(
+        uri=np.array(answers["uri"].to_pylist(), object),
+        label=np.array(answers["label"].to_pylist(), object),
+        source=np.array(answers["source"].to_pylist(), object),
+        group=answers["group"].to_numpy(),
+    )
+    return assess_sources(asked, scores, bundle)
 
 
 def _set(

@@ -1,5 +1,6 @@
 """Out-of-fold answers: slices, examinations and folds are counted once, and the page holds what the record says."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,9 @@ def answers(*, examinations: bool = True) -> tuple[pa.Table, np.ndarray, np.ndar
             "fold": fold,
             "content_sha256": [f"{number:064d}" for number in range(SLICES)],
             "row_id": np.arange(SLICES),
+            "feature_distance": np.linspace(0, 1, SLICES),
+            "surround": np.zeros(SLICES),
+            "source": pa.array(["clinic"] * 8 + [None] * (SLICES - 8), pa.string()),
         }
     )
     return table, logits, scaled / scaled.sum(axis=1, keepdims=True)
@@ -102,3 +106,28 @@ def test_slices_whose_label_names_several_classes_are_measured_apart() -> None:
     assert [(row["label"], row["images"]) for row in slices["several"]] == [(labels[0], 1)]
     page = {**record, "models": [record["model"]], "facts": {}, "definitions": {}, "versions": {}, "settings": {}}
     assert "measured as one of these against none" in write_evaluation(page, [], {})
+
+
+def test_images_that_name_their_source_are_measured_by_it_in_record_and_page(found: tuple[dict[str, Any], pa.Table]) -> None:
+    (clinic,) = found[0]["model"]["by_source"]
+    assert (clinic["source"], clinic["measured"]) == ("clinic", 8)
+    assert clinic["accuracy"]["value"] == pytest.approx(6 / 8)
+    assert clinic["accepted"] is None  # the bundle has no thresholds
+    table, logits, probabilities = answers()
+    nameless = table.set_column(table.schema.get_field_index("source"), "source", pa.nulls(SLICES, pa.string()))
+    assert fold_record(nameless, logits, probabilities, FOLDS, BUNDLE, name="two models")[0]["model"]["by_source"] == []
+
+
+def test_by_source_a_label_of_several_classes_counts_and_thresholds_accept() -> None:
+    table, logits, probabilities = answers()
+    labels = ["|".join(name for name in BUNDLE.classes if name != "notumor")] * 8 + table["label"].to_pylist()[8:]
+    table = table.set_column(table.schema.get_field_index("label"), "label", pa.array(labels))
+    thresholds = {"accept_distance": 0.1, "reject_distance": 2.0, "accept_confidence": 0.5}
+    decided = replace(BUNDLE, decision=thresholds)
+    (clinic,) = fold_record(table, logits, probabilities, FOLDS, decided, name="two models")[0]["model"]["by_source"]
+    assert clinic["tumours"] == 8
+    assert clinic["called"] == {
+        name: int((probabilities[:8].argmax(axis=1) == place).sum()) for place, name in enumerate(BUNDLE.classes)
+    }
+    near, sure = np.linspace(0, 1, SLICES)[:8] <= 0.1, probabilities[:8].max(axis=1) >= 0.5
+    assert 0 < clinic["accepted"] == (near & sure).sum() < 8
