@@ -64,7 +64,8 @@ def _kept_features(
     for start in range(0, len(missing), KEPT_TOGETHER):
         part = missing[start : start + KEPT_TOGETHER]
         row_ids = np.asarray(crops.rows["row_id"])[part]
-        found = backbone_features(crops, backbone, variants=variants, appearance=appearance, row_ids=row_ids)
+        before = f", {start:,} of {len(missing):,} images before" if start else ""
+        found = backbone_features(crops, backbone, variants=variants, appearance=appearance, row_ids=row_ids, words=before)
         _keep(folder, contents[part], found)
         known.update(zip(contents[part].tolist(), found, strict=True))
     return np.stack([known[content] for content in contents.tolist()]) if len(contents) else _none(len(variants))
@@ -188,11 +189,12 @@ def backbone_features(
     variants: tuple[tuple[int, ...], ...] = FLIPS[:1],
     appearance: float = 0.0,
     row_ids: np.ndarray | None = None,
+    words: str = "",
 ) -> np.ndarray:
     """What the last layer sees of the crops, or of those with `row_ids` (rising): float32 (N, V, 512). Needs a Ray that is joined.
 
     Few and small images are done in this process, sooner than a worker would have started. `appearance`: the probability of each change
-    of that name to each picture, the same ones whenever the picture is the same.
+    of that name to each picture, the same ones whenever the picture is the same. `words`: after what the line of progress says.
     """
     row_ids = np.asarray(crops.rows["row_id"]) if row_ids is None else row_ids
     passes = len(row_ids) * len(variants)
@@ -203,7 +205,7 @@ def backbone_features(
     done = 0
     with (
         _stored(backbone, crops.folder) as weights,
-        Progress(f"Features under {len(variants)} flips", len(row_ids)) as progress,
+        Progress(f"Features under {len(variants)} flips{words}", len(row_ids)) as progress,
     ):
         found = map_to_driver(
             *(crops.folder, _FeatureActor, weights, variants, appearance, row_ids),
