@@ -69,8 +69,9 @@ def write_model(folder: Path, *, size: int = 224) -> Path:
     from btc_ray.images.prepare import Preprocess, prepare
     from btc_ray.model.bundle import IMAGENET_MEAN, IMAGENET_STD, write_bundle
     from btc_ray.model.engines.folded import folded_network
-    from btc_ray.model.engines.folding import softmax
+    from btc_ray.model.engines.folding import FEATURES, softmax
     from btc_ray.model.weights import initial_network
+    from btc_ray.training.head import head_logits
     from btc_ray.training.thresholds import choose_thresholds, fit_reference
 
     preprocess = Preprocess(size=size)
@@ -78,8 +79,9 @@ def write_model(folder: Path, *, size: int = 224) -> Path:
     found = [prepare(_encoded(number, size=256), preprocess).pixels for number in range(120)]
     crops = torch.from_numpy(np.stack([pixels for pixels in found if pixels is not None]))
     with torch.inference_mode():
-        backbone = folded_network(state, mean=IMAGENET_MEAN, std=IMAGENET_STD, device="cpu")
-        features = torch.cat([backbone.features(batch) for batch in crops.split(8)]).double()
+        backbone = folded_network(state, mean=IMAGENET_MEAN, std=IMAGENET_STD, device="cpu", stages=True)
+        pooled = torch.cat([backbone.features(batch) for batch in crops.split(8)])
+    features = pooled[:, -FEATURES:].double()
     # Ridge regression of the one-hot labels on the features, times 10 so that the softmax is sure of most.
     labels = np.arange(len(features)) % len(LABELS)
     wanted = torch.eye(len(LABELS), dtype=torch.float64)[labels]
@@ -88,10 +90,10 @@ def write_model(folder: Path, *, size: int = 224) -> Path:
     ridge = 0.1 * centred.pow(2).sum() / centred.shape[1] * torch.eye(centred.shape[1], dtype=torch.float64)
     weight = 10 * torch.linalg.solve(centred.T @ centred + ridge, centred.T @ (wanted - 1 / len(LABELS))).T
     state["fc.weight"], state["fc.bias"] = weight.float(), -(weight @ mean).float()
-    seen = features.float().numpy()
-    reference = fit_reference(seen, labels)
+    seen = pooled.numpy()
+    reference = fit_reference(seen, labels, seen)
     assert reference is not None
-    sure = softmax(seen @ state["fc.weight"].numpy().T + state["fc.bias"].numpy(), 1.0)
+    sure = softmax(head_logits(state, seen), 1.0)
     decision = choose_thresholds(sure, reference.distance(seen), surround(crops.numpy()), labels)
     write_bundle(
         Place(str(folder)),

@@ -1,6 +1,7 @@
 """Does a model go by the class or by where an image comes from? Trained without other sources, with half of each, with all but one.
 
-    python -m benchmarks.sources --data TABLE.csv --home NAME --output FOLDER [flags of `btc-ray retrain`: --train head --appearance 0.5 …]
+    python -m benchmarks.sources --data TABLE.csv --home NAME --output FOLDER [--arms none half …]
+        [flags of `btc-ray retrain`: --train head --appearance 0.5 …]
 
 TABLE.csv: `uri,label,source[,group]`. Images of the source `home` (and those that name none) are split by patients as `retrain` does it,
 the same way in every arm. Of other sources an arm learns from none; from one half of each, and then from the other (the groups of a
@@ -12,7 +13,7 @@ group. Crops, copies and features are kept in FOLDER, so that with --train head 
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from btc_ray.training.head import head_logits
 from btc_ray.training.prepare import prepare_retrain
 from btc_ray.workers.session import ray_session
 
+NONE, HALF, OTHERS = "none", "half", "others"  # what is learned of other sources
 HALVES = ("first", "second")
 
 
@@ -37,6 +39,7 @@ def main() -> int:
     parser.add_argument("--data", required=True)
     parser.add_argument("--home", required=True)
     parser.add_argument("--output", required=True, type=Path)
+    parser.add_argument("--arms", nargs="+", choices=(NONE, HALF, OTHERS), default=(NONE, HALF, OTHERS))
     chosen, flags = parser.parse_known_args()
     settings = parse(Retrain, ["--data", chosen.data, "--output", str(chosen.output / "model"), *flags], program="sources")
     prepared = prepare_retrain(settings)
@@ -45,7 +48,7 @@ def main() -> int:
         images = labelled_images(settings, prepared)
         source = np.array([name or chosen.home for name in images.crops.rows["source"].to_pylist()], object)
         said: dict[str, np.ndarray] = {}
-        for arm, split in arms(images, source, chosen.home, seed=settings.seed):
+        for arm, split in arms(images, source, chosen.home, which=chosen.arms, seed=settings.seed):
             sides = replace(images, split=split)
             network = fit(settings, prepared, sides)
             check_converged(network)
@@ -62,7 +65,9 @@ def main() -> int:
     return 0
 
 
-def arms(images: LabelledImages, source: np.ndarray, home: str, *, seed: int) -> Iterator[tuple[str, np.ndarray]]:
+def arms(
+    images: LabelledImages, source: np.ndarray, home: str, *, which: Sequence[str] = (NONE, HALF, OTHERS), seed: int
+) -> Iterator[tuple[str, np.ndarray]]:
     """What each training learns from and is measured on: a name, and a `split` of all images. One with a colon is a part of an arm."""
     at_home = source == home
     others = sorted(set(source[~at_home].tolist()))
@@ -80,10 +85,12 @@ def arms(images: LabelledImages, source: np.ndarray, home: str, *, seed: int) ->
         sides[tested & usable & ~at_home] = "test"
         return sides
 
-    yield "home alone", split(np.zeros(len(source), bool), ~at_home)
+    if NONE in which:
+        yield "home alone", split(np.zeros(len(source), bool), ~at_home)
     for half, learned in zip(HALVES, (first, ~first), strict=True):
-        yield f"half of each:{half}", split(learned, ~learned)
-    for name in others:
+        if HALF in which:
+            yield f"half of each:{half}", split(learned, ~learned)
+    for name in others if OTHERS in which else ():
         yield f"all but {name}", split(source != name, source == name)
 
 

@@ -7,9 +7,9 @@ elsewhere, of which a good score may let pass more, for their labels may be righ
 images by the bundle's `split.parquet`; the threshold keeps 95 % of its validation images. "AUROC": against its test images. "kept":
 below the threshold.
 
-- last: Mahalanobis distance to the nearest class mean in the last features (Lee et al. 2018), as bundles have it
-- layers: the mean over the four stages of a ResNet of such distances in their pooled features, each in validation's deviations (Lee et al.
-  2018's ensemble, with equal weights since there are no strangers to fit them to)
+- last: Mahalanobis distance to the nearest class mean in the last features (Lee et al. 2018), as bundles of before 0.2.0 have it
+- stages: the mean over the four stages of a ResNet of such distances in their pooled features, each in validation's typical distances (Lee
+  et al. 2018's ensemble, with equal weights since there are no strangers to fit them to), as bundles have it
 - ViM: the part of the features outside of their principal subspace, scaled, less the logits' log-sum-exp (Wang et al., CVPR 2022)
 - energy: -log-sum-exp of the logits (Liu et al. 2020)
 """
@@ -88,11 +88,9 @@ class Scores:
     """The scores, the higher the stranger, fitted to training images and scaled by validation images."""
 
     def __init__(self, train: Seen, labels: np.ndarray, validation: Seen) -> None:
-        self._references = [fit_reference(stage, labels) for stage in train.stages]
-        self._scales = [
-            ((distance := reference.distance(stage)).mean(), distance.std())
-            for reference, stage in zip(self._references, validation.stages, strict=True)
-        ]
+        reference = fit_reference(np.concatenate(train.stages, axis=1), labels, np.concatenate(validation.stages, axis=1))
+        assert reference is not None
+        self._reference = reference
         self._mean = train.features.mean(axis=0)
         centred = train.features.astype(float) - self._mean
         self._outside = np.linalg.eigh(centred.T @ centred)[1][:, : centred.shape[1] - SUBSPACE]
@@ -100,11 +98,11 @@ class Scores:
 
     def of(self, seen: Seen) -> dict[str, np.ndarray]:
         centred = seen.features.astype(float) - self._mean
-        distances = [reference.distance(stage) for reference, stage in zip(self._references, seen.stages, strict=True)]
+        stages = np.concatenate(seen.stages, axis=1)
         energy = -logsumexp(seen.logits, axis=1)
         return {
-            "last": distances[-1],
-            "layers": np.mean([(one - mean) / std for one, (mean, std) in zip(distances, self._scales, strict=True)], axis=0),
+            "last": self._reference.distances(stages)[-1],
+            "stages": self._reference.distance(stages),
             "ViM": self._alpha * np.linalg.norm(centred @ self._outside, axis=1) + energy,
             "energy": energy,
         }

@@ -13,24 +13,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from btc_ray.model.engines.folding import softmax
+from btc_ray.model.engines.folding import STAGES, softmax
 
 ACCEPT, REVIEW, REJECT = "accept", "review", "reject"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Reference:
-    """Gaussians of the classes with one covariance: float32 `means` (C, F), `precision` (F, F), the inverse of the covariance."""
+class Gaussians:
+    """Of the classes, with one covariance: float32 `means` (C, F), `precision` (F, F), the inverse of the covariance."""
 
     means: np.ndarray
     precision: np.ndarray
 
     def distance(self, features: np.ndarray) -> np.ndarray:
-        """Mahalanobis distance to the nearest class mean: float32 (N, F) in, float32 (N,) out.
-
-        Source: Lee et al., A Simple Unified Framework for Detecting Out-of-Distribution Samples and Adversarial Attacks, NeurIPS
-        2018, for the last layer's features alone.
-        """
+        """Mahalanobis distance to the nearest class mean: float32 (N, F) in, float32 (N,) out."""
         half, means = self._whitening
         apart = (features.astype(np.float64) @ half)[:, None] - means
         return np.linalg.norm(apart, axis=2).min(axis=1, initial=np.inf).astype(np.float32)
@@ -41,11 +37,43 @@ class Reference:
         half = np.linalg.cholesky(self.precision.astype(np.float64))
         return half, self.means.astype(np.float64) @ half
 
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Reference:
+    """What a model learned from, as its stages see it: `gaussians` of the pooled features of the four stages, in the network's order, and
+    `typical` float32 (S,), the median distance of held-out images in each. Bundles of before 0.2.0 have the last stage alone, typical 1.
+    """
+
+    gaussians: tuple[Gaussians, ...]
+    typical: np.ndarray
+
+    @property
+    def of_stages(self) -> bool:
+        """Whether distances are measured in more than the last stage."""
+        return len(self.gaussians) > 1
+
+    def distance(self, features: np.ndarray) -> np.ndarray:
+        """The mean over the stages of the Mahalanobis distance to the nearest class mean, in typical distances: float32 (N, F) of
+        all stages in, float32 (N,) out.
+
+        Source: Lee et al., A Simple Unified Framework for Detecting Out-of-Distribution Samples and Adversarial Attacks, NeurIPS
+        2018; its weights of the stages, which strangers would have to be known for, are equal here.
+        """
+        return np.mean([one / typical for one, typical in zip(self.distances(features), self.typical, strict=True)], axis=0)
+
+    def distances(self, features: np.ndarray) -> list[np.ndarray]:
+        """The Mahalanobis distance in each stage, float32 (N,) each, of float32 (N, F): all stages, one behind the other."""
+        ends = np.cumsum([one.means.shape[1] for one in self.gaussians])[:-1]
+        return [one.distance(part) for one, part in zip(self.gaussians, np.split(features, ends, axis=1), strict=True)]
+
     def to_bytes(self) -> bytes:
         """As `reference.safetensors` holds it."""
         from safetensors.numpy import save
 
-        return save({"means": np.ascontiguousarray(self.means), "precision": np.ascontiguousarray(self.precision)})
+        arrays = {"typical": self.typical} if self.of_stages else {}
+        for number, one in enumerate(self.gaussians, start=1):
+            arrays |= {f"{_stage(number) if self.of_stages else ''}{name}": getattr(one, name) for name in ("means", "precision")}
+        return save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "Reference":
@@ -53,7 +81,13 @@ class Reference:
         from safetensors.numpy import load
 
         found = load(data)
-        return cls(means=found["means"], precision=found["precision"])
+        stages = [_stage(number) for number in range(1, len(STAGES) + 1)] if "typical" in found else [""]
+        gaussians = tuple(Gaussians(means=found[f"{stage}means"], precision=found[f"{stage}precision"]) for stage in stages)
+        return cls(gaussians=gaussians, typical=found.get("typical", np.ones(1, np.float32)))
+
+
+def _stage(number: int) -> str:
+    return f"layer{number}."  # as torchvision calls it
 
 
 def reference_id(data: bytes) -> str:
@@ -148,7 +182,7 @@ class Answers(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Head:
-    """All that follows the features: float32 `weight` (C, F) and `bias` (C,), the bundle's temperature and reference."""
+    """All that follows the features: float32 `weight` (C, 512) and `bias` (C,), the bundle's temperature and reference."""
 
     weight: np.ndarray
     bias: np.ndarray
@@ -156,7 +190,7 @@ class Head:
     reference: Reference | None = None
 
     def answers(self, features: np.ndarray) -> Answers:
-        """float32 (N, F) of what the last layer sees."""
-        logits = features @ self.weight.T + self.bias
+        """float32 (N, F): what the reference is measured in, of which the last 512 are what the last layer sees."""
+        logits = features[:, -self.weight.shape[1] :] @ self.weight.T + self.bias
         distance = np.full(len(features), np.nan, np.float32) if self.reference is None else self.reference.distance(features)
         return Answers(softmax(logits, self.temperature), energy(logits), distance)

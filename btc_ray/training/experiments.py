@@ -86,7 +86,7 @@ def run_grid(
         images = labelled_images(settings, prepared)
         state = dict(prepared.network.state_dict())
         flips = any(experiment.recipe.flips for experiment in grid)
-        features = frozen_features(images.crops, state, flips=flips, cache=prepared.cache)
+        features = frozen_features(images.crops, state, flips=flips, cache=prepared.cache)[..., -FEATURES:]
         folder = prepared.cache / "experiments" / _name(images, state)
         wanted = {run_file(experiment, seed): (experiment, seed) for seed in range(settings.seeds) for experiment in grid}
         there = {file.name for file in folder.files(".parquet")}

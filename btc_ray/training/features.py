@@ -23,7 +23,7 @@ from btc_ray.images.batch import pixels_of
 from btc_ray.model.bundle import IMAGENET_MEAN, IMAGENET_STD
 from btc_ray.model.engines.choose import choose
 from btc_ray.model.engines.folded import folded_network
-from btc_ray.model.engines.folding import FEATURES, fold
+from btc_ray.model.engines.folding import FEATURES, POOLED, fold
 from btc_ray.progress import Progress, say
 from btc_ray.storage import Place
 from btc_ray.training.appearance import changed_crops
@@ -40,8 +40,8 @@ KEPT_TOGETHER = 2048  # images whose features are written together: under four f
 def frozen_features(
     crops: Crops, state: Mapping[str, Tensor], *, flips: bool, appearance: float = 0.0, cache: Place
 ) -> np.ndarray:
-    """Backbone features of every crop: float32 (N, V, 512), V the four FLIPS, or 1 without `flips`; with `appearance` as many again, of
-    pictures that it changed. Needs a Ray that is joined.
+    """What the backbone's four stages make of every crop, pooled, what the head sees last: float32 (N, V, 960), V the four FLIPS, or 1
+    without `flips`; with `appearance` as many again, of pictures that it changed. Needs a Ray that is joined.
 
     They are kept by the images' content: a data set that grew costs its new images, and a job that was killed loses one part.
     """
@@ -54,7 +54,7 @@ def frozen_features(
 def _kept_features(
     crops: Crops, backbone: Mapping[str, Tensor], variants: tuple[tuple[int, ...], ...], appearance: float, cache: Place
 ) -> np.ndarray:
-    name = f"features-{crops.preprocess_id}-{backbone_id(backbone)}-{len(variants)}"
+    name = f"stages-{crops.preprocess_id}-{backbone_id(backbone)}-{len(variants)}"
     folder = cache / (f"{name}-appearance-{appearance:g}" if appearance else name)
     contents = np.asarray(crops.rows["content_sha256"].to_pylist(), dtype=str)
     known = _kept(folder, len(variants))
@@ -72,7 +72,7 @@ def _kept_features(
 
 
 def _none(variants: int) -> np.ndarray:
-    return np.empty((0, variants, FEATURES), np.float32)
+    return np.empty((0, variants, POOLED), np.float32)
 
 
 def _keep(folder: Place, contents: np.ndarray, features: np.ndarray) -> None:
@@ -84,11 +84,11 @@ def _keep(folder: Place, contents: np.ndarray, features: np.ndarray) -> None:
 
 
 def _kept(folder: Place, variants: int) -> dict[str, np.ndarray]:
-    """Features, float32 (V, 512), by the content of the image."""
+    """Features, float32 (V, 960), by the content of the image."""
     known: dict[str, np.ndarray] = {}
     for file in folder.files(".parquet"):
         table = file.read_table()
-        values = np.frombuffer(b"".join(table["features"].to_pylist()), np.float32).reshape(-1, variants, FEATURES)
+        values = np.frombuffer(b"".join(table["features"].to_pylist()), np.float32).reshape(-1, variants, POOLED)
         known.update(zip(table["content_sha256"].to_pylist(), values, strict=True))
     return known
 
@@ -120,8 +120,8 @@ class _Backbone:
         self._variants, self._appearance = variants, appearance
 
     def features(self, pixels: np.ndarray) -> np.ndarray:
-        """uint8 (N, S, S) crops → float32 (N, V, 512)."""
-        found = np.empty((len(pixels), len(self._variants), FEATURES), np.float32)
+        """uint8 (N, S, S) crops → float32 (N, V, 960)."""
+        found = np.empty((len(pixels), len(self._variants), POOLED), np.float32)
         if len(pixels):
             # One variant after the other: four times the batch would take four times the memory and be no faster.
             for number, axes in enumerate(self._variants):
@@ -133,7 +133,7 @@ class _Backbone:
 def _in_torch(state: Mapping[str, Tensor], device: str, threads: int | None) -> Callable[[np.ndarray], np.ndarray]:
     if threads is not None:
         torch.set_num_threads(threads)
-    network = folded_network(state, mean=IMAGENET_MEAN, std=IMAGENET_STD, device=device)
+    network = folded_network(state, mean=IMAGENET_MEAN, std=IMAGENET_STD, device=device, stages=True)
 
     def features(pixels: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
@@ -147,7 +147,8 @@ def _in_openvino(state: Mapping[str, Tensor], threads: int | None) -> Callable[[
     from btc_ray.model.engines.openvino_graph import resnet18
 
     arrays = {name: tensor.detach().cpu().numpy() for name, tensor in state.items()}
-    return Compiled(resnet18(fold(arrays, mean=IMAGENET_MEAN, std=IMAGENET_STD)), precision="fp32", threads=threads)
+    graph = resnet18(fold(arrays, mean=IMAGENET_MEAN, std=IMAGENET_STD), stages=True)
+    return Compiled(graph, precision="fp32", threads=threads)
 
 
 class _FeatureActor:
@@ -159,7 +160,7 @@ class _FeatureActor:
         batch = batch.filter(pa.array(np.isin(np.asarray(batch["row_id"]), self._row_ids)))
         features = self._backbone.features(pixels_of(batch).copy())
         packed = pa.FixedSizeBinaryArray.from_buffers(
-            pa.binary(4 * features.shape[1] * FEATURES), len(batch), [None, pa.py_buffer(features)]
+            pa.binary(4 * features.shape[1] * POOLED), len(batch), [None, pa.py_buffer(features)]
         )
         return pa.table({"row_id": batch["row_id"], "features": packed})
 
@@ -191,7 +192,7 @@ def backbone_features(
     row_ids: np.ndarray | None = None,
     words: str = "",
 ) -> np.ndarray:
-    """What the last layer sees of the crops, or of those with `row_ids` (rising): float32 (N, V, 512). Needs a Ray that is joined.
+    """What the last layer sees of the crops, or of those with `row_ids` (rising): float32 (N, V, 960). Needs a Ray that is joined.
 
     Few and small images are done in this process, sooner than a worker would have started. `appearance`: the probability of each change
     of that name to each picture, the same ones whenever the picture is the same. `words`: after what the line of progress says.
@@ -201,7 +202,7 @@ def backbone_features(
     if passes * (crops.size / 224) ** 2 <= FEW_PASSES and not ray.cluster_resources().get("GPU"):
         return _here(crops, backbone, variants, appearance, row_ids)
     pool = Pool.of_cluster(use_gpus=True).for_rows(passes, each=LEAST_PASSES)
-    features = np.empty((len(row_ids), len(variants), FEATURES), np.float32)
+    features = np.empty((len(row_ids), len(variants), POOLED), np.float32)
     done = 0
     with (
         _stored(backbone, crops.folder) as weights,
@@ -214,7 +215,7 @@ def backbone_features(
             batch=256 if pool.gpus else BATCH,
         )
         for batch in found:
-            values = np.frombuffer(b"".join(batch["features"].to_pylist()), np.float32).reshape(-1, len(variants), FEATURES)
+            values = np.frombuffer(b"".join(batch["features"].to_pylist()), np.float32).reshape(-1, len(variants), POOLED)
             features[np.searchsorted(row_ids, np.asarray(batch["row_id"]))] = values
             done += len(batch)
             progress.advance(len(batch))
@@ -235,4 +236,4 @@ def _here(
     positions = np.searchsorted(np.asarray(crops.rows["row_id"]), row_ids)
     parts = [positions[start : start + BATCH] for start in range(0, len(positions), BATCH)]
     found = [network.features(crops.pixels[part]) for part in parts]
-    return np.concatenate(found) if found else np.empty((0, len(variants), FEATURES), np.float32)
+    return np.concatenate(found) if found else np.empty((0, len(variants), POOLED), np.float32)

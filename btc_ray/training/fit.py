@@ -18,7 +18,7 @@ from btc_ray.dataset.crops import Crops, labelled_crops
 from btc_ray.dataset.labelled import LabelledImages, load_labelled
 from btc_ray.images.prepare import Preprocess
 from btc_ray.model.bundle import read_weights
-from btc_ray.model.engines.folding import FEATURES
+from btc_ray.model.engines.folding import FEATURES, POOLED
 from btc_ray.progress import say
 from btc_ray.settings import Retrain, Training
 from btc_ray.storage import Place, redact
@@ -40,7 +40,8 @@ class Network:
         state: of a torchvision ResNet18.
         fitted: the best epoch and the history of the training.
         learned: int64 positions of the training images whose label names one class, one of each group of copies.
-        features: float32 (N, 512), what the head sees of the images learned from and held out; zeros for all others.
+        features: float32 (N, 960), what the four stages make of the images learned from and held out, pooled, the last of which the
+            head sees; zeros for all others.
         champion: float32 (test images, classes), the champion's probabilities, or None without one.
     """
 
@@ -69,17 +70,18 @@ def fit(settings: Retrain, prepared: Prepared, images: LabelledImages, *, part: 
     if recipe.train == "head":
         flips = recipe.flips or settings.test_time_flips
         features = frozen_features(images.crops, state, flips=flips, appearance=recipe.appearance, cache=cache)
-        mean, deviation = feature_statistics(features[train]) if recipe.standardise else (np.float32(0), np.float32(1))
-        inputs, state = (features - mean) / deviation, dict(network.fc.state_dict())
+        shown = features[..., -FEATURES:]
+        mean, deviation = feature_statistics(shown[train]) if recipe.standardise else (np.float32(0), np.float32(1))
+        inputs, state = (shown - mean) / deviation, dict(network.fc.state_dict())
     else:
         inputs = images.crops.pixels
         if recipe.head_first:
             say("Fitting the head to the frozen backbone's features …")
             first = images.of_one_class(shown_once(images, train))
             if settings.folds:  # the folds share them
-                found = frozen_features(images.crops, state, flips=False, cache=cache)[first, 0]
+                found = frozen_features(images.crops, state, flips=False, cache=cache)[first, 0, -FEATURES:]
             else:
-                found = backbone_features(images.crops, state, row_ids=images.row_ids(first))[:, 0]
+                found = backbone_features(images.crops, state, row_ids=images.row_ids(first))[:, 0, -FEATURES:]
             network.fc.load_state_dict(fit_head(found, images.labels[first]))
             state = dict(network.state_dict())
     say(f"Training on {len(train):,} images, {recipe.epochs} epochs …")
@@ -98,7 +100,7 @@ def fit(settings: Retrain, prepared: Prepared, images: LabelledImages, *, part: 
     )
     learned = images.of_one_class(shown_once(images, train))
     wanted = np.union1d(learned, np.flatnonzero(np.isin(images.split, ("validation", "test"))))
-    seen = np.zeros((len(images.labels), FEATURES), np.float32)
+    seen = np.zeros((len(images.labels), POOLED), np.float32)
     if recipe.train == "head":
         network.fc.load_state_dict(fitted.state)
         fold_standardisation(network.fc, mean, deviation)
@@ -126,7 +128,7 @@ def check_converged(network: Network) -> None:
 
 
 def model_features(state: Mapping[str, Tensor], crops: Crops, row_ids: np.ndarray, *, flips: bool) -> np.ndarray:
-    """What the head of a model sees, float32 (N, 512); the mean over the four flips where it is to answer with theirs."""
+    """What the stages of a model make of images, float32 (N, 960); the mean over the four flips where it is to answer with theirs."""
     variants = FLIPS if flips else FLIPS[:1]
     return backbone_features(crops, state, row_ids=row_ids, variants=variants).mean(axis=1)
 

@@ -146,7 +146,7 @@ def _answers(settings: Retrain, prepared: Prepared, sides: LabelledImages, part:
     validation, test = sides.of_one_class(sides.rows("validation")), sides.rows("test")
     logits = head_logits(network.state, network.features)
     temperature = fit_temperature(logits[validation], sides.labels[validation])
-    reference = fit_reference(network.features[network.learned], sides.labels[network.learned])
+    reference = fit_reference(network.features[network.learned], sides.labels[network.learned], network.features[validation])
     distance = [None] * len(test) if reference is None else reference.distance(network.features[test]).tolist()
     return pa.table(
         {

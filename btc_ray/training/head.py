@@ -42,5 +42,6 @@ def fold_standardisation(head: nn.Linear, mean: np.ndarray | np.float32, deviati
 
 
 def head_logits(state: Mapping[str, Tensor], features: np.ndarray) -> np.ndarray:
-    """Logits, float32 (N, classes), of features, float32 (N, 512). `state`: of a ResNet18."""
-    return features @ state["fc.weight"].detach().cpu().numpy().T + state["fc.bias"].detach().cpu().numpy()
+    """Logits, float32 (N, classes), of pooled features, float32 (N, F), of which the head sees the last 512. `state`: of a ResNet18."""
+    weight = state["fc.weight"].detach().cpu().numpy()
+    return features[:, -weight.shape[1] :] @ weight.T + state["fc.bias"].detach().cpu().numpy()

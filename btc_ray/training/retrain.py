@@ -133,11 +133,11 @@ def _decision(
     """What the model learned from, and the thresholds that rest on it; none where features have no spread. The confidence rests on the
     out-of-fold answers, where there are any: they are many more than the validation images."""
     images, learned = network.images, network.learned
-    reference = fit_reference(network.features[learned], images.labels[learned])
+    validation = images.of_one_class(images.rows("validation"))
+    reference = fit_reference(network.features[learned], images.labels[learned], network.features[validation])
     if reference is None:
         say("The training images' features have no spread: nothing can be told about how strange an image is, or decided.")
         return None, {}
-    validation = images.of_one_class(images.rows("validation"))
     around = images.crops.surround(validation)
     distance = reference.distance(network.features[validation])
     groups, named = images.groups[validation], images.crops.rows["group"].take(validation)

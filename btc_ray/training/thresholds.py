@@ -1,11 +1,14 @@
 """Thresholds of `decision`, from images that were held out, and what else a later run is compared with."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from sklearn.covariance import LedoitWolf
 
-from btc_ray.model.reference import Reference, most_confident
+from btc_ray.model.engines.folding import STAGES
+from btc_ray.model.reference import Gaussians, Reference, most_confident
 from btc_ray.training.guarantee import HeldOut, choose_confidence
 
 KEPT_ACCEPT, KEPT_REJECT = 0.95, 0.99  # shares of the validation images nearer than `accept_distance` and `reject_distance`
@@ -13,12 +16,33 @@ KEPT_SURROUND = 0.99  # … and of those with a `surround` of at most `accept_su
 TARGET_RISK = 0.01  # errors among new patients' accepted images, at most
 COVERAGES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5)
 MOST = 50_000  # images that the covariance is estimated from: 0.2 GB in float64, a hundred for each feature
+LEAST_TYPICAL = 1e-6  # of a distance in units of standard deviations: images that are all alike
 BINS = 20  # of confidence, 5 % each
 
 
-def fit_reference(features: np.ndarray, labels: np.ndarray) -> Reference | None:
-    """Class means and a shared covariance of training features, shrunk so that it can be inverted. None where there is no spread to
-    measure by: one image a class, or features that are not finite.
+def fit_reference(
+    features: np.ndarray, labels: np.ndarray, held_out: np.ndarray, *, widths: Sequence[int] = STAGES
+) -> Reference | None:
+    """What a model learned from, stage by stage. None where there is no spread to measure by: one image a class, or features that are
+    not finite.
+
+    Args:
+        features: float32 (N, F), the stages of `widths` one behind the other; one image of each group of copies.
+        labels: int64 (N,), each class at least once.
+        held_out: float32 (M, F), by which the stages' distances are made comparable; where there are none, by `features`.
+    """
+    ends = np.cumsum(widths)[:-1]
+    gaussians = [fit_gaussians(stage, labels) for stage in np.split(features, ends, axis=1)]
+    fitted = tuple(one for one in gaussians if one is not None)
+    if len(fitted) < len(widths):
+        return None
+    reference = Reference(gaussians=fitted, typical=np.ones(len(widths), np.float32))
+    distances = np.array(reference.distances(held_out if len(held_out) else features))
+    return replace(reference, typical=np.maximum(np.median(distances, axis=1), LEAST_TYPICAL).astype(np.float32))
+
+
+def fit_gaussians(features: np.ndarray, labels: np.ndarray) -> Gaussians | None:
+    """Class means and a shared covariance of training features, shrunk so that it can be inverted; None where there is no spread.
 
     Args:
         features: float32 (N, F), one image of each group of copies.
@@ -36,7 +60,7 @@ def fit_reference(features: np.ndarray, labels: np.ndarray) -> Reference | None:
     if not np.isfinite(within).all() or not within.any():
         return None
     precision = LedoitWolf(assume_centered=True).fit(within.astype(np.float64)).precision_
-    return Reference(means=means.astype(np.float32), precision=precision.astype(np.float32))
+    return Gaussians(means=means.astype(np.float32), precision=precision.astype(np.float32))
 
 
 def choose_thresholds(

@@ -9,10 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from safetensors.numpy import save
 
 from btc_ray.cli import main
 from btc_ray.model.bundle import read_bundle
-from btc_ray.model.reference import Reference, reference_id
+from btc_ray.model.reference import reference_id
 from btc_ray.storage import Place
 from tests.scoring.runs import rows, score
 
@@ -21,7 +22,7 @@ from tests.scoring.runs import rows, score
 def deciding(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundle of random weights with thresholds: half of the phantoms are near enough, by their features' length."""
     folder = Path(shutil.copytree(model, tmp_path_factory.mktemp("deciding") / "model"))
-    stored = Reference(means=np.zeros((4, 512), np.float32), precision=np.eye(512, dtype=np.float32)).to_bytes()
+    stored = save({"means": np.zeros((4, 512), np.float32), "precision": np.eye(512, dtype=np.float32)})
     (folder / "reference.safetensors").write_bytes(stored)
     content = asdict(read_bundle(Place(str(model))))
     content["decision"] = {

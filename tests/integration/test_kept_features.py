@@ -53,14 +53,14 @@ def test_a_data_set_that_grew_costs_its_new_images_alone(
     assert np.array_equal(
         grown, frozen_features(crops(tmp_path, ["14", "13", "15", "11"]), STATE, flips=True, cache=Place(str(tmp_path / "other")))
     )
-    assert frozen_features(crops(tmp_path, []), STATE, flips=True, cache=cache).shape == (0, 4, 512)
+    assert frozen_features(crops(tmp_path, []), STATE, flips=True, cache=cache).shape == (0, 4, 960)
 
 
 def test_changed_appearances_are_views_of_their_own_beside_the_plain_ones(tmp_path: Path, ray_here: None) -> None:
     cache, images = Place(str(tmp_path / "cache")), crops(tmp_path, ["11", "12"])
     plain = frozen_features(images, STATE, flips=True, cache=cache)
     both = frozen_features(images, STATE, flips=True, appearance=1.0, cache=cache)
-    assert both.shape == (2, 8, 512)
+    assert both.shape == (2, 8, 960)
     assert np.array_equal(both[:, :4], plain)
     assert np.abs(both[:, 4:] - plain).mean() > 0.01 * plain.std()
     assert np.array_equal(both, frozen_features(images, STATE, flips=True, appearance=1.0, cache=cache))

@@ -6,14 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save
 from scipy.spatial.distance import mahalanobis
 
 from btc_ray.model.bundle import BundleError, read_arrays, read_bundle, read_reference
 from btc_ray.model.engines.choose import choose, open_engine
-from btc_ray.model.reference import Reference, decide, energy, in_words, thresholds_id
+from btc_ray.model.engines.engine import Choice
+from btc_ray.model.engines.folding import STAGES
+from btc_ray.model.reference import Gaussians, Reference, decide, energy, in_words, reference_id, thresholds_id
 from btc_ray.phantoms.phantom import make_phantom
 from btc_ray.storage import Place
-from btc_ray.training.thresholds import choose_thresholds, fit_reference, risk_coverage
+from btc_ray.training.thresholds import choose_thresholds, fit_gaussians, fit_reference, risk_coverage
 
 THRESHOLDS = {"accept_distance": 20.0, "reject_distance": 30.0, "accept_confidence": 0.8, "reference_id": "0" * 16}
 
@@ -27,7 +30,7 @@ def clouds(count: int = 600, width: int = 8) -> tuple[np.ndarray, np.ndarray]:
 
 def test_the_distance_is_mahalanobis_to_the_nearest_class() -> None:
     features, labels = clouds()
-    reference = fit_reference(features, labels)
+    reference = fit_gaussians(features, labels)
     assert reference is not None
     asked = np.random.default_rng(1).normal(size=(20, 8)).astype(np.float32) * 10
     expected = [min(mahalanobis(row, mean, reference.precision) for mean in reference.means) for row in asked]
@@ -38,7 +41,7 @@ def test_the_distance_is_mahalanobis_to_the_nearest_class() -> None:
 
 def test_few_images_still_give_a_covariance_that_can_be_inverted() -> None:
     features, labels = clouds(12, width=64)
-    reference = fit_reference(features, labels)
+    reference = fit_gaussians(features, labels)
     assert reference is not None
     distance = reference.distance(features)
     assert np.isfinite(distance).all()
@@ -46,8 +49,60 @@ def test_few_images_still_give_a_covariance_that_can_be_inverted() -> None:
 
 
 def test_features_without_spread_give_no_reference() -> None:
-    assert fit_reference(np.eye(4, dtype=np.float32), np.arange(4)) is None
-    assert fit_reference(np.full((8, 4), np.nan, np.float32), np.arange(8) % 2) is None
+    assert fit_gaussians(np.eye(4, dtype=np.float32), np.arange(4)) is None
+    assert fit_gaussians(np.full((8, 4), np.nan, np.float32), np.arange(8) % 2) is None
+    features, labels = clouds()
+    features[:, :3] = 1  # one stage of three
+    assert fit_reference(features, labels, features, widths=(3, 2, 3)) is None
+
+
+WIDTHS = (1, 2, 5)
+
+
+def test_each_stage_counts_in_its_own_typical_distances() -> None:
+    features, labels = clouds()
+    held_out = clouds(90)[0] * 1.1
+    reference = fit_reference(features, labels, held_out, widths=WIDTHS)
+    assert reference is not None
+    assert reference.of_stages
+    stages = [features[:, :1], features[:, 1:3], features[:, 3:]]
+    asked = [held_out[:, :1], held_out[:, 1:3], held_out[:, 3:]]
+    alone = [fit_gaussians(stage, labels) for stage in stages]
+    distances = [one.distance(part) for one, part in zip(alone, asked, strict=True) if one is not None]
+    expected = np.mean([one / np.median(one) for one in distances], axis=0)
+    np.testing.assert_allclose(reference.distance(held_out), expected, rtol=1e-5)
+    assert reference.distance(held_out[:0]).shape == (0,)
+
+
+def test_a_stage_that_alone_is_strange_makes_the_image_strange() -> None:
+    features, labels = clouds()
+    reference = fit_reference(features, labels, features, widths=WIDTHS)
+    assert reference is not None
+    odd = features.copy()
+    odd[:, 0] += 40
+    assert reference.distance(odd).min() > reference.distance(features).max()
+    np.testing.assert_array_equal(reference.distances(odd)[2], reference.distances(features)[2])
+
+
+def test_where_nothing_is_held_out_the_training_images_are_typical() -> None:
+    features, labels = clouds()
+    found = [fit_reference(features, labels, held_out, widths=WIDTHS) for held_out in (features[:0], features)]
+    assert found[0] is not None
+    assert found[1] is not None
+    np.testing.assert_array_equal(found[0].typical, found[1].typical)
+
+
+def test_references_of_all_stages_and_those_of_before_are_stored_and_read() -> None:
+    features = np.random.default_rng(0).normal(size=(60, sum(STAGES))).astype(np.float32)
+    reference = fit_reference(features, np.arange(60) % 4, features[:20])
+    assert reference is not None
+    again = Reference.from_bytes(reference.to_bytes())
+    np.testing.assert_array_equal(again.distance(features), reference.distance(features))
+    last = reference.gaussians[-1]
+    before = Reference.from_bytes(save({"means": last.means, "precision": last.precision}))
+    assert not before.of_stages
+    np.testing.assert_array_equal(before.distance(features[:, -512:]), last.distance(features[:, -512:]))
+    assert Reference.from_bytes(before.to_bytes()).to_bytes() == before.to_bytes()
 
 
 def test_energy_is_low_where_a_class_is_sure() -> None:
@@ -160,9 +215,63 @@ def test_a_reference_that_is_not_the_bundles_is_refused(model: Path, tmp_path: P
     bundle = replace(read_bundle(Place(str(model))), decision=THRESHOLDS)
     with pytest.raises(BundleError, match=r"has no reference\.safetensors"):
         read_reference(Place(str(tmp_path)), bundle)
-    (tmp_path / "reference.safetensors").write_bytes(Reference(means=np.eye(3), precision=np.eye(3)).to_bytes())
+    (tmp_path / "reference.safetensors").write_bytes(save({"means": np.eye(3), "precision": np.eye(3)}))
     with pytest.raises(BundleError, match="damaged or belongs to another bundle"):
         read_reference(Place(str(tmp_path)), bundle)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"layer2.means": np.zeros((4, 512), np.float32)}, "not those of 4 classes"),
+        ({"layer3.precision": np.full((256, 256), np.nan, np.float32)}, "not finite"),
+        ({"typical": np.zeros(4, np.float32)}, "not above 0"),
+        ({"typical": np.ones(3, np.float32)}, "not those of 4 classes"),
+    ],
+)
+def test_a_reference_of_other_shapes_or_values_is_refused(
+    model: Path, tmp_path: Path, change: dict[str, np.ndarray], words: str
+) -> None:
+    arrays = {f"layer{number}.means": np.zeros((4, width), np.float32) for number, width in enumerate(STAGES, start=1)}
+    arrays |= {f"layer{number}.precision": np.eye(width, dtype=np.float32) for number, width in enumerate(STAGES, start=1)}
+    data = save(arrays | {"typical": np.ones(4, np.float32)} | change)
+    (tmp_path / "reference.safetensors").write_bytes(data)
+    bundle = replace(read_bundle(Place(str(model))), decision=THRESHOLDS | {"reference_id": reference_id(data)})
+    with pytest.raises(BundleError, match=words):
+        read_reference(Place(str(tmp_path)), bundle)
+
+
+def test_both_engines_measure_distances_in_all_stages_and_answer_the_same_with_a_reference_of_before(model: Path) -> None:
+    pytest.importorskip("openvino")
+    from btc_ray.model.engines.openvino_engine import OpenVINOEngine
+    from btc_ray.model.engines.torch_engine import TorchEngine
+
+    bundle = read_bundle(Place(str(model)))
+    state, kinds = read_arrays(Place(str(model)), bundle), (("torch", TorchEngine), ("openvino", OpenVINOEngine))
+    pixels = np.stack([make_phantom("glioma", seed=seed, size=(96, 96)).pixels[16:80, 16:80] for seed in range(6)])
+    random = np.random.default_rng(0)
+    gaussians = tuple(
+        Gaussians(means=random.random((4, width)).astype(np.float32), precision=np.eye(width, dtype=np.float32))
+        for width in STAGES
+    )
+    references = {
+        "stages": Reference(gaussians=gaussians, typical=np.arange(1, 5, dtype=np.float32)),
+        "before": Reference(gaussians=gaussians[-1:], typical=np.ones(1, np.float32)),
+    }
+    found = {
+        (name, kind): make(bundle, state, Choice(engine=name, device="cpu", precision="fp32"), reference=reference).answers(
+            pixels
+        )
+        for name, make in kinds
+        for kind, reference in references.items()
+    }
+    for kind in references:
+        for first, second in zip(found["torch", kind], found["openvino", kind], strict=True):
+            np.testing.assert_allclose(first, second, atol=1e-3, rtol=1e-3)
+    np.testing.assert_allclose(found["torch", "stages"].probabilities, found["torch", "before"].probabilities, atol=1e-6)
+    assert np.abs(found["torch", "stages"].distance - found["torch", "before"].distance).min() > 0.01
+    empty = TorchEngine(bundle, state, Choice(engine="torch", device="cpu", precision="fp32"), reference=references["stages"])
+    assert empty.answers(pixels[:0]).distance.shape == (0,)
 
 
 def test_both_engines_answer_alike(model: Path) -> None:

@@ -121,9 +121,9 @@ def test_training_on_features_is_the_same_mathematics_as_the_slow_way(tmp_path: 
     backbone = build_network(3).eval().requires_grad_(False)
     weights = tmp_path / "backbone.safetensors"
     weights.write_bytes(to_safetensors(backbone.state_dict()))
-    actor = _FeatureActor(Place(str(weights)), FLIPS, np.arange(12))
+    actor = _FeatureActor(Place(str(weights)), FLIPS, 0.0, np.arange(12))
     rows = pa.table({"row_id": range(12), "pixels": pa.array([image.tobytes() for image in pixels], pa.binary(32 * 32))})
-    inputs = np.frombuffer(b"".join(actor(rows)["features"].to_pylist()), np.float32).reshape(12, 4, 512)
+    inputs = np.frombuffer(b"".join(actor(rows)["features"].to_pylist()), np.float32).reshape(12, 4, 960)[..., -512:]
     recipe = HEAD.changed(batch_size=6, learning_rate=0.1, optimizer="sgd")
     fast, slow = nn.Linear(512, 3), nn.Linear(512, 3)
     slow.load_state_dict(fast.state_dict())

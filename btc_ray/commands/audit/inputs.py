@@ -70,9 +70,10 @@ def gather(chosen: settings.Audit, table: pa.Table, backbone: "dict[str, Tensor]
     copies = labelled_copies(table, crops=crops, cache=cache)
     features: np.ndarray | None = None
     if backbone is not None and len(crops.rows) and len(classes) > 1:
+        from btc_ray.model.engines.folding import FEATURES
         from btc_ray.training.features import frozen_features
 
-        features = frozen_features(crops, backbone, flips=False, cache=cache)[:, 0]
+        features = frozen_features(crops, backbone, flips=False, cache=cache)[:, 0, -FEATURES:]
     asked, what = None, ""
     if bundle is not None:
         rows, what = _sample(chosen, table, bundle, crops)

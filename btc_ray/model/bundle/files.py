@@ -19,7 +19,7 @@ from btc_ray.model.bundle.check import check_finite, check_weights, read_descrip
 from btc_ray.model.bundle.columns import column_names
 from btc_ray.model.bundle.description import FORMAT, Bundle, BundleError, UnreachableBundleError
 from btc_ray.model.bundle.provenance import git_commit, library_versions
-from btc_ray.model.engines.folding import FEATURES
+from btc_ray.model.engines.folding import FEATURES, STAGES
 from btc_ray.model.int8.form import INT8, Int8Network, int8_id
 from btc_ray.model.reference import Reference, reference_id
 from btc_ray.storage import Place
@@ -106,12 +106,19 @@ def read_reference(place: Place, bundle: Bundle) -> Reference | None:
         reference = Reference.from_bytes(data)
     except (SafetensorError, KeyError) as error:
         raise BundleError(f"{name} holds no means and precision ({error}).") from error
-    shapes = (reference.means.shape, reference.precision.shape)
-    if shapes != ((len(bundle.classes), FEATURES), (FEATURES, FEATURES)):
+    widths = STAGES if reference.of_stages else (FEATURES,)
+    shapes = [(one.means.shape, one.precision.shape) for one in reference.gaussians]
+    if shapes != [((len(bundle.classes), width), (width, width)) for width in widths] or reference.typical.shape != (
+        len(widths),
+    ):
         raise BundleError(
             f"{name} holds means and precision of the shapes {shapes}, which are not those of {len(bundle.classes)} classes."
         )
-    check_finite({"means": reference.means, "precision": reference.precision}, name)
+    for one in reference.gaussians:
+        check_finite({"means": one.means, "precision": one.precision}, name)
+    check_finite({"typical": reference.typical}, name)
+    if (reference.typical <= 0).any():
+        raise BundleError(f"{name} holds typical distances that are not above 0.")
     return reference
 
 

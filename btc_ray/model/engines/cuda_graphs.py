@@ -20,7 +20,7 @@ LARGEST = 256  # images: enough to fill a GPU; the stem's result at 224 px is 0.
 MOST = 2  # streams of an engine: one computes, one copies
 WARM_UP = 3  # calls before a recording, as PyTorch's notes have it: cuDNN measures its kernels at the first, workspaces are made
 
-Features = Callable[[Tensor], Tensor]  # uint8 (N, H, W) to float32 (N, 512), on one device
+Features = Callable[[Tensor], Tensor]  # uint8 (N, H, W) to float32 (N, width), on one device
 
 
 class GraphedStreams:
@@ -30,19 +30,21 @@ class GraphedStreams:
     RuntimeError where even one image cannot be computed.
     """
 
-    def __init__(self, compute: Features, *, device: str, batch: int, shape: tuple[int, int], count: int) -> None:
-        self.shape = shape
+    def __init__(
+        self, compute: Features, *, device: str, batch: int, shape: tuple[int, int], count: int, width: int = FEATURES
+    ) -> None:
+        self.shape, self._width = shape, width
         self._compute = compute  # its weights are what the graphs read
         self._free: SimpleQueue[_GraphedStream] = SimpleQueue()
-        first = _largest_that_fits(compute, device, batch, shape)
+        first = _largest_that_fits(compute, device, batch, shape, width)
         self._free.put(first)
         with suppress(RuntimeError):
             for _ in range(count - 1):
-                self._free.put(_GraphedStream(compute, device, first.batch, shape))
+                self._free.put(_GraphedStream(compute, device, first.batch, shape, width))
 
     def features(self, pixels: np.ndarray) -> np.ndarray:
-        """uint8 (N, H, W) of the streams' shape, any N, to float32 (N, 512)."""
-        found = np.empty((len(pixels), FEATURES), np.float32)
+        """uint8 (N, H, W) of the streams' shape, any N, to float32 (N, width)."""
+        found = np.empty((len(pixels), self._width), np.float32)
         stream = self._free.get()
         try:
             for start in range(0, len(pixels), stream.batch):
@@ -52,26 +54,26 @@ class GraphedStreams:
         return found
 
 
-def _largest_that_fits(compute: Features, device: str, batch: int, shape: tuple[int, int]) -> "_GraphedStream":
+def _largest_that_fits(compute: Features, device: str, batch: int, shape: tuple[int, int], width: int) -> "_GraphedStream":
     try:
-        return _GraphedStream(compute, device, batch, shape)
+        return _GraphedStream(compute, device, batch, shape, width)
     except RuntimeError:  # want of memory has many names: torch's own, cuDNN's that found no kernel, CUDA's for a graph
         if batch == 1:
             raise
     # Outside of `except`, whose traceback keeps the tensors of the stream that had no room.
-    return _largest_that_fits(compute, device, batch // 2, shape)
+    return _largest_that_fits(compute, device, batch // 2, shape, width)
 
 
 class _GraphedStream:
-    def __init__(self, compute: Features, device: str, batch: int, shape: tuple[int, int]) -> None:
+    def __init__(self, compute: Features, device: str, batch: int, shape: tuple[int, int], width: int) -> None:
         on_gpu = device == "cuda"
         self.batch = batch
         # From and into pinned memory copies run beside kernels.
         self._pixels = torch.zeros(batch, *shape, dtype=torch.uint8, pin_memory=on_gpu)
-        self._found = torch.zeros(batch, FEATURES, pin_memory=on_gpu)
+        self._found = torch.zeros(batch, width, pin_memory=on_gpu)
         # What a graph reads and writes has to stay where it is.
         self._grey = torch.zeros(batch, *shape, dtype=torch.uint8, device=device)
-        self._features = torch.zeros(batch, FEATURES, device=device)
+        self._features = torch.zeros(batch, width, device=device)
         self._stream = torch.cuda.Stream() if on_gpu else None
         self._over = torch.cuda.Event(blocking=True) if on_gpu else None  # to wait without a core, which could decode
         self._launch = self._recorded(compute)

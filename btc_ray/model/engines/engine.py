@@ -11,7 +11,7 @@ import numpy as np
 
 from btc_ray.errors import UserError
 from btc_ray.model.bundle import Bundle, BundleError
-from btc_ray.model.engines.folding import FEATURES, fold, mean_of_views, views
+from btc_ray.model.engines.folding import FEATURES, POOLED, fold, mean_of_views, views
 from btc_ray.model.reference import Answers, Head, Reference
 
 
@@ -42,13 +42,14 @@ class Engine(ABC):
             raise BundleError(f"the weights tell {len(bias)} classes apart, bundle.json names {len(bundle.classes)}.")
         self.choice = choice
         self._head = Head(weight=weight, bias=bias, temperature=bundle.temperature, reference=reference)
+        self._stages = reference is not None and reference.of_stages  # what distances are measured from
         self._flips = bundle.test_time_flips
         self._size = int(bundle.preprocess["size"])
 
     @abstractmethod
     def _features(self, pixels: np.ndarray) -> np.ndarray:
-        """uint8 (N, H, W), N at least 1, to what the last layer sees: float32 (N, 512). Raises DeviceError, and RuntimeError or
-        MemoryError where fewer images may go through."""
+        """uint8 (N, H, W), N at least 1, to what the last layer sees: float32 (N, 512), or, where distances are measured from all stages,
+        to what they leave: float32 (N, 960). Raises DeviceError, and RuntimeError or MemoryError where fewer images may go through."""
 
     def answers(self, pixels: np.ndarray) -> Answers:
         """uint8 (N, size, size) grey crops in; probabilities out in the bundle's class order, temperature applied, with how strange
@@ -58,7 +59,7 @@ class Engine(ABC):
         if pixels.ndim != 3 or pixels.shape[1:] != (self._size, self._size):
             raise ValueError(f"crops are (N, {self._size}, {self._size}), not {pixels.shape}; cut them with images.prepare")
         if len(pixels) == 0:
-            return self._head.answers(np.empty((0, FEATURES), np.float32))
+            return self._head.answers(np.empty((0, POOLED if self._stages else FEATURES), np.float32))
         return self._head.answers(mean_of_views(self._features(views(pixels, flips=self._flips)), flips=self._flips))
 
     def probabilities(self, pixels: np.ndarray) -> np.ndarray:

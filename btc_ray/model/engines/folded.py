@@ -18,20 +18,21 @@ PlacedBlock = tuple[int, Placed, Placed, Placed | None]  # stride, first, second
 
 
 class FoldedResNet18:
-    """uint8 grey (N, H, W) in, what the head sees out; a torchvision `resnet18` in evaluation mode, on any device.
+    """uint8 grey (N, H, W) in, what the head sees out; a torchvision `resnet18` in evaluation mode, on any device. With `stages` the
+    means over the image of all four stages, the one that the head sees last.
 
     Where `dtype` is half precision the stem and the mean over the image stay fp32, and with bf16 the first block too. The stem's two
     parts (see `folding.Folded`) are large and of opposite sign: bf16 throughout moved a fine-tuned model's probabilities by up to
     0.048 on real images, with the stem in fp32 by 0.023, with the first block as well by 0.013.
     """
 
-    def __init__(self, folded: Folded, *, device: str, dtype: torch.dtype = torch.float32) -> None:
-        self._device, self._dtype, self._folded = device, dtype, folded
+    def __init__(self, folded: Folded, *, device: str, dtype: torch.dtype = torch.float32, stages: bool = False) -> None:
+        self._device, self._dtype, self._folded, self._stages = device, dtype, folded, stages
         self._grey = torch.from_numpy(self._folded.grey).to(device, memory_format=torch.channels_last)
         self._borders: dict[tuple[int, int], Tensor] = {}
         self._exact = 1 if dtype == torch.bfloat16 else 0
         self._blocks = [
-            self._block(block, torch.float32 if number < self._exact else dtype)
+            self._placed(block, torch.float32 if number < self._exact else dtype)
             for number, block in enumerate(self._folded.blocks)
         ]
 
@@ -41,13 +42,25 @@ class FoldedResNet18:
         return self._folded.head
 
     def features(self, grey: Tensor) -> Tensor:
-        """What the last layer sees: float32 (N, 512)."""
-        return self.maps(grey).mean(dim=(2, 3))
+        """What the last layer sees: float32 (N, 512); with `stages` what all four leave, float32 (N, 960)."""
+        if not self._stages:
+            return self.maps(grey).mean(dim=(2, 3))
+        x, pooled = self.stem(grey), []
+        for number in range(len(self._blocks)):
+            x = self._through(x, number, number + 1)
+            if number % 2:  # the second block of a stage
+                pooled.append(x.mean(dim=(2, 3), dtype=torch.float32))
+        return torch.cat(pooled, dim=1)
 
     def maps(self, grey: Tensor) -> Tensor:
         """What the last convolution leaves: float32 (N, 512, H/32, W/32)."""
-        x = _through(self.stem(grey), self._blocks[: self._exact])
-        return _through(x.to(self._dtype), self._blocks[self._exact :]).float()
+        return self._through(self.stem(grey), 0, len(self._blocks)).float()
+
+    def _through(self, x: Tensor, first: int, end: int) -> Tensor:
+        """Blocks `first` up to `end`; the exact ones come first."""
+        for number in range(first, end):
+            x = _block(x if number < self._exact else x.to(self._dtype), self._blocks[number])
+        return x
 
     def stem(self, grey: Tensor) -> Tensor:
         """What the first block sees: float32 (N, 64, H/4, W/4)."""
@@ -63,7 +76,7 @@ class FoldedResNet18:
             self._borders[height, width] = border.to(self._device, memory_format=torch.channels_last)
         return self._borders[height, width]
 
-    def _block(self, block: Block, dtype: torch.dtype) -> PlacedBlock:
+    def _placed(self, block: Block, dtype: torch.dtype) -> PlacedBlock:
         def placed(convolution: Convolution) -> Placed:
             weight, bias = (torch.from_numpy(array).to(self._device, dtype) for array in convolution)
             return weight.contiguous(memory_format=torch.channels_last), bias
@@ -71,12 +84,11 @@ class FoldedResNet18:
         return block.stride, placed(block.first), placed(block.second), block.shortcut and placed(block.shortcut)
 
 
-def _through(x: Tensor, blocks: Sequence[PlacedBlock]) -> Tensor:
-    for stride, first, second, shortcut in blocks:
-        kept = x if shortcut is None else F.conv2d(x, *shortcut, stride=stride)
-        x = F.conv2d(x, *first, stride=stride, padding=1).relu_()
-        x = F.conv2d(x, *second, padding=1).add_(kept).relu_()
-    return x
+def _block(x: Tensor, block: PlacedBlock) -> Tensor:
+    stride, first, second, shortcut = block
+    kept = x if shortcut is None else F.conv2d(x, *shortcut, stride=stride)
+    x = F.conv2d(x, *first, stride=stride, padding=1).relu_()
+    return F.conv2d(x, *second, padding=1).add_(kept).relu_()
 
 
 def folded_network(
@@ -86,7 +98,8 @@ def folded_network(
     std: Sequence[float],
     device: str,
     dtype: torch.dtype = torch.float32,
+    stages: bool = False,
 ) -> FoldedResNet18:
     """Of the state of a torchvision `resnet18`, as `fold` takes it."""
     arrays = {name: tensor.detach().float().cpu().numpy() for name, tensor in state.items()}
-    return FoldedResNet18(fold(arrays, mean=mean, std=std), device=device, dtype=dtype)
+    return FoldedResNet18(fold(arrays, mean=mean, std=std), device=device, dtype=dtype, stages=stages)

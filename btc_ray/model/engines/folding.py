@@ -10,7 +10,9 @@ from typing import NamedTuple
 import numpy as np
 
 EPSILON = 1e-5  # of torchvision's BatchNorm
-FEATURES = 512  # what the head sees of an image
+STAGES = (64, 128, 256, 512)  # channels of the four stages, each two blocks
+FEATURES = STAGES[-1]  # what the head sees of an image: the last stage, pooled
+POOLED = sum(STAGES)  # all four stages, pooled, one behind the other
 
 
 class Convolution(NamedTuple):

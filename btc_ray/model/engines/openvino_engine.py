@@ -73,7 +73,7 @@ class Compiled:
         self._of_thread = threading.local()
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        """uint8 (N, H, W) → float32 (N, 512), in memory that this thread's next call writes over."""
+        """uint8 (N, H, W) → float32 (N, 512), or (N, 960) of all stages, in memory that this thread's next call writes over."""
         if not hasattr(self._of_thread, "request"):
             self._of_thread.request = self._model.create_infer_request()
         request = self._of_thread.request
@@ -105,11 +105,17 @@ class OpenVINOEngine(Engine):
         super().__init__(bundle, state, choice, reference)
         if (choice.precision == "int8") != (int8 is not None):
             raise EngineError("int8 is computed with the bundle's network in 8 bits, and nothing else is.")
+        if int8 is not None and self._stages and int8.stage_scale is None:
+            raise EngineError("the bundle's int8 form lacks the scales of the stages; give --precision bf16 or fp32.")
         if int8 is not None and not has_int8():  # a worker need not have the CPU of the one that chose
             raise EngineError("int8 was chosen, and this machine's CPU has no VNNI instructions; give --precision bf16 or fp32.")
         left_over = exacter() if choice.precision == "int8" else choice.precision  # the arithmetic of what is not in int8
-        graph = resnet18(self._folded) if int8 is None else int8_resnet18(self._folded, int8)
-        self._output_scale = None if int8 is None else int8.output_scale
+        graph = (
+            resnet18(self._folded, stages=self._stages)
+            if int8 is None
+            else int8_resnet18(self._folded, int8, stages=self._stages)
+        )
+        self._output_scale = None if int8 is None else int8.scale_of(stages=self._stages)
         self._compiled = Compiled(graph, precision=left_over, threads=threads, calls=calls)
         self._again: OpenVINOEngine | None = None
         self._opening = threading.Lock()

@@ -11,21 +11,23 @@ from btc_ray.model.engines.folding import Block, Convolution, Folded
 from btc_ray.model.int8.form import Int8Block, Int8Network, Quantised
 
 
-def resnet18(folded: Folded) -> ov.Model:
-    """uint8 (N, 1, H, W) grey in, float32 (N, 512) out: what the head sees.
+def resnet18(folded: Folded, *, stages: bool = False) -> ov.Model:
+    """uint8 (N, 1, H, W) grey in, float32 (N, 512) out: what the head sees; with `stages` the means over the image of all four stages,
+    float32 (N, 960), what the head sees last.
 
     The head is not in it: as the last operation it would be rounded to bf16 with the rest, and four dot products cost nothing.
     """
     pixels = ops.parameter([-1, 1, -1, -1], ov.Type.u8, name="pixels")
     x = ops.max_pool(ops.relu(_stem(pixels, folded)), [2, 2], [1, 1], [1, 1], [1, 1], [3, 3]).output(0)
+    left = []
     for block in folded.blocks:
         x = _block(x, block)
-    features = ops.reduce_mean(x, np.array([2, 3]), False)
-    return ov.Model([features], [pixels], "resnet18")
+        left.append(x)
+    return ov.Model([_pooled(left, stages=stages)], [pixels], "resnet18")
 
 
-def int8_resnet18(folded: Folded, network: Int8Network) -> ov.Model:
-    """The same with the blocks in 8 bits; the stem is `folded`'s, and its mean is not in units of the network's own."""
+def int8_resnet18(folded: Folded, network: Int8Network, *, stages: bool = False) -> ov.Model:
+    """The same with the blocks in 8 bits; the stem is `folded`'s, and the means are in units of the network's own."""
     input_scale = network.input_scale
     scaled = replace(
         folded,
@@ -35,9 +37,19 @@ def int8_resnet18(folded: Folded, network: Int8Network) -> ov.Model:
     )
     pixels = ops.parameter([-1, 1, -1, -1], ov.Type.u8, name="pixels")
     x = ops.max_pool(ops.relu(_stem(pixels, scaled)), [2, 2], [1, 1], [1, 1], [1, 1], [3, 3]).output(0)
+    left = []
     for block in network.blocks:
         x = _int8_block(x, block)
-    return ov.Model([ops.reduce_mean(x, np.array([2, 3]), False)], [pixels], "resnet18-int8")
+        left.append(x)
+    return ov.Model([_pooled(left, stages=stages)], [pixels], "resnet18-int8")
+
+
+def _pooled(left: list[Node], *, stages: bool) -> Node:
+    """The mean over the image of what the last block leaves, or of what the second block of each stage leaves."""
+    axes = np.array([2, 3])
+    return (
+        ops.concat([ops.reduce_mean(x, axes, False) for x in left[1::2]], 1) if stages else ops.reduce_mean(left[-1], axes, False)
+    )
 
 
 def _stem(pixels: Node, folded: Folded) -> Node:

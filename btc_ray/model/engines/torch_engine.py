@@ -12,6 +12,7 @@ from btc_ray.model.bundle import Bundle
 from btc_ray.model.engines.cuda_graphs import LARGEST, MOST, GraphedStreams
 from btc_ray.model.engines.engine import Choice, Engine, EngineError
 from btc_ray.model.engines.folded import FoldedResNet18
+from btc_ray.model.engines.folding import FEATURES, POOLED
 from btc_ray.model.reference import Reference
 from btc_ray.settings.job import Device, Precision
 
@@ -77,7 +78,9 @@ class TorchEngine(Engine):
         super().__init__(bundle, state, choice, reference)
         self._streams: GraphedStreams | None = None
         with _blaming_the_device():
-            self._network = FoldedResNet18(self._folded, device=choice.device, dtype=_DTYPES[choice.precision])
+            self._network = FoldedResNet18(
+                self._folded, device=choice.device, dtype=_DTYPES[choice.precision], stages=self._stages
+            )
             if choice.device == "cuda":
                 torch.backends.cudnn.benchmark = True
                 torch.backends.cudnn.allow_tf32 = choice.precision != "fp32"
@@ -87,6 +90,7 @@ class TorchEngine(Engine):
                     device=choice.device,
                     batch=min(batch or LARGEST, LARGEST),
                     shape=(size, size),
+                    width=POOLED if self._stages else FEATURES,
                     count=min(calls, MOST),
                 )
 

@@ -45,18 +45,29 @@ class Int8Network:
 
     Each channel has a scale of its own, so that channels of small activations use all 255 levels too: the output of the stem is
     divided by `input_scale` float32 (64,), the features are multiplied by `output_scale` float32 (512,). In the file these are called
-    `enters` and `leaves`, as they were in the first bundles.
+    `enters` and `leaves`, as they were in the first bundles. `stage_scale` float32 (960,): the same for what each stage leaves, the last
+    as `output_scale`; None in bundles whose distances are measured from the last stage alone.
     """
 
     input_scale: np.ndarray
     output_scale: np.ndarray
     blocks: tuple[Int8Block, ...]
+    stage_scale: np.ndarray | None = None
+
+    def scale_of(self, *, stages: bool) -> np.ndarray:
+        """What the pooled features are multiplied by. Raises ValueError where those of all stages are asked for and not known."""
+        if not stages:
+            return self.output_scale
+        if self.stage_scale is None:
+            raise ValueError("this int8 form knows the scale of the last stage alone")
+        return self.stage_scale
 
     def to_bytes(self) -> bytes:
         """As `int8.safetensors` holds it."""
         from safetensors.numpy import save
 
         arrays = {"enters": self.input_scale, "leaves": self.output_scale}
+        arrays |= {} if self.stage_scale is None else {"stages": self.stage_scale}
         for block in self.blocks:
             arrays[f"{block.name}.steps"] = np.array([block.stride, block.step, block.inner_step], np.float32)
             for part in ("first", "second", "shortcut"):
@@ -70,7 +81,7 @@ class Int8Network:
         """Of what `int8.safetensors` holds. Raises KeyError or ValueError for anything else."""
         names = sorted(name.removesuffix(".steps") for name in arrays if name.endswith(".steps"))
         blocks = tuple(_block(arrays, name) for name in names)
-        return cls(input_scale=arrays["enters"], output_scale=arrays["leaves"], blocks=blocks)
+        return cls(input_scale=arrays["enters"], output_scale=arrays["leaves"], blocks=blocks, stage_scale=arrays.get("stages"))
 
 
 def _block(arrays: Mapping[str, np.ndarray], name: str) -> Int8Block:

@@ -35,7 +35,12 @@ def quantise(folded: Folded, pixels: np.ndarray) -> Int8Network:
         for block, of_block in zip(folded.blocks, units, strict=True):
             made, exact, found = _block(block, exact, found, of_block)
             blocks.append(made)
-        return Int8Network(input_scale=units[0][0].numpy(), output_scale=units[-1][2].numpy(), blocks=tuple(blocks))
+        return Int8Network(
+            input_scale=units[0][0].numpy(),
+            output_scale=units[-1][2].numpy(),
+            blocks=tuple(blocks),
+            stage_scale=torch.cat([leaving for _, _, leaving in units[1::2]]).numpy(),  # of each stage's second block
+        )
 
 
 def _block(block: Block, exact: Tensor, found: Tensor, units: tuple[Tensor, Tensor, Tensor]) -> tuple[Int8Block, Tensor, Tensor]:

@@ -122,6 +122,28 @@ def test_the_folded_network_is_torchvisions_to_rounding(shape: tuple[int, int]) 
         torch.testing.assert_close(folded.features(grey), network(images), atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_stages_of_the_folded_network_are_torchvisions_pooled(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    network = build_network(3)
+    network.train()(torch.randn(8, 3, 64, 64))
+    network.fc = torch.nn.Identity()
+    pooled: list[torch.Tensor] = []
+    for stage in (network.layer1, network.layer2, network.layer3, network.layer4):
+        stage.register_forward_hook(lambda _module, _inputs, output: pooled.append(output.mean(dim=(2, 3))))
+    state = network.eval().state_dict() | HEADLESS
+    folded = folded_network(state, mean=IMAGENET_MEAN, std=IMAGENET_STD, device="cpu", dtype=dtype, stages=True)
+    grey = torch.randint(0, 256, (2, 64, 64), dtype=torch.uint8)
+    images = grey.float().div(255).unsqueeze(1).expand(-1, 3, -1, -1)
+    images = (images - torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1)) / torch.tensor(IMAGENET_STD).view(1, 3, 1, 1)
+    tolerance = 1e-4 if dtype == torch.float32 else 0.03
+    with torch.inference_mode():
+        last, found = network(images), folded.features(grey)
+        assert found.shape == (2, 960)
+        torch.testing.assert_close(found, torch.cat(pooled, dim=1), atol=tolerance, rtol=tolerance)
+        torch.testing.assert_close(found[:, -512:], last, atol=tolerance, rtol=tolerance)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_on_a_gpu_everything_is_on_the_gpu(model: Path, dtype: torch.dtype) -> None:
     """With torch's stand-ins for tensors, which have a device and a type and need no GPU: what mixes two raises."""

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load
 
 from btc_ray.images.prepare import Preprocess
 from btc_ray.model.bundle import Bundle, BundleError, read_arrays, read_bundle, read_int8, read_weights, write_bundle
 from btc_ray.model.engines.choose import choose, open_engine
 from btc_ray.model.engines.engine import Choice, EngineError
-from btc_ray.model.engines.folding import fold
+from btc_ray.model.engines.folding import STAGES, fold
 from btc_ray.model.int8.form import INT8, Int8Network, agreement, agreement_in_words
 from btc_ray.model.int8.quantise import quantise
 from btc_ray.phantoms.phantom import make_phantom
@@ -22,7 +23,8 @@ from tests.conftest import CLASSES
 pytest.importorskip("openvino", reason="needs OpenVINO: pip install 'btc-ray[cpu]'")
 
 from btc_ray.model.engines import openvino_engine
-from btc_ray.model.engines.openvino_engine import OpenVINOEngine, choose_precision, has_int8
+from btc_ray.model.engines.openvino_engine import Compiled, OpenVINOEngine, choose_precision, has_int8
+from btc_ray.model.engines.openvino_graph import int8_resnet18, resnet18
 
 FP32, EIGHT_BITS = (Choice(engine="openvino", device="cpu", precision=precision) for precision in ("fp32", "int8"))
 PASSED = {"images": 300, "labels_agree": 1.0, "largest_difference": 0.02, "passed": True}
@@ -141,6 +143,30 @@ def test_a_bundle_keeps_its_int8_form(with_int8: Path, network: Int8Network, cro
     opened = open_engine(Place(str(with_int8)), choose(engine="openvino", precision="int8", bundle=bundle), threads=1)
     assert np.array_equal(made.probabilities(crops[:8]), opened.probabilities(crops[:8]))
     assert agreement_in_words(bundle.int8) in (with_int8 / "model_card.md").read_text()
+
+
+def test_the_stages_have_the_scales_of_their_channels(network: Int8Network) -> None:
+    scale = network.scale_of(stages=True)
+    assert scale.shape == (sum(STAGES),)
+    np.testing.assert_array_equal(scale[-512:], network.output_scale)
+    np.testing.assert_array_equal(scale[:64], network.input_scale)  # what the first stage adds to is what the stem leaves
+    np.testing.assert_array_equal(Int8Network.from_arrays(load(network.to_bytes())).scale_of(stages=True), scale)
+    before = replace(network, stage_scale=None)
+    np.testing.assert_array_equal(before.scale_of(stages=False), network.output_scale)
+    assert Int8Network.from_arrays(load(before.to_bytes())).stage_scale is None
+
+
+@needs_vnni
+def test_in_8_bits_the_stages_are_pooled_as_in_fp32(model: Path, network: Int8Network, crops: np.ndarray) -> None:
+    bundle = read_bundle(Place(str(model)))
+    folded = fold(read_arrays(Place(str(model)), bundle), mean=bundle.mean, std=bundle.std)
+    exact = Compiled(resnet18(folded, stages=True), precision="fp32", threads=1)(crops[:16]).copy()
+    found = Compiled(int8_resnet18(folded, network, stages=True), precision="fp32", threads=1)(crops[:16])
+    found = found * network.scale_of(stages=True)
+    for stage, other in zip(
+        np.split(exact, np.cumsum(STAGES)[:-1], axis=1), np.split(found, np.cumsum(STAGES)[:-1], axis=1), strict=True
+    ):
+        assert np.abs(stage - other).mean() < 0.05 * stage.std()
 
 
 def test_a_bundle_of_before_has_no_int8_form_and_says_what_to_do(model: Path, tmp_path: Path) -> None:
