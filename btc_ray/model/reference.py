@@ -134,11 +134,11 @@ def in_words(decision: Mapping[str, Any]) -> str:
     """What a bundle accepts, puts up for review and rejects, and what that came to on its validation images."""
     if not decision:
         return "No thresholds were measured: nothing is accepted, put up for review or rejected."
-    found, near = decision["validation"], f"feature distance at most {decision['accept_distance']:.1f}"
+    found, near = decision["validation"], f"feature distance at most {decision['accept_distance']:.3g}"
     if "accept_surround" in decision:
         near += f" and surround at most {decision['accept_surround']:.2f}"
     return (
-        f"{_accepts(decision, near)} reject: distance above {decision['reject_distance']:.1f}. review: the rest. "
+        f"{_accepts(decision, near)} reject: distance above {decision['reject_distance']:.3g}. review: the rest. "
         f"Of {found['images']:,} validation images {found['accepted']:,} are accepted, {found['wrong_among_accepted']:,} of them wrong; "
         f"of all, {found['wrong']:,} are wrong."
     )

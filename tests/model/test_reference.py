@@ -181,7 +181,7 @@ GUARANTEE = {
 @pytest.mark.parametrize(
     ("decision", "words"),
     [
-        (said(), r"^accept: confidence at least 0\.800 and feature distance at most 20\.0\. reject"),
+        (said(), r"^accept: confidence at least 0\.800 and feature distance at most 20\. reject"),
         (said(accept_confidence=1.01), r"^accept: nothing, since the validation images were too few or too many of them wrong"),
         (
             said(guarantee=GUARANTEE),

@@ -85,7 +85,7 @@ def _packed(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> list[d
                 "s": _rounded(row["suspicion"]),
                 "c": _rounded(row["confidence"]),
                 "p": [_rounded(row[name]) for name in columns],
-                "d": _rounded(row["feature_distance"], 1),
+                "d": _rounded(row["feature_distance"]),
                 "k": row["decision"],
                 "t": row["tier"],
                 "r": row.get("drawn"),

@@ -55,7 +55,7 @@ const worklist = (() => {
     cells[1].append(probabilities(row));
     cells[2].textContent = percent(row.s); cells[2].dataset.name = "Tumour";
     cells[3].append(make("span", "mark " + (row.k || ""), row.k || row.t));
-    cells[4].textContent = row.d === null ? "–" : row.d.toFixed(1); cells[4].dataset.name = "Distance";
+    cells[4].textContent = row.d === null ? "–" : row.d.toPrecision(3); cells[4].dataset.name = "Distance";
     cells[5].append(make("bdi", "", row.u));
     if (row.f && row.f !== "cropped") cells[5].append(make("div", "quiet", row.f));
     if (notes.has(row.id)) cells[5].append(make("div", "noted", "answered: " + notes.get(row.id)));
