@@ -48,7 +48,7 @@ HEADERS: dict[str, Callable[[Row], Any]] = {  # data-key of a header → what it
     "l": lambda row: row["label"],
     "s": lambda row: round(row["suspicion"], 4),
     "k": lambda row: row["decision"],
-    "d": lambda row: None if row["feature_distance"] is None else round(row["feature_distance"], 1),
+    "d": lambda row: None if row["feature_distance"] is None else round(row["feature_distance"], 4),
     "u": lambda row: row["uri"],
 }
 FALLING = ("s", "d")  # the highest first, at the first click
