@@ -58,7 +58,9 @@ def main() -> int:
             whole = said.setdefault(name, np.full(len(source), -1))
             whole[test] = answers
             if arm != f"half of each:{HALVES[0]}":
-                rows += measured(images, source, whole, name)
+                found = measured(images, source, whole, name)
+                rows += found
+                print(table(found), flush=True)  # each arm as soon as it is done
                 said.pop(name)
     (chosen.output / "sources.json").write_text(json.dumps({"flags": flags, "rows": rows}, indent=1) + "\n")
     print(table(rows))
