@@ -2,7 +2,6 @@
 
 import difflib
 import errno
-import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -13,7 +12,7 @@ from btc_ray import NOT_FOR_DIAGNOSIS, __version__, settings
 from btc_ray.errors import COMPLETE, FAILED, INTERRUPTED, UNUSABLE, BtcRayError, UserError
 from btc_ray.progress import say
 from btc_ray.settings.parse import parse
-from btc_ray.storage.redact import redacted_streams
+from btc_ray.storage.streams import open_closed_streams, redacted_streams, what_was_lost
 from btc_ray.workers.session import Terminated, keep_to_this_machine, sigterm_as_interrupt
 
 FULL = ". Make room where --output is and run the same command again: it continues"
@@ -29,8 +28,13 @@ class Command:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one job; returns its exit code. What it prints holds no credentials."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    open_closed_streams()
     with redacted_streams():
-        return _main(arguments)
+        code, lost = _main(arguments), what_was_lost()
+        if lost is None or isinstance(lost, BrokenPipeError):  # `btc-ray info … | head`
+            return code
+        say(f"btc-ray: what it printed is lost: {lost.strerror or lost}.")
+        return FAILED if code == COMPLETE and arguments[:1] != [] and arguments[0] in PRINTED else code
 
 
 def _main(arguments: Sequence[str]) -> int:
@@ -62,9 +66,6 @@ def _main(arguments: Sequence[str]) -> int:
             what = "Terminated" if isinstance(stopped, Terminated) else "Interrupted"
             say(f"\n{what}. Running the same command again continues where it stopped.")
             return INTERRUPTED
-        except BrokenPipeError:  # `btc-ray info … | head`
-            sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - so that the interpreter's last flush is quiet
-            return COMPLETE if name == "info" else FAILED
         except Exception as error:  # noqa: BLE001 - the last stop before a person
             return _explain(error, debug=debug)
 
@@ -215,6 +216,7 @@ COMMANDS = {
     "info": Command(settings=settings.Info, run=_info),
     "doctor": Command(settings=settings.Doctor, run=_doctor),
 }
+PRINTED = ("info", "doctor", "manifest", "--help", "-h", "--version")  # whose result is what they print
 CLUSTER_JOBS = ("crop", "audit", "retrain", "experiments", "evaluate", "score")
 
 if __name__ == "__main__":

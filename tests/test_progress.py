@@ -4,7 +4,7 @@ import pytest
 
 from btc_ray import progress
 from btc_ray.progress import Progress, duration, say
-from btc_ray.storage.redact import redacted_streams
+from btc_ray.storage.streams import redacted_streams
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(0.4, "0 s"), (89, "89 s"), (600, "10 min"), (12_000, "3 h 20 min")])

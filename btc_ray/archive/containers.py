@@ -31,6 +31,8 @@ def read_index(uri: str, *, size: int | None = None, options: storage.Options = 
 
 def hidden_archive(path: str) -> str | None:
     """Why a file that a person named is no image: its bytes are those of an archive, though its name says nothing. Local files only."""
+    if names.extension(names.last_name(path)) in names.WORKBOOKS:
+        return "it is a workbook, which is not read; save the list in it as .csv"
     kind = _kind_of_content(path, None)
     if kind in ("zip", "tar"):
         return f"it is a {kind} archive whose name does not say so; name it .{kind}"

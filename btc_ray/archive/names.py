@@ -106,6 +106,10 @@ _NEVER_DICOM = frozenset(
 _LISTS = {".txt": "text", ".csv": "csv", ".tsv": "csv", ".tab": "csv", ".parquet": "parquet", ".pq": "parquet"}
 _DRIVE = re.compile(r"^[A-Za-z]:")
 
+_PART_OF_ARCHIVE = re.compile(r"\.(?:z\d\d|(?:zip|7z|rar|tar|tgz|gz|bz2|xz)\.\d{2,4}|part\d+\.rar)$", re.IGNORECASE)
+_UNFINISHED = frozenset({".part", ".partial", ".filepart", ".crdownload", ".opdownload"})
+WORKBOOKS = frozenset({".xls", ".xlsx", ".xlsm", ".ods", ".numbers"})
+
 _NO_EXTENSION = "not an image (no known extension)"
 DICOM_PROBLEM = "DICOM, which is read with --sniff auto, and by jobs on labelled images with --labels"
 
@@ -173,6 +177,10 @@ def skip_file(name: str) -> str | None:
         return None
     if is_dicom(name):
         return DICOM_PROBLEM
+    if _PART_OF_ARCHIVE.search(name):
+        return "one part of an archive that is split over several files; join them and unpack it"
+    if extension(name) in _UNFINISHED:
+        return f"a download or copy that has not ended ({extension(name)})"
     if unopened := unopened_archive(name):
         return unopened
     end = extension(name)

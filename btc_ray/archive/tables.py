@@ -27,6 +27,12 @@ Part = tuple[str, dict[str, str | None]]  # a file of a table, and the columns t
 
 _SEPARATORS = (",", ";", "\t", "|")
 _SEPARATOR_WORDS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
+_NO_TEXT = {
+    b"PK\3\4": "an Excel workbook or a zip archive (save the table as CSV UTF-8)",
+    b"\xd0\xcf\x11\xe0": "an Excel workbook (save the table as CSV UTF-8)",
+    b"\x1f\x8b": "packed with gzip (unpack it)",
+    b"PAR1": "Parquet (name it .parquet)",
+}
 _BATCH = 5_000
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 _DEEPEST = 5  # columns that are folders
@@ -179,6 +185,9 @@ def _is_header(line: str) -> bool:
 def _text(uri: str, options: storage.Options) -> io.TextIOWrapper:
     raw = open_stream(uri, options)
     buffered = raw if isinstance(raw, io.BufferedReader) else io.BufferedReader(raw)  # type: ignore[type-var]
+    head = buffered.peek(8)[:8]
+    if what := next((what for beginning, what in _NO_TEXT.items() if head.startswith(beginning)), None):
+        raise TableError(f"is {what}, whatever its name says")
     wide = buffered.peek(2)[:2] in (b"\xff\xfe", b"\xfe\xff")  # "Unicode text" of Excel
     return io.TextIOWrapper(buffered, "utf-16" if wide else "utf-8-sig", newline="")
 
@@ -210,6 +219,9 @@ def _separator(header: str, asked: Sequence[str]) -> str:
 def _chosen(columns: Sequence[str], needed: Sequence[str], wanted: Sequence[str]) -> dict[str, int]:
     """Where each column stands. Raises MissingColumnsError."""
     plain = _plain(columns)
+    for name in (*needed, *wanted):
+        if columns.count(name) > 1 or (name not in columns and plain.count(name) > 1):
+            raise TableError(f"has two columns called {name!r}: leave one of them")
     places = {name: columns.index(name) if name in columns else plain.index(name) for name in (*needed, *wanted) if name in plain}
     if missing := [name for name in needed if name not in places]:
         raise MissingColumnsError(missing, _shown(columns))

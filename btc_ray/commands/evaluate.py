@@ -20,7 +20,8 @@ from btc_ray.dataset.patients import with_patients
 from btc_ray.dataset.several import membership, named_classes
 from btc_ray.dataset.table import class_names, entries_of, fingerprint, hidden_series, read_labelled, shown_source
 from btc_ray.errors import COMPLETE, TOO_MANY_BAD, UserError
-from btc_ray.model.bundle import Bundle, library_versions, read_bundle
+from btc_ray.model.bundle import Bundle, library_versions, read_bundle, read_split
+from btc_ray.model.bundle.files import SPLIT
 from btc_ray.progress import say
 from btc_ray.storage import Place
 from btc_ray.storage.outputs import check_output
@@ -129,12 +130,9 @@ def _models(chosen: settings.Evaluate) -> list[_Model]:
     models = []
     for number, (place, name) in enumerate(zip(places, names, strict=True), start=1):
         bundle = read_bundle(place)
-        sides = place / "split.parquet"
-        split = None
-        if sides.exists():
-            split = sides.read_table()
-            if lacking := {"uri", "content_sha256", "split", "group"} - set(split.column_names):
-                raise EvaluationError(f"{sides} has no column {' and '.join(sorted(lacking))}; train the bundle again.")
+        split = read_split(place, bundle)
+        if split is not None and (lacking := {"uri", "content_sha256", "split", "group"} - set(split.column_names)):
+            raise EvaluationError(f"{place / SPLIT} has no column {' and '.join(sorted(lacking))}; train the bundle again.")
         name = f"{name} ({number})" if names.count(name) > 1 else name
         models.append(
             _Model(name=name, place=place, bundle=bundle, split=split, run="run" if len(places) == 1 else f"run-{number}")

@@ -7,7 +7,6 @@ from typing import Any
 from btc_ray import NOT_FOR_DIAGNOSIS, settings
 from btc_ray.archive.reader import ByteReader
 from btc_ray.errors import CHAMPION_STAYS, COMPLETE
-from btc_ray.model.bundle.signature import sign_bundle
 from btc_ray.storage import Place
 from btc_ray.training.gate import decide
 from btc_ray.workers.session import ray_session
@@ -29,8 +28,6 @@ def retrain(chosen: settings.Retrain) -> int:
     output = Place(chosen.output, chosen.storage())
     trained = run(chosen, prepared, ray_session=ray_session(chosen))
     bundle, measured = trained.bundle, trained.out_of_fold.of_one_class if trained.out_of_fold else trained
-    if chosen.sign:
-        sign_bundle(output, chosen.sign)
     confusion = confusion_counts(measured.labels, measured.probabilities.argmax(axis=1), len(bundle.classes))
     for name, picture in (
         ("learning_curve", learning_curve(trained.history)),
@@ -45,7 +42,7 @@ def retrain(chosen: settings.Retrain) -> int:
     if trained.out_of_fold is not None:
         _folds(chosen, prepared, trained)
     else:
-        for name in (FOLDS_PAGE, FOLDS_RECORD, "out_of_fold.parquet", "figures/confusion_out_of_fold.png"):
+        for name in (FOLDS_PAGE, FOLDS_RECORD, "figures/confusion_out_of_fold.png"):
             (output / name).remove()  # of a bundle that was here before
     print(f"model        {output}")
     return COMPLETE if trained.champion is None else _gate(chosen, trained)

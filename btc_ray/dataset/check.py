@@ -20,13 +20,29 @@ from btc_ray.dataset.table import SPLIT_WORDS, LabelledDataError, class_names, f
 from btc_ray.images.prepare import Preprocess
 from btc_ray.progress import say
 from btc_ray.storage import Place
+from btc_ray.storage.redact import redact
 from btc_ray.studies.preparer import Preparer
 
 LEAST = 3  # images of a class: one to learn from, one to choose with, one to measure with
 LOOKED_AT = 5  # images of each class that are read before all of them are
 MOST_CLASSES = 200  # more different labels than this are a column of identifiers or of free text
 
-_COPY = {"copy", "copia", "kopie", "backup", "old"}
+_COPY = {
+    *("copy", "copia", "kopie", "backup", "old"),
+    *("aug", "augmented", "augmentation", "flipped", "rotated", "resized", "cropped", "preprocessed", "cleaned"),
+}
+_PART = {
+    "fold",
+    "folds",
+    "part",
+    "batch",
+    "set",
+    "subset",
+    "cv",
+    "chunk",
+    "shard",
+    *SPLIT_WORDS,
+}  # with a number: a part of the data
 _TUMOUR = {"tumor", "tumors", "tumour", "tumours", "class", "mri"}
 _SPLIT = set(SPLIT_WORDS) | {"dev", "eval", "holdout"}
 _NO_CLASS = _SPLIT | _COPY - {"old"} | {
@@ -50,6 +66,7 @@ def check_classes(table: pa.Table, data: Place, *, classes: Sequence[str] = ()) 
     several = several_names(table)
     counts = Counter(name for name in table["label"].to_pylist() if name not in several)
     say(_counted(table))
+    _check_one_label(table, data)
     if not classes and (found := _nested(table, data, counts) + oddities(counts)):
         raise LabelledDataError(
             f"{data}: {' '.join(found)} Rename or move them, or say which classes there are: "
@@ -60,6 +77,17 @@ def check_classes(table: pa.Table, data: Place, *, classes: Sequence[str] = ()) 
             f"{data}: too few images of {_listed(few)}; a class needs {LEAST} at least, to learn from, to choose with and to measure with."
         )
     return table
+
+
+def _check_one_label(table: pa.Table, data: Place) -> None:
+    """That no image is named with two labels. Raises LabelledDataError."""
+    labels = table.select(["uri", "label"]).group_by("uri").aggregate([("label", "distinct")])
+    if len(odd := labels.filter(pc.greater(pc.list_value_length(labels["label_distinct"]), 1))):
+        first = odd.slice(0, 1).to_pylist()[0]
+        raise LabelledDataError(
+            f"{data}: {len(odd):,} image{'s are' if len(odd) > 1 else ' is'} named with two labels, "
+            f"{_printable(redact(first['uri']))} with {' and '.join(map(_quoted, sorted(first['label_distinct'])))}. Leave the right one."
+        )
 
 
 def say_classes(table: pa.Table, data: Place) -> None:
@@ -105,7 +133,7 @@ def oddities(counts: Mapping[str, int]) -> list[str]:
     for name in sorted(counts):
         if not name.isprintable():
             found.append(f"{name!r} ({counts[name]:,}) holds characters that cannot be printed.")
-        elif (words := _words(name)) and set(words) <= _NO_CLASS:
+        elif (words := _words(name)) and (set(words) <= _NO_CLASS or _is_part(words)):
             found.append(f"{_quoted(name)} ({counts[name]:,}) is likely no class.")
     return found
 
@@ -166,7 +194,13 @@ def _words(name: str) -> list[str]:
     """Its words, in small letters without accents; numbers keep their point: 1.1 is not 11."""
     bare = "".join(letter for letter in unicodedata.normalize("NFKD", name) if not unicodedata.combining(letter))
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", bare)
-    return re.findall(r"\d+(?:\.\d+)*|[^\W\d_]+|[+]", spaced.casefold())
+    found = re.findall(r"\d+(?:\.\d+)*|[^\W\d_]+|[+]", spaced.casefold())
+    return [re.sub(r"^0+(?=\d)", "", word) for word in found]  # 01 is 1
+
+
+def _is_part(words: Sequence[str]) -> bool:
+    """Whether a name is that of a part of a data set: fold1, batch_02, train3."""
+    return len(words) > 1 and words[-1].isdecimal() and set(words[:-1]) <= _PART
 
 
 def _essential(words: Sequence[str]) -> list[str]:

@@ -1,14 +1,9 @@
-"""Credentials out of words, once, where words leave the process: `redacted_streams` for what is printed, `redact_values` for records
-and pages. A place names itself without them."""
+"""Credentials out of words, once, where words leave the process: `redact_values` for records and pages, `streams` for what is printed.
+A place names itself without them."""
 
-import io
 import re
-import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any, TextIO
-
-from btc_ray.progress import printable
+from collections.abc import Mapping
+from typing import Any
 
 _SECRET_NAMES = (
     r"x-amz-(?:signature|credential|security-token)|x-goog-(?:signature|credential)|signature|sig|token|access_?token|session_?token"
@@ -68,51 +63,3 @@ def redact_values(value: Any, options: Mapping[str, str] | None = None) -> Any:
             return type(value)(redact_values(item, options) for item in value)
         case _:
             return value
-
-
-@contextmanager
-def redacted_streams(options: Mapping[str, str] | None = None) -> Iterator[None]:
-    """Whatever is printed while the block runs, tracebacks among it, has no credentials, and no character that the terminal lacks."""
-    before = sys.stdout, sys.stderr
-    # stderr also carries the progress bar, which moves the cursor: what is said there is made printable by `say`.
-    sys.stdout, sys.stderr = _Redacted(before[0], options, made_printable=True), _Redacted(before[1], options)
-    try:
-        yield
-    finally:
-        for stream in (sys.stdout, sys.stderr):
-            if isinstance(stream, _Redacted):
-                stream.flush()
-        sys.stdout, sys.stderr = before
-
-
-class _Redacted(io.TextIOBase):
-    """A text stream that redacts what is written to it, and writes `?` for what its encoding does not have."""
-
-    def __init__(self, stream: TextIO, options: Mapping[str, str] | None, *, made_printable: bool = False) -> None:
-        self._stream, self._options, self._made_printable = stream, options, made_printable
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-    @property
-    def encoding(self) -> str:  # type: ignore[override]
-        return self._stream.encoding or "utf-8"
-
-    def write(self, text: str) -> int:
-        written = redact(text, self._options)
-        if self._made_printable:
-            written = printable(written)
-        self._stream.write(written.encode(self.encoding, "replace").decode(self.encoding))
-        return len(text)
-
-    def flush(self) -> None:
-        self._stream.flush()
-
-    def isatty(self) -> bool:
-        return not self._stream.closed and self._stream.isatty()
-
-    def fileno(self) -> int:
-        return self._stream.fileno()
-
-    def writable(self) -> bool:
-        return True

@@ -13,7 +13,7 @@ from btc_ray.dataset.data import read_data
 from btc_ray.dataset.patients import with_patients
 from btc_ray.dataset.table import class_names
 from btc_ray.images.prepare import Preprocess
-from btc_ray.model.bundle import Bundle, read_bundle
+from btc_ray.model.bundle import Bundle, read_bundle, read_split
 from btc_ray.model.bundle.signature import check_key
 from btc_ray.model.errors import weights_not_found
 from btc_ray.settings import Experiments, Retrain
@@ -37,6 +37,7 @@ OURS = (
         "folds.html",
         "figures",
         "tensorboard",
+        "versions",
         ".*",
     ),
 )
@@ -155,9 +156,9 @@ def _champion(settings: Retrain) -> tuple[Bundle | None, dict[str, str] | None]:
     bundle = read_bundle(champion)
     if bundle.data.get("folds"):
         raise ChampionError(f"{champion} was trained on all images (--folds): none is left on which both could be compared.")
-    split = champion / "split.parquet"
-    if not split.exists():
+    split = read_split(champion, bundle)
+    if split is None:
         raise ChampionError(f"{champion} has no split.parquet, so nobody knows which images it learned from; train it again.")
     from btc_ray.dataset.labelled import kept_splits
 
-    return bundle, kept_splits(split.read_table())
+    return bundle, kept_splits(split)

@@ -106,6 +106,7 @@ def conclude(settings: Retrain, prepared: Prepared, network: Network, measured: 
             "split.parquet": to_bytes(images.table()),
             **({} if measured is None else {"out_of_fold.parquet": to_bytes(measured.table)}),
         },
+        sign=settings.sign,
     )
     return Trained(
         bundle=bundle,

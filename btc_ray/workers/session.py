@@ -22,6 +22,7 @@ from btc_ray.progress import say
 from btc_ray.workers.counter import release
 
 CONNECT_S = 10.0
+STARTS = 3  # of a Ray on this machine, at most
 LONGEST_TMPDIR = 40  # beside it Ray needs up to 65 letters for session, node and socket
 
 
@@ -99,15 +100,14 @@ def joined(address: str | None, *, cpus: int | None = None, debug: bool = False)
             workers = max(cpus or available_cpus(), 2)  # Ray Data needs two
             keep_idle_processes(workers)
             _import_meanwhile("pandas")
-            with asks_no_cloud():
-                ray.init(
-                    address="local",  # without it Ray would join a cluster that it finds in the environment or on this machine
-                    num_cpus=workers,
-                    object_store_memory=object_store_bytes(),
-                    include_dashboard=False,
-                    **_short_folder(),
-                    **quiet,
-                )
+            _start(
+                address="local",  # without it Ray would join a cluster that it finds in the environment or on this machine
+                num_cpus=workers,
+                object_store_memory=object_store_bytes(),
+                include_dashboard=False,
+                **_short_folder(),
+                **quiet,
+            )
         else:
             say(f"Joining Ray at {where} …")
             ray.init(address=where, **quiet)
@@ -152,25 +152,47 @@ def keep_to_this_machine(address: str | None) -> None:
         os.environ["HOME"] = tempfile.gettempdir()
 
 
+def _start(**arguments: Any) -> None:
+    """`ray.init` of a Ray on this machine, again where its processes are not there within the 30 s that it waits: the machine is busy."""
+    import ray
+
+    with asks_no_cloud() as begun:
+        for left in reversed(range(STARTS)):
+            try:
+                ray.init(**arguments)
+                return
+            except Exception as error:
+                if not left or type(error) is not Exception:  # a bare one is that of processes that are late
+                    raise
+                say("Ray's processes were not there in time, as on a busy machine; trying again …")
+                ray.shutdown()
+                while begun:
+                    begun.pop().process.kill()
+
+
 @contextmanager
-def asks_no_cloud() -> Iterator[None]:
+def asks_no_cloud() -> Iterator[list[Any]]:
     """While a Ray starts here: its dashboard, which starts even where none is wanted, does not ask two addresses on the network which
     cloud this is, as it does (Ray 2.60) though usage reports are off.
 
-    It asks where it finds no cluster's configuration in the home folder, and not where there can be no such file.
+    It asks where it finds no cluster's configuration in the home folder, and not where there can be no such file. Gives the list of the
+    processes begun so far, as Ray records them.
     """
     from ray._private import services
 
     start = services.start_ray_process
+    begun: list[Any] = []
 
     def started(command: list[str], process_type: str, *arguments: Any, **named: Any) -> Any:
         if process_type == "dashboard":
             named["env_updates"] = {**(named.get("env_updates") or {}), "HOME": os.devnull}
-        return start(command, process_type, *arguments, **named)
+        process = start(command, process_type, *arguments, **named)
+        begun.append(process)
+        return process
 
     services.start_ray_process = started
     try:
-        yield
+        yield begun
     finally:
         services.start_ray_process = start
 

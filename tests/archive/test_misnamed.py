@@ -50,6 +50,7 @@ def test_an_archive_is_opened_by_its_first_bytes_where_its_name_is_wrong(tmp_pat
             "it is packed with Zstandard (.zst), which is not opened; extract it or use zip",
         ),
         ("x.tar", b"\n<!DOCTYPE html><title>Sign in</title>", "it is a web page, not an archive: download it again, signed in"),
+        ("list.xlsx", ZIP, "it is a workbook, which is not read; save the list in it as .csv"),
         ("export", ZIP, "it is a zip archive whose name does not say so; name it .zip"),
         ("export.bin", TAR, "it is a tar archive whose name does not say so; name it .tar"),
     ],

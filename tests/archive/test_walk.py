@@ -46,6 +46,10 @@ def test_images_are_known_by_their_extension(tmp_path: Path, name: str) -> None:
     ("name", "reason"),
     [
         ("notes.csv", "not an image (.csv)"),
+        ("scans.zip.001", "one part of an archive that is split over several files; join them and unpack it"),
+        ("scans.z02", "one part of an archive that is split over several files; join them and unpack it"),
+        ("scans.part1.rar", "one part of an archive that is split over several files; join them and unpack it"),
+        ("a.jpg.crdownload", "a download or copy that has not ended (.crdownload)"),
         ("README", "not an image (no known extension)"),
         ("IM.0001", "not an image (no known extension)"),
         ("scan.dcm", "DICOM, which is read with --sniff auto, and by jobs on labelled images with --labels"),

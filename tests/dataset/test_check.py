@@ -36,6 +36,9 @@ def data(root: Path, folders: Mapping[str, int], content: bytes = IMAGE) -> Plac
         ("metastasis", "metastases"),
         ("glioma", "glioma - Copy"),
         ("glioma", "Glioma Test"),
+        ("glioma", "glioma_aug"),
+        ("rotated glioma", "glioma"),
+        ("grade 1", "grade 01"),
         ("Métastase", "metastase"),
     ],
 )
@@ -63,6 +66,8 @@ def test_names_that_are_likely_one_class_are_told_with_their_counts(names: tuple
         ("benign", "malignant", "none"),
         ("LGG", "HGG"),
         ("0", "1", "2"),
+        ("10", "1", "100"),
+        ("type 1", "type 2"),
         ("胶质瘤", "脑膜瘤"),
     ],
 )
@@ -70,7 +75,9 @@ def test_names_of_different_classes_are_not_odd(names: tuple[str, ...]) -> None:
     assert oddities(dict.fromkeys(names, 100)) == []
 
 
-@pytest.mark.parametrize("name", ["images", "Validation", "test images", "New Folder", "dataset", "masks", "unlabelled"])
+@pytest.mark.parametrize(
+    "name", ["images", "Validation", "test images", "New Folder", "dataset", "masks", "unlabelled", "fold1", "batch_02"]
+)
 def test_a_folder_that_is_no_class_is_told(name: str) -> None:
     (sentence,) = oddities({"glioma": 10, "meningioma": 10, name: 3})
     assert sentence.endswith("(3) is likely no class.")
@@ -132,6 +139,23 @@ def test_insisting_takes_the_odd_names_and_leaves_out_the_others_aloud(
     table = check_classes(read_labelled(place), place, classes=("glioma", "Glioma"))
     assert class_names(table) == ("Glioma", "glioma")
     assert "left out, since --classes does not name them: images (6)" in capsys.readouterr().err
+
+
+def test_folds_above_the_class_folders_are_no_classes(tmp_path: Path) -> None:
+    place = data(tmp_path, {f"fold{number}/{name}": 4 for number in (1, 2, 3) for name in ("glioma", "notumor")})
+    with pytest.raises(LabelledDataError, match=r"fold1 \(8\) is likely no class"):
+        check_classes(read_labelled(place), place)
+
+
+def test_an_image_with_two_labels_is_told_by_its_name(tmp_path: Path) -> None:
+    data(tmp_path, {"glioma": 4, "notumor": 4})
+    rows = [f"{name}/{number}.png,{name}" for name in ("glioma", "notumor") for number in range(4)]
+    (tmp_path / "once.csv").write_text("\n".join(["uri,label", *rows, rows[1]]))
+    (tmp_path / "twice.csv").write_text("\n".join(["uri,label", *rows, "glioma/1.png,notumor"]))
+    once, twice = Place(str(tmp_path / "once.csv")), Place(str(tmp_path / "twice.csv"))
+    assert len(check_classes(read_labelled(once), once)) == 9
+    with pytest.raises(LabelledDataError, match=r"1 image is named with two labels, .*glioma/1\.png with glioma and notumor"):
+        check_classes(read_labelled(twice), twice)
 
 
 def test_a_mistyped_class_is_refused_with_what_there_is(tmp_path: Path) -> None:

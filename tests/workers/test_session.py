@@ -67,6 +67,23 @@ def test_a_ray_that_does_not_start_in_time_is_no_fault_of_the_program(monkeypatc
         pass
 
 
+def test_a_ray_that_is_late_is_started_again(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    import ray
+
+    tries = []
+
+    def late_once(*_: object, **__: object) -> None:
+        tries.append(len(tries))
+        if len(tries) == 1:
+            raise Exception("The current node timed out during startup.")
+
+    monkeypatch.setattr(ray, "init", late_once)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with session.joined(None):
+        assert tries == [0, 1]
+    assert "trying again" in capsys.readouterr().err
+
+
 def test_what_ray_does_not_raise_of_itself_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     import ray
 

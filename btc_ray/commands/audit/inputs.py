@@ -10,7 +10,7 @@ from btc_ray import settings
 from btc_ray.dataset.copies import Copies, join_groups
 from btc_ray.dataset.table import SCHEMA, class_names, several_names
 from btc_ray.images.prepare import Preprocess
-from btc_ray.model.bundle import Bundle
+from btc_ray.model.bundle import Bundle, read_split
 from btc_ray.storage import Place
 
 if TYPE_CHECKING:
@@ -107,10 +107,9 @@ def _sample(chosen: settings.Audit, table: pa.Table, bundle: Bundle, crops: "Cro
     from btc_ray.reports.audit.masking import MOST
 
     known = np.isin(np.array(crops.rows["label"].to_pylist()), bundle.classes)
-    split = Place(chosen.model or "", chosen.storage()) / "split.parquet"
+    record = read_split(Place(chosen.model or "", chosen.storage()), bundle)
     wanted, what = known & (np.array(crops.rows["split"].to_pylist(), object) == "test"), "published test images"
-    if split.exists():
-        record = split.read_table()
+    if record is not None:
         held = {
             sha
             for sha, side in zip(record["content_sha256"].to_pylist(), record["split"].to_pylist(), strict=True)

@@ -9,11 +9,12 @@ from btc_ray.model.bundle.files import (
     read_bundle,
     read_int8,
     read_reference,
+    read_split,
     read_weights,
     weights_id,
-    write_bundle,
 )
 from btc_ray.model.bundle.provenance import library_versions
+from btc_ray.model.bundle.publish import write_bundle
 
 __all__ = [
     "IMAGENET_MEAN",
@@ -32,6 +33,7 @@ __all__ = [
     "read_bundle",
     "read_int8",
     "read_reference",
+    "read_split",
     "read_weights",
     "weights_id",
     "write_bundle",

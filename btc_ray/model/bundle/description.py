@@ -65,3 +65,8 @@ def bundle_id(bundle: Bundle) -> str:
     names = ("classes", "model_id", "preprocess_id", "mean", "std", "temperature", "test_time_flips", "decision")
     content = {name: getattr(bundle, name) for name in names}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def version_id(bundle: Bundle) -> str:
+    """16 hex digits of all that its description says: the name of its own folder in `versions`."""
+    return hashlib.sha256(json.dumps(bundle.to_dict(), sort_keys=True).encode()).hexdigest()[:16]

@@ -1,24 +1,20 @@
-"""The model bundle: a folder with weights and every fact needed to use them, read and written without executing code.
+"""The model bundle: a folder with weights and every fact needed to use them, read without executing code.
+
+What a description speaks of is found where another bundle took the folder since: `publish` keeps it in `versions`.
 
 Reading `bundle.json` needs neither torch nor Ray, so `btc-ray info` answers at once.
 """
 
 import hashlib
-import json
-import math
-from collections.abc import Mapping
-from datetime import UTC, datetime
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 
 from btc_ray.images.prepare import Preprocess
-from btc_ray.model.bundle.card import model_card
 from btc_ray.model.bundle.check import check_finite, check_weights, read_description
-from btc_ray.model.bundle.columns import column_names
-from btc_ray.model.bundle.description import FORMAT, Bundle, BundleError, UnreachableBundleError
-from btc_ray.model.bundle.provenance import git_commit, library_versions
+from btc_ray.model.bundle.description import FORMAT, Bundle, BundleError, UnreachableBundleError, version_id
 from btc_ray.model.engines.folding import FEATURES, STAGES
 from btc_ray.model.int8.form import INT8, Int8Network, int8_id
 from btc_ray.model.reference import Reference, reference_id
@@ -26,28 +22,22 @@ from btc_ray.storage import Place
 from btc_ray.storage.retries import explain
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from torch import Tensor
 
+DESCRIPTION = "bundle.json"
+WEIGHTS = "model.safetensors"
 REFERENCE = "reference.safetensors"
 SIGNATURE = "model.sig"
+SPLIT = "split.parquet"
+VERSIONS = "versions"  # of a folder whose bundle was replaced: the files of each, by `version_id`
 NO_INT8 = "has no int8 form: `btc-ray retrain` makes one on x86 CPUs with VNNI where OpenVINO is installed. Give --precision bf16 or fp32."
 
 
 def read_bundle(place: Place) -> Bundle:
     """Read and check `bundle.json`. Raises BundleError."""
-    name = place / "bundle.json"
-    try:
-        content = msgspec.json.decode(read_file(name))
-    except FileNotFoundError as error:
-        raise BundleError(f"{place} is not a model bundle: it has no bundle.json. Make one with `btc-ray retrain`.") from error
-    except (UnicodeDecodeError, msgspec.DecodeError) as error:
-        raise BundleError(f"{name} is damaged: it is not JSON ({error}).") from error
-    if not isinstance(content, dict) or not {"classes", "model_id", "preprocess", "preprocess_id"} <= content.keys():
-        raise BundleError(f"{name} is not a bundle's description: classes, model_id, preprocess or preprocess_id is missing.")
-    written = content.get("format", FORMAT)
-    if isinstance(written, int) and written > FORMAT:
-        raise BundleError(f"{name} was written by a newer btc-ray (format {written}). Update btc-ray.")
-    bundle = read_description(content, name)
+    name = place / DESCRIPTION
+    bundle = read_description(read_content(place), name)
     if bundle.architecture != "resnet18":
         raise BundleError(f"{name}: architecture {bundle.architecture!r} is not known here; resnet18 is.")
     try:
@@ -62,6 +52,23 @@ def read_bundle(place: Place) -> Bundle:
     return bundle
 
 
+def read_content(place: Place) -> dict[str, Any]:
+    """`bundle.json` as it stands, with the fields that every one has. Raises BundleError."""
+    name = place / DESCRIPTION
+    try:
+        content = msgspec.json.decode(read_file(name))
+    except FileNotFoundError as error:
+        raise BundleError(f"{place} is not a model bundle: it has no bundle.json. Make one with `btc-ray retrain`.") from error
+    except (UnicodeDecodeError, msgspec.DecodeError) as error:
+        raise BundleError(f"{name} is damaged: it is not JSON ({error}).") from error
+    if not isinstance(content, dict) or not {"classes", "model_id", "preprocess", "preprocess_id"} <= content.keys():
+        raise BundleError(f"{name} is not a bundle's description: classes, model_id, preprocess or preprocess_id is missing.")
+    written = content.get("format", FORMAT)
+    if isinstance(written, int) and written > FORMAT:
+        raise BundleError(f"{name} was written by a newer btc-ray (format {written}). Update btc-ray.")
+    return content
+
+
 def read_weights(place: Place, bundle: Bundle) -> "dict[str, Tensor]":
     """The tensors of `model.safetensors`, checked against `model_id`. Raises BundleError."""
     import torch
@@ -74,12 +81,12 @@ def read_arrays(place: Place, bundle: Bundle) -> dict[str, np.ndarray]:
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
-    name = place / "model.safetensors"
+    name = place / WEIGHTS
     try:
-        data = read_file(name)
+        data = _part(place, bundle, WEIGHTS, lambda data: weights_id(data) == bundle.model_id)
     except FileNotFoundError as error:
         raise BundleError(f"{place} has no model.safetensors: copy the whole bundle folder.") from error
-    if weights_id(data) != bundle.model_id:
+    if data is None:
         raise BundleError(f"{name} is damaged or belongs to another bundle: its sha256 does not begin with {bundle.model_id}.")
     try:
         arrays = load(data)
@@ -97,10 +104,10 @@ def read_reference(place: Place, bundle: Bundle) -> Reference | None:
 
     name = place / REFERENCE
     try:
-        data = read_file(name)
+        data = _part(place, bundle, REFERENCE, lambda data: reference_id(data) == bundle.decision.get("reference_id"))
     except FileNotFoundError as error:
         raise BundleError(f"{place} has no {REFERENCE}: copy the whole bundle folder.") from error
-    if reference_id(data) != bundle.decision.get("reference_id"):
+    if data is None:
         raise BundleError(f"{name} is damaged or belongs to another bundle: its sha256 is not the one in bundle.json.")
     try:
         reference = Reference.from_bytes(data)
@@ -131,10 +138,10 @@ def read_int8(place: Place, bundle: Bundle) -> Int8Network:
         raise BundleError(f"{place} {NO_INT8}")
     name = place / INT8
     try:
-        data = read_file(name)
+        data = _part(place, bundle, INT8, lambda data: int8_id(data) == bundle.int8.get("int8_id"))
     except FileNotFoundError as error:
         raise BundleError(f"{place} has no {INT8}: copy the whole bundle folder, or give --precision bf16 or fp32.") from error
-    if int8_id(data) != bundle.int8.get("int8_id"):
+    if data is None:
         raise BundleError(
             f"{name} is damaged or belongs to another bundle: its sha256 is not the one in bundle.json. Copy it again, or give "
             "--precision bf16 or fp32."
@@ -147,6 +154,16 @@ def read_int8(place: Place, bundle: Bundle) -> Int8Network:
         raise BundleError(f"{name} holds no network in 8 bits ({error}).") from error
 
 
+def read_split(place: Place, bundle: Bundle) -> "pa.Table | None":
+    """`split.parquet`, which images it learned from; None where it has none. Raises BundleError and pyarrow.ArrowInvalid."""
+    split = None
+    # The folder's own first: what replaces it stands in `versions` before.
+    for folder in (place, place / VERSIONS / version_id(bundle)):
+        if folder is place or (folder / DESCRIPTION).exists():
+            split = (folder / SPLIT).read_table() if (folder / SPLIT).exists() else None
+    return split
+
+
 def check_bundle(place: Place, bundle: Bundle) -> None:
     """Open everything that `score` would read of a bundle, without computing with it. Raises BundleError."""
     read_arrays(place, bundle)
@@ -155,66 +172,22 @@ def check_bundle(place: Place, bundle: Bundle) -> None:
         read_int8(place, bundle)
 
 
-def write_bundle(
-    place: Place,
-    *,
-    state: "Mapping[str, Tensor]",
-    classes: tuple[str, ...],
-    preprocess: Preprocess,
-    training: Mapping[str, Any],
-    data: Mapping[str, Any],
-    metrics: Mapping[str, Any],
-    temperature: float = 1.0,
-    test_time_flips: bool = False,
-    decision: Mapping[str, Any] | None = None,
-    reference: Reference | None = None,
-    int8: tuple[Int8Network, Mapping[str, Any]] | None = None,
-    parts: Mapping[str, bytes] | None = None,
-) -> Bundle:
-    """Write weights, description, card and other `parts` (name → content); `bundle.json` comes last, so that a bundle which has one
-    is whole. `decision`: thresholds, with the `reference` that their distances are measured from. `int8`: the network in
-    8 bits, and how it agreed."""
-    from safetensors.torch import save
-
-    stored = reference.to_bytes() if reference is not None and decision else None
-    eight_bits = int8[0].to_bytes() if int8 is not None else None
-    weights = save({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()})
-    bundle = Bundle(
-        classes=classes,
-        columns=column_names(classes),
-        model_id=weights_id(weights),
-        preprocess=preprocess.to_dict(),
-        preprocess_id=preprocess.preprocess_id,
-        temperature=temperature,
-        test_time_flips=test_time_flips,
-        training=dict(training),
-        data=dict(data),
-        decision=dict(decision or {}) | ({"reference_id": reference_id(stored)} if stored else {}),
-        int8=dict(int8[1]) | {"int8_id": int8_id(eight_bits)} if int8 is not None and eight_bits else {},
-        metrics=_without_nan(metrics),
-        versions=library_versions(),
-        git_commit=git_commit(),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-    )
-    own = {REFERENCE: stored, INT8: eight_bits}
-    for name in ("bundle.json", SIGNATURE):  # of an older bundle: it would not be whole from here on
-        (place / name).remove()
-    (place / "model.safetensors").write(weights)
-    for name, content in [*(parts or {}).items(), *own.items()]:
-        if content:
-            (place / name).write(content)
-    (place / "model_card.md").write(model_card(bundle).encode())
-    (place / "bundle.json").write((json.dumps(bundle.to_dict(), indent=2) + "\n").encode())
-    return bundle
-
-
-def _without_nan(values: Any) -> Any:
-    """Nested values with None for what is no finite number, which JSON does not have: the accuracy of no images."""
-    if isinstance(values, Mapping):
-        return {key: _without_nan(value) for key, value in values.items()}
-    if isinstance(values, list | tuple):
-        return [_without_nan(value) for value in values]
-    return None if isinstance(values, float) and not math.isfinite(values) else values
+def _part(place: Place, bundle: Bundle, name: str, belongs: Callable[[bytes], bool]) -> bytes | None:
+    """A file that the description speaks of, from the folder or, where another bundle took it, from `versions`; None where what stands
+    there is not that file. Raises FileNotFoundError, and BundleError where the store gives no answer."""
+    there = True
+    try:
+        if belongs(data := read_file(place / name)):
+            return data
+    except FileNotFoundError:
+        there = False
+    try:
+        if belongs(data := read_file(place / VERSIONS / version_id(bundle) / name)):
+            return data
+    except (FileNotFoundError, UnreachableBundleError):  # a web server forbids what it does not have
+        if not there:
+            raise
+    return None
 
 
 def weights_id(data: bytes) -> str:

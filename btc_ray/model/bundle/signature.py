@@ -5,18 +5,21 @@ asked. It covers the files that scoring reads, as they are: `model_signing verif
 """
 
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 
+import msgspec
+
 from btc_ray.errors import UserError
-from btc_ray.model.bundle.description import Bundle, BundleError
-from btc_ray.model.bundle.files import REFERENCE, SIGNATURE, read_bundle, read_file
+from btc_ray.model.bundle.check import read_description
+from btc_ray.model.bundle.description import Bundle, BundleError, version_id
+from btc_ray.model.bundle.files import DESCRIPTION, REFERENCE, SIGNATURE, VERSIONS, WEIGHTS, read_bundle, read_file
 from btc_ray.model.int8.form import INT8
 from btc_ray.storage import Place
 
-SIGNED = ("bundle.json", "model.safetensors", REFERENCE, INT8)
+SIGNED = (DESCRIPTION, WEIGHTS, REFERENCE, INT8)
 
 
 class SignatureError(BundleError):
@@ -53,15 +56,14 @@ def check_key(key: str, *, private: bool) -> None:
         )
 
 
-def sign_bundle(place: Place, key: str) -> None:
-    """Write `model.sig` beside the files it covers. `key`: a private key's file. Raises KeyFileError and BundleError."""
+def signature_of(files: Mapping[str, bytes], key: str) -> bytes:
+    """What stands in `model.sig` of a bundle with these files, by name. `key`: a private key's file. Raises KeyFileError."""
     check_key(key, private=True)
     from model_signing import signing
 
-    with _copied(place) as folder, tempfile.TemporaryDirectory() as other:
-        signature = Path(other) / SIGNATURE
+    with _folder_of({name: content for name, content in files.items() if name in SIGNED}) as folder, _file() as signature:
         signing.Config().use_elliptic_key_signer(private_key=key).sign(folder, signature)
-        (place / SIGNATURE).write(signature.read_bytes())
+        return signature.read_bytes()
 
 
 def read_signed_bundle(place: Place, key: str) -> Bundle:
@@ -75,14 +77,14 @@ def read_signed_bundle(place: Place, key: str) -> Bundle:
     from google.protobuf.json_format import ParseError
     from model_signing import verifying
 
-    try:
-        signature = read_file(place / SIGNATURE)
-    except FileNotFoundError as error:
-        raise SignatureError(f"{place} is not signed: it has no {SIGNATURE}. Train with --sign KEY.") from error
-    with _copied(place) as folder, tempfile.TemporaryDirectory() as other:
-        (Path(other) / SIGNATURE).write_bytes(signature)
+    files = _read(place)
+    if SIGNATURE not in files:
+        raise SignatureError(f"{place} is not signed: it has no {SIGNATURE}. Train with --sign KEY.")
+    signature = files.pop(SIGNATURE)
+    with _folder_of(files) as folder, _file() as signed:
+        signed.write_bytes(signature)
         try:
-            verifying.Config().use_elliptic_key_verifier(public_key=key).verify(folder, Path(other) / SIGNATURE)
+            verifying.Config().use_elliptic_key_verifier(public_key=key).verify(folder, signed)
         except (InvalidSignature, ParseError, ValueError, KeyError, TypeError) as error:
             changed = str(error) if str(error).startswith("Signature mismatch") else "the signature is another key's, or damaged"
             raise SignatureError(f"{place} is not what the owner of {key} signed: {changed}.") from error
@@ -94,16 +96,39 @@ def read_trusted_bundle(place: Place, key: str | None) -> Bundle:
     return read_bundle(place) if key is None else read_signed_bundle(place, key)
 
 
+def _read(place: Place) -> dict[str, bytes]:
+    """What a signature covers and the signature, of one bundle, also where another takes its place meanwhile."""
+    files = _read_from(place)
+    if DESCRIPTION not in files:
+        raise BundleError(f"{place} is not a model bundle: it has no bundle.json.")
+    with suppress(msgspec.DecodeError, BundleError):  # the signature tells
+        version = version_id(read_description(msgspec.json.decode(files[DESCRIPTION]), place / DESCRIPTION))
+        if (place / VERSIONS / version / DESCRIPTION).exists():
+            return _read_from(place / VERSIONS / version)
+    return files
+
+
+def _read_from(folder: Place) -> dict[str, bytes]:
+    """The description before all others: what they are replaced by stands in `versions` before."""
+    found = {}
+    for name in (*SIGNED, SIGNATURE):
+        with suppress(FileNotFoundError):
+            found[name] = read_file(folder / name)
+    return found
+
+
 @contextmanager
-def _copied(place: Place) -> Iterator[Path]:
-    """What a signature covers, in a folder of this machine: the bundle may stand in an object store."""
+def _folder_of(files: Mapping[str, bytes]) -> Iterator[Path]:
+    """The files in a folder of this machine: the bundle may stand in an object store."""
     with tempfile.TemporaryDirectory() as parent:
         folder = Path(parent) / "model"
         folder.mkdir()
-        for name in SIGNED:
-            try:
-                (folder / name).write_bytes(read_file(place / name))
-            except FileNotFoundError:
-                if name == "bundle.json":
-                    raise BundleError(f"{place} is not a model bundle: it has no bundle.json.") from None
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
         yield folder
+
+
+@contextmanager
+def _file() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder) / SIGNATURE

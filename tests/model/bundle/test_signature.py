@@ -3,13 +3,15 @@
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from btc_ray.cli import main
-from btc_ray.model.bundle import read_bundle
-from btc_ray.model.bundle.signature import KeyFileError, SignatureError, read_signed_bundle, sign_bundle
+from btc_ray.model.bundle import read_bundle, weights_id
+from btc_ray.model.bundle.publish import publish
+from btc_ray.model.bundle.signature import KeyFileError, SignatureError, read_signed_bundle, signature_of
 from btc_ray.storage import Place
 
 pytest.importorskip("model_signing")
@@ -32,7 +34,7 @@ def signed(model: Path, tmp_path: Path) -> tuple[Path, str]:
     copy = tmp_path / "model"
     shutil.copytree(model, copy)
     private, public = pair(tmp_path, "ours")
-    sign_bundle(Place(str(copy)), private)
+    (copy / "model.sig").write_bytes(signature_of({file.name: file.read_bytes() for file in copy.iterdir()}, private))
     return copy, public
 
 
@@ -41,6 +43,29 @@ def test_a_signed_bundle_is_read_as_it_is(signed: tuple[Path, str], model: Path)
     assert read_signed_bundle(Place(str(bundle)), key) == read_bundle(Place(str(model)))
     (bundle / "notes.txt").write_text("what scoring does not read may come and go")
     assert read_signed_bundle(Place(str(bundle)), key).model_id
+
+
+def test_a_signed_bundle_that_another_replaces_stays_signed_for_who_opens_it(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From one signed bundle to the next there is no moment without a signature, nor with that of the other."""
+    private, public = pair(tmp_path, "ours")
+    place, described = Place(str(tmp_path / "model")), read_bundle(Place(str(model)))
+    contents = [b"weights 0", b"weights 1", b"weights 2"]
+    bundles = [replace(described, model_id=weights_id(weights)) for weights in contents]
+    publish(place, bundles[0], {"model.safetensors": contents[0]}, sign=private)
+    real, seen = Place.write, []
+
+    def write_and_look(self: Place, data: bytes) -> None:
+        real(self, data)
+        seen.append(read_signed_bundle(place, public).model_id)
+
+    monkeypatch.setattr(Place, "write", write_and_look)
+    for bundle, weights in zip(bundles[1:], contents[1:], strict=True):
+        publish(place, bundle, {"model.safetensors": weights}, sign=private)
+    order = [bundle.model_id for bundle in bundles]
+    assert set(seen) == set(order)
+    assert seen == sorted(seen, key=order.index)
 
 
 def other_key(bundle: Path, tmp_path: Path) -> str:
@@ -106,7 +131,7 @@ def test_a_key_that_cannot_be_used_is_told_with_its_flag(private: bool, what: st
         "the other half": pair(tmp_path, "ec")[1 if private else 0],
     }[what]
     with pytest.raises((KeyFileError, SignatureError), match="--sign" if private else "--require-signature"):
-        sign_bundle(Place(str(model)), key) if private else read_signed_bundle(Place(str(model)), key)
+        signature_of({}, key) if private else read_signed_bundle(Place(str(model)), key)
 
 
 def test_score_takes_a_signed_bundle_and_refuses_another_with_2(signed: tuple[Path, str], phantoms: Path, tmp_path: Path) -> None:

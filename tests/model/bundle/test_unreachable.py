@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from btc_ray.cli import main
-from btc_ray.model.bundle import BundleError, read_bundle
+from btc_ray.model.bundle import Bundle, BundleError, read_bundle
+from btc_ray.model.bundle.publish import publish
 from btc_ray.storage import Place, StorageError, retries
-from tests.conftest import Bucket, make_bundle
+from tests.conftest import Bucket
 
 SECRET = "Zm9vYmFyL3NlY3JldA"
 
@@ -23,6 +24,11 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retries, "FIRST_CONTACT_S", 0.3)
     monkeypatch.setattr(retries, "PATIENCE_S", 8.0)
     monkeypatch.setattr(retries._Store, "answered", True)
+
+
+@pytest.fixture
+def described(model: Path) -> Bundle:
+    return read_bundle(Place(str(model)))
 
 
 @pytest.fixture
@@ -96,10 +102,10 @@ def test_neither_the_password_nor_the_token_of_a_uri_is_printed(
         assert SECRET not in said.out + said.err
 
 
-def test_a_bundle_is_never_seen_half_written(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_bundle_is_never_seen_half_written(described: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whenever a kill comes, a folder with bundle.json holds every file that it names."""
-    made = make_bundle(tmp_path / "model", seed=5)
     real, left = Place.write, [0]
+    files = {"model.safetensors": b"weights", "split.parquet": b"split", "model_card.md": b"card"}
 
     def write_then_stop(self: Place, data: bytes) -> None:
         left[0] -= 1
@@ -107,17 +113,18 @@ def test_a_bundle_is_never_seen_half_written(model: Path, tmp_path: Path, monkey
             raise KeyboardInterrupt
         real(self, data)
 
-    for stop in range(1, len(list(made.iterdir())) + 1):
+    place = Place(str(tmp_path / "model"))
+    for stop in range(1, len(files) + 2):
         left[0] = stop
         monkeypatch.setattr(Place, "write", write_then_stop)
         with pytest.raises(KeyboardInterrupt):
-            make_bundle(tmp_path / "model", seed=6)
+            publish(place, described, files)
         monkeypatch.setattr(Place, "write", real)
         with pytest.raises(BundleError, match=r"no bundle\.json"):
-            read_bundle(Place(str(made)))
-        assert not [path for path in made.iterdir() if path.name.endswith(".tmp")]
-    make_bundle(tmp_path / "model", seed=6)
-    assert read_bundle(Place(str(made))).model_id != read_bundle(Place(str(model))).model_id
+            read_bundle(place)
+    publish(place, described, files)
+    assert read_bundle(place) == described
+    assert {path.name for path in (tmp_path / "model").iterdir()} == {*files, "bundle.json"}
 
 
 def test_a_bundle_goes_to_a_store_and_comes_back(model: Path, bucket: Bucket) -> None:
