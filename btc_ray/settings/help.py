@@ -78,7 +78,17 @@ SUBJECTS: dict[str, tuple[str, ...]] = {
             "schedule",
             "warmup",
         ),
-        *("step_epochs", "step_factor", "label_smoothing", "class_weights", "clip", "ema", "patience", "head_first"),
+        *(
+            "step_epochs",
+            "step_factor",
+            "label_smoothing",
+            "class_weights",
+            "balance_sources",
+            "clip",
+            "ema",
+            "patience",
+            "head_first",
+        ),
         *("frozen_statistics", "standardise", "one_per_group", "test_time_flips", "target_risk"),
     ),
     "Random changes of the training images": (

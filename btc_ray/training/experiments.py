@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -220,10 +220,7 @@ def _trial(
     recipe = Recipe(**run["recipe"])
     if recipe.standardise:
         mean, deviation = scales[recipe.flips]
-        data = {
-            split: Examples(inputs=(one.inputs - mean) / deviation, labels=one.labels, copies=one.copies, members=one.members)
-            for split, one in data.items()
-        }
+        data = {split: replace(one, inputs=(one.inputs - mean) / deviation) for split, one in data.items()}
     rows = train_head(recipe, data, heads[run["seed"]], classes=classes, seed=run["seed"])
     tune.report({"file": run["file"], "rows": rows})
 

@@ -152,7 +152,16 @@ def labelled_images(settings: Training, prepared: Prepared) -> LabelledImages:
 def examples(images: LabelledImages, inputs: np.ndarray, split: str) -> Examples:
     """The images of a split, or their features: `inputs` (N, …) in the order of `images`."""
     rows = images.rows(split)
-    return Examples(inputs=inputs[rows], labels=images.labels[rows], copies=images.copies[rows], members=images.members)
+    named = images.crops.rows["source"]
+    return Examples(
+        inputs=inputs[rows],
+        labels=images.labels[rows],
+        copies=images.copies[rows],
+        members=images.members,
+        sources=None
+        if named.null_count == len(named)
+        else np.unique(named.fill_null("").to_pylist(), return_inverse=True)[1][rows],
+    )
 
 
 def shown_once(images: LabelledImages, rows: np.ndarray) -> np.ndarray:

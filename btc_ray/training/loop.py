@@ -25,12 +25,13 @@ class Examples:
     """What a split is: `inputs` uint8 (N, S, S) crops, or float32 (N, V, 512) features, one per flip, then
     one per flip of the changed pictures where the recipe changes their appearance; `labels` int64 (N,);
     `copies` int64 (N,), the group of copies of each; `members` bool (classes + S, classes), which classes a label names, the classes
-    themselves first, or None where each names one."""
+    themselves first, or None where each names one; `sources` int64 (N,), equal for images of one source, or None where none is named."""
 
     inputs: np.ndarray
     labels: np.ndarray
     copies: np.ndarray
     members: np.ndarray | None = None
+    sources: np.ndarray | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +71,9 @@ def train_epoch(learner: Learner, train: Examples, *, classes: int, seed: int, e
     changes = draw(recipe, len(order), random)
     weights = _class_weights(train.labels, classes).to(learner.device) if recipe.class_weights else None
     members = None if train.members is None else torch.from_numpy(train.members).to(learner.device)
+    each = None
+    if recipe.balance_sources and train.sources is not None:
+        each = torch.from_numpy(source_weights(train.sources[order])).to(learner.device)
     running = _RunningResult(classes, members, learner.device)
     learner.train()
     steps = steps_per_epoch(train, batch_size=recipe.batch_size, one_per_group=recipe.one_per_group)
@@ -80,6 +84,8 @@ def train_epoch(learner: Learner, train: Examples, *, classes: int, seed: int, e
         with torch.autocast(learner.device.type, torch.bfloat16, enabled=learner.bf16):
             logits = learner.wrapped(inputs)
         loss = cross_entropy_of_several(logits.float(), targets, members, weights, label_smoothing=recipe.label_smoothing)
+        if each is not None:
+            loss = loss * each[mine]
         learner.step(loss.sum() * workers / len(places))
         running.add(logits.detach(), targets)
     return running.result()
@@ -133,6 +139,16 @@ class _RunningResult:
         several, right = self._several.tolist()
         images = int(self._confusion.sum()) + several
         return Result(loss=float(self._loss) / max(images, 1), confusion=self._confusion.cpu().numpy(), several=(several, right))
+
+
+def source_weights(sources: np.ndarray) -> np.ndarray:
+    """float32 (N,), 1 on average: one over the square root of how many images the source of each has.
+
+    Equal weights for all sources would make a few images count as much as thousands, and be learned by heart; the root is between.
+    """
+    _, of_source, counts = np.unique(sources, return_inverse=True, return_counts=True)
+    weights = 1 / np.sqrt(counts[of_source])
+    return (weights / weights.mean()).astype(np.float32)
 
 
 def _class_weights(labels: np.ndarray, classes: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 import pickle
 import socket
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from btc_ray.training.augment import FLIPS
 from btc_ray.training.features import _FeatureActor
 from btc_ray.training.head import feature_statistics, fold_standardisation
 from btc_ray.training.learner import Learner, make_optimizer
-from btc_ray.training.loop import Examples, Result, evaluate, pack, steps_per_epoch, train_epoch, unpack
+from btc_ray.training.loop import Examples, Result, evaluate, pack, source_weights, steps_per_epoch, train_epoch, unpack
 
 HEAD = RECIPES["head"].changed(batch_size=16, learning_rate=0.01, standardise=False)
 CPU = torch.device("cpu")
@@ -250,3 +251,29 @@ def test_the_number_of_workers_changes_nothing_but_rounding(
         assert losses == pytest.approx(losses_alone, rel=1e-3), kind
         for name, value in expected.items():
             np.testing.assert_allclose(weights[name], value, atol=1e-5 if kind == "head" else 2e-3, err_msg=f"{kind} {name}")
+
+
+def test_small_sources_weigh_more_and_all_weigh_one_on_average() -> None:
+    weights = source_weights(np.array([7, 7, 7, 7, 7, 7, 7, 7, 7, 2]))
+    assert weights.dtype == np.float32
+    assert weights.mean() == pytest.approx(1, rel=1e-6)
+    assert weights[-1] / weights[0] == pytest.approx(3)  # the square root of 9 to 1
+    assert source_weights(np.zeros(5, int)).tolist() == [1] * 5
+
+
+def test_a_small_source_is_learned_from_where_sources_are_balanced_and_nothing_changes_where_none_is_named() -> None:
+    data = features(200)
+    labels = data.labels.copy()
+    labels[:10] = (labels[:10] + 1) % 3  # a source of ten images that contradicts the others
+    sources = (np.arange(200) >= 10).astype(np.int64)
+    told = replace(data, labels=labels, sources=sources)
+
+    def loss_of_the_small_source(recipe: Recipe, given: Examples) -> float:
+        learner, _ = trained(given, recipe, epochs=3)
+        few = Examples(inputs=given.inputs[:10], labels=labels[:10], copies=np.arange(10))
+        return evaluate(learner, few, classes=3).loss
+
+    balanced, plain = HEAD, HEAD.changed(balance_sources=False)
+    assert loss_of_the_small_source(balanced, told) < loss_of_the_small_source(plain, told)
+    nameless = replace(told, sources=None)
+    assert loss_of_the_small_source(balanced, nameless) == loss_of_the_small_source(plain, told)
