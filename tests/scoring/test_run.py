@@ -209,6 +209,15 @@ def test_sigterm_saves_what_is_done_says_how_to_go_on_and_leaves_no_process(mode
     assert not list((tmp_path / "run").glob(".*"))
 
 
+def test_an_output_that_is_a_file_is_refused_and_left_alone(
+    model: Path, archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run").write_text("a year of work")
+    assert score(model, [archive], tmp_path / "run") == 4
+    assert "is a file and no folder" in capsys.readouterr().err
+    assert (tmp_path / "run").read_text() == "a year of work"
+
+
 def test_two_programs_do_not_write_one_run_folder(model: Path, archive: Path, tmp_path: Path) -> None:
     from btc_ray.scoring.folder import RunFolder
 
