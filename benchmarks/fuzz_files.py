@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.fuzz_images import StderrKept, arguments, mutant, peak_bytes, sound_files
+from benchmarks.fuzz_images import StderrKept, arguments, mutant, numbers, peak_bytes, sound_files
 from btc_ray.archive.entries import Entry
 from btc_ray.archive.listing import list_inputs
 from btc_ray.archive.reader import ByteReader
@@ -47,7 +47,7 @@ def main() -> None:
     worst = (0.0, -1)
     before = peak_bytes()
     with tempfile.TemporaryDirectory() as folder, StderrKept() as spoken:
-        for number in [chosen.only] if chosen.only is not None else range(chosen.mutants):
+        for number in numbers(chosen):
             random = np.random.default_rng([chosen.seed, number, 7])
             if number % 2:
                 name, data = mutant(archives, list(archives), chosen.seed, number)

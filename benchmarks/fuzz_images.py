@@ -1,9 +1,10 @@
 """Damaged and hostile pictures: `python -m benchmarks.fuzz_images --mutants 20000`.
 
-Small sound files of every raster format and layout are changed at random (bytes, lengths, pieces left out, doubled or swapped between
-files, checksums mended), and each mutant goes through `prepare`, as in scoring. Reported are the outcomes by format, the slowest mutant,
-the most memory, what was written on stderr, and mutants whose row says that this program failed on them: there must be none. By its seed
-each mutant can be made again: `--seed S --only N` writes it to a file. Runs in one process with a limit on its memory.
+Small sound files of every format and layout, DICOM in several transfer syntaxes and NIfTI among them, are changed at random (bytes,
+lengths, pieces left out, doubled or swapped between files, checksums mended), and each mutant goes through `prepare`, as in scoring.
+Reported are the outcomes by format, the slowest mutant, the most memory, what was written on stderr, and mutants whose row says that this
+program failed on them: there must be none. By its seed each mutant can be made again: `--seed S --only N` writes it to a file. Runs in
+one process with a limit on its memory.
 """
 
 import argparse
@@ -25,6 +26,7 @@ import numpy as np
 from PIL import Image
 
 from btc_ray.images.prepare import Preprocess, prepare
+from btc_ray.phantoms.studies import write_studies
 
 Mutate = Callable[[bytearray, np.random.Generator], bytes]
 INTERESTING = (0, 1, 2, 3, 4, 7, 8, 16, 127, 128, 255, 256, 32767, 32768, 65535, 65536, 2**31 - 1, 2**31, 2**32 - 1)
@@ -46,7 +48,7 @@ def main() -> None:
     failed: list[str] = []
     heavy: list[str] = []
     with StderrKept() as spoken:
-        for number in [chosen.only] if chosen.only is not None else range(chosen.mutants):
+        for number in numbers(chosen):
             name, data = mutant(files, names, chosen.seed, number)
             if chosen.only is not None:
                 Path(f"mutant-{chosen.seed}-{number}.bin").write_bytes(data)
@@ -83,11 +85,21 @@ def arguments(description: str | None) -> argparse.Namespace:
     """`mutants`, `seed`, `only`, `slow`, `memory`."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mutants", type=int, default=20_000)
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="ends earlier, after so long")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", type=int, help="number of one mutant: it is written to a file mutant-SEED-NUMBER… and tried")
     parser.add_argument("--slow", type=float, default=2.0, help="seconds of processor time")
     parser.add_argument("--memory", type=float, default=500.0, help="MB above what the process needs for a sound file")
     return parser.parse_args()
+
+
+def numbers(chosen: argparse.Namespace) -> Iterator[int]:
+    """Of the mutants to try, until the time is over."""
+    began = time.monotonic()
+    for number in [chosen.only] if chosen.only is not None else range(chosen.mutants):
+        if time.monotonic() - began > chosen.seconds:
+            return
+        yield number
 
 
 def peak_bytes() -> float:
@@ -173,7 +185,19 @@ def sound_files() -> dict[str, bytes]:
         ("double", grey.astype(np.float64)),
     ):
         files[f"TIFF {name} by OpenCV"] = bytes(cv2.imencode(".tiff", values)[1])
-    return files
+    return files | _studies()
+
+
+def _studies() -> dict[str, bytes]:
+    """One slice of each series of the phantoms' DICOM, which differ in transfer syntax, and their volumes in NIfTI."""
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for path in write_studies(Path(folder), seed=1, side=96):
+            if path.name == "IM00000":
+                found[f"DICOM {path.relative_to(folder)}"] = path.read_bytes()
+            elif path.name.endswith((".nii", ".nii.gz")):
+                found[f"NIFTI {path.relative_to(folder)}"] = path.read_bytes()
+    return found
 
 
 def mutant(files: dict[str, bytes], names: list[str], seed: int, number: int) -> tuple[str, bytes]:

@@ -17,22 +17,33 @@ from pathlib import Path
 import psutil
 
 LOOK_EVERY_S = 0.5
+ANSWER_S = 120.0  # to a signal that can be answered
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ran:
-    """How a command ended. `code` is its exit code, None where it was killed at its time limit."""
+    """How a command ended. `code` is its exit code, None where it was killed at its time limit. `survivors`: processes that it had begun
+    and that had to be killed after it ended."""
 
     code: int | None
     seconds: float
     processor: float
     printed: str  # standard output
     said: str  # the last of standard error
+    survivors: int = 0
 
 
-def run(command: Sequence[str], *, timeout_s: float, temporary: Path) -> Ran:
-    """Run a command to its end. Whatever it started is gone when this returns, also after Ctrl-C; `temporary` is for Ray's files."""
+def run(
+    command: Sequence[str], *, timeout_s: float, temporary: Path, counted_from: Path | None = None, signal_name: str = "KILL"
+) -> Ran:
+    """Run a command to its end. Whatever it started is gone when this returns, also after Ctrl-C; `temporary` is for Ray's files.
+
+    Args:
+        timeout_s: after so long it is killed with all that is in its group.
+        counted_from: the time begins once this path is there.
+        signal_name: of another signal than KILL, which is sent to the command alone and has ANSWER_S to be answered.
+    """
     seen: dict[psutil.Process, float] = {}
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         began = time.monotonic()
@@ -40,30 +51,56 @@ def run(command: Sequence[str], *, timeout_s: float, temporary: Path) -> Ran:
             command, stdout=out, stderr=err, cwd=REPOSITORY, env=_environment(temporary), start_new_session=True
         )
         try:
-            code: int | None = _watched(process, seen, deadline=began + timeout_s)
+            code: int | None = _watched(process, seen, timeout_s=timeout_s, counted_from=counted_from)
+            if code is None and signal_name != "KILL":
+                _look(process, seen)
+                process.send_signal(getattr(signal, f"SIG{signal_name}"))
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    code = process.wait(ANSWER_S)
             seconds = time.monotonic() - began
         finally:
-            _end(process, seen)
+            survivors = _end(process, seen)
         for file in (out, err):
             file.seek(0)
-        return Ran(code=code, seconds=seconds, processor=sum(seen.values()), printed=out.read(), said=err.read()[-2000:])
+        return Ran(
+            code=code,
+            seconds=seconds,
+            processor=sum(seen.values()),
+            printed=out.read(),
+            said=err.read()[-2000:],
+            survivors=survivors if code is not None else 0,
+        )
 
 
-def _watched(process: subprocess.Popen[bytes], seen: dict[psutil.Process, float], *, deadline: float) -> int | None:
-    while time.monotonic() < deadline:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            root = psutil.Process(process.pid)
-            for one in (root, *root.children(recursive=True)):
-                with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-                    times = one.cpu_times()
-                    seen[one] = times.user + times.system
+def _watched(
+    process: subprocess.Popen[bytes], seen: dict[psutil.Process, float], *, timeout_s: float, counted_from: Path | None
+) -> int | None:
+    deadline = time.monotonic() + timeout_s if counted_from is None else None
+    looked = 0.0
+    while deadline is None or time.monotonic() < deadline:
+        if deadline is None and counted_from is not None and counted_from.exists():
+            deadline = time.monotonic() + timeout_s
+        if time.monotonic() - looked > LOOK_EVERY_S or counted_from is None:
+            looked = time.monotonic()
+            _look(process, seen)
+        wait = LOOK_EVERY_S if counted_from is None else 0.005
         with contextlib.suppress(subprocess.TimeoutExpired):
-            return process.wait(timeout=min(LOOK_EVERY_S, max(deadline - time.monotonic(), 0.01)))
+            return process.wait(timeout=wait if deadline is None else min(wait, max(deadline - time.monotonic(), 0.001)))
     return None
 
 
-def _end(process: subprocess.Popen[bytes], seen: dict[psutil.Process, float]) -> None:
-    """Ray's processes end by themselves within a second or two of their driver, and would disturb what is timed next."""
+def _look(process: subprocess.Popen[bytes], seen: dict[psutil.Process, float]) -> None:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        root = psutil.Process(process.pid)
+        for one in (root, *root.children(recursive=True)):
+            with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+                times = one.cpu_times()
+                seen[one] = times.user + times.system
+
+
+def _end(process: subprocess.Popen[bytes], seen: dict[psutil.Process, float]) -> int:
+    """Ray's processes end by themselves within a second or two of their driver, and would disturb what is timed next. Returns how many
+    did not."""
     if process.poll() is None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -73,6 +110,7 @@ def _end(process: subprocess.Popen[bytes], seen: dict[psutil.Process, float]) ->
         with contextlib.suppress(psutil.NoSuchProcess):
             one.kill()
     psutil.wait_procs(alive, timeout=10)
+    return len(alive)
 
 
 def _environment(temporary: Path) -> dict[str, str]:

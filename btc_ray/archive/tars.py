@@ -18,7 +18,7 @@ from btc_ray.archive.entries import Status
 from btc_ray.archive.members import Index, Member
 from btc_ray.archive.names import plain_member
 from btc_ray.archive.ranges import open_stream
-from btc_ray.storage.limits import AFTER_END, ARCHIVE_FREE, MEMBERS_LIMIT, UNPACKED_RATIO, unpacks_too_far
+from btc_ray.storage.limits import AFTER_END, ARCHIVE_FREE, MEMBERS_LIMIT, UNPACKED_RATIO, XZ_MEMORY, unpacks_too_far
 
 BLOCK = 512  # bytes; headers are one, data is padded to a multiple
 _LARGEST_HEADER = 16 << 20  # bytes; a "long name" above this is an attack, not a name
@@ -28,11 +28,66 @@ _STEP = 1 << 20  # bytes unpacked at a time on the way to a member
 DAMAGE = (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, ValueError, gzip.BadGzipFile, OverflowError)
 
 
+class DictionaryError(ValueError):
+    """An .xz that asks for more memory than unpacking may take."""
+
+    def __str__(self) -> str:
+        return f"it asks for more than {XZ_MEMORY >> 20} MiB of memory to be unpacked; pack it again with xz -9 or less"
+
+
 class BombError(ValueError):
     """A compressed tar that unpacks to more than a budget allows."""
 
     def __str__(self) -> str:
         return f"it unpacks to more than {UNPACKED_RATIO} times its size, as no archive of images does"
+
+
+class XzBytes:
+    """What .xz streams, one after the other, unpack to; as `lzma.LZMAFile`, which has no limit of memory."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file, self._waiting = file, b""
+        self._decoder: lzma.LZMADecompressor | None = None
+        self._streams, self._begun, self._ended = 0, False, False
+
+    def read(self, size: int) -> bytes:
+        """At most `size` bytes, fewer at the end. Raises EOFError where a stream breaks off, DictionaryError and lzma.LZMAError."""
+        while size > 0 and not self._ended:
+            if self._decoder is None and not self._next_begins():
+                return b""
+            assert self._decoder is not None
+            packed = b""
+            if self._decoder.needs_input:
+                packed, self._waiting = self._waiting or self._file.read(_STEP >> 4), b""
+                if not packed:
+                    raise EOFError("the .xz breaks off")
+            try:
+                data = self._decoder.decompress(packed, size)
+            except lzma.LZMAError as error:
+                if "emory usage limit" in str(error):
+                    raise DictionaryError from error
+                if self._streams == 0 or self._begun:
+                    raise
+                self._ended = True  # something else than another stream follows: it is left aside, as LZMAFile does
+                return b""
+            self._begun = True
+            if self._decoder.eof:
+                self._waiting, self._decoder, self._streams = self._decoder.unused_data, None, self._streams + 1
+            if data:
+                return data
+        return b""
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def _next_begins(self) -> bool:
+        while not (begins := self._waiting.lstrip(b"\0")):  # streams are padded with zeros
+            if not (begins := self._file.read(_STEP >> 4)):
+                return False
+            self._waiting = begins
+        self._waiting = begins
+        self._decoder, self._begun = lzma.LZMADecompressor(memlimit=XZ_MEMORY), False
+        return True
 
 
 class TarBytes:
@@ -47,7 +102,7 @@ class TarBytes:
         elif packing == "tar.bz2":
             self._tar = bz2.BZ2File(self._file, "rb")
         elif packing == "tar.xz":
-            self._tar = lzma.LZMAFile(self._file, "rb")  # noqa: SIM115 — closed in close()
+            self._tar = cast(IO[bytes], XzBytes(self._file))
 
     def read(self, size: int) -> bytes:
         """At most `size` bytes, fewer at the end. Raises BombError where they come out of too few."""
@@ -157,7 +212,7 @@ def _collect(through: _Forward, packing: str, members: list[Member]) -> str | No
 
 def _what_is_broken(error: Exception, packing: str, members: list[Member]) -> str:
     advice = "copy it again"
-    if isinstance(error, BombError):
+    if isinstance(error, BombError | DictionaryError):
         return f"{error}; {len(members)} members before that were listed"
     if isinstance(error, TooManyMembersError):
         return f"it holds more than {MEMBERS_LIMIT:,} members; split it"

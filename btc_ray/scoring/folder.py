@@ -154,6 +154,8 @@ class RunFolder:
             return
         import fcntl
 
+        if self.place.path().exists() and not self.place.path().is_dir():
+            raise RefusedError(f"{self.place} is a file and no folder. Use another --output.")
         work = self.work.path()
         work.mkdir(parents=True, exist_ok=True)
         with (work / "lock").open("w") as lock:

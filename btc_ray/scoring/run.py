@@ -70,6 +70,9 @@ def score(settings: Score, *, cpus: int, ray_session: RaySession, entries: Itera
                 say("Every row is ok; there is nothing to score again.")
                 return state
             state = _begin_retry(folder, state)
+        if state.finishing is not None and not _is_finished(folder, state):
+            say("Tables that were about to be published were lost or cut since: they are written again, from what is staged.")
+            state = folder.write_state(state.changed(finishing=None))
         if state.finishing is None:
             state = _execute(folder, state, settings, bundle, cpus=cpus, ray_session=ray_session)
         return _publish(folder, state)
@@ -314,6 +317,18 @@ def _publish(folder: RunFolder, state: RunState) -> RunState:
     return state
 
 
+def _is_finished(folder: RunFolder, state: RunState) -> bool:
+    """Whether what a driver before this one was about to publish is still there, moved or not, with every row."""
+    rows = 0
+    for name in state.finishing or ():
+        part = folder.finished / name
+        try:
+            rows += _rows_of(part if part.exists() else folder.scores / name)
+        except (pa.ArrowInvalid, OSError):
+            return False
+    return state.counts is None or rows == state.counts.rows
+
+
 def check_whole(folder: RunFolder, state: RunState) -> None:
     """Hold the rows of the manifest, and of a complete run those of the scores, against run.json. Raises IncompleteError."""
     if state.manifest is not None:
@@ -325,10 +340,8 @@ def check_whole(folder: RunFolder, state: RunState) -> None:
 def _check_rows(what: str, folder: Place, rows: int) -> None:
     found = 0
     for part in folder.files(".parquet"):
-        filesystem, path = part.arrow()
         try:
-            with pq.ParquetFile(path, filesystem=filesystem) as file:
-                found += file.metadata.num_rows
+            found += _rows_of(part)
         except (pa.ArrowInvalid, OSError) as error:
             raise IncompleteError(f"{part} is damaged ({error}). The run cannot go on; use another --output.") from error
     if found != rows:
@@ -336,6 +349,12 @@ def _check_rows(what: str, folder: Place, rows: int) -> None:
             f"{folder} holds {found:,} of the {rows:,} rows that run.json names: files of the {what} were lost or changed. "
             "Bring them back, or use another --output."
         )
+
+
+def _rows_of(part: Place) -> int:
+    filesystem, path = part.arrow()
+    with pq.ParquetFile(path, filesystem=filesystem) as file:
+        return int(file.metadata.num_rows)
 
 
 def _now() -> str:

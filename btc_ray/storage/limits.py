@@ -14,6 +14,9 @@ xz millions."""
 ARCHIVE_FREE = 256 << 20
 """Bytes that all members of an archive may unpack to however well it is packed, 256 MiB; above it UNPACKED_RATIO holds for the whole."""
 
+XZ_MEMORY = 256 << 20
+"""Bytes of memory that an .xz may ask for, 256 MiB: `xz -9` has 65 MiB, and a header of 30 bytes can ask for 4 GiB."""
+
 DIRECTORY_LIMIT = 256 << 20
 """Bytes of a zip's directory, 256 MiB: it is held in memory, and two million members have 200 MB."""
 

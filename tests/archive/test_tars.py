@@ -1,13 +1,17 @@
 """Tar archives, plain and compressed."""
 
 import io
+import lzma
+import resource
 import tarfile
+import zlib
 from pathlib import Path
 
 import pytest
 
 from btc_ray.archive.entries import ReadError
 from btc_ray.archive.reader import ByteReader
+from btc_ray.archive.tars import XzBytes
 from tests.archive.samples import jpeg, outcomes, rows, tar_bytes, write
 from tests.archive.test_zips import fields
 
@@ -236,3 +240,41 @@ def test_a_compressed_tar_that_unpacks_to_far_more_than_its_size_is_stopped(tmp_
     assert ByteReader().read(fields(image)) == jpeg(1)
     assert whole.problem_status == "unreadable"
     assert "unpacks to more than 250 times its size" in (whole.problem or "")
+
+
+def test_an_xz_that_asks_for_gigabytes_is_told_and_not_given_them(tmp_path: Path) -> None:
+    packed = bytearray(lzma.compress(tar_bytes([("a.jpg", jpeg(1))]), preset=0))
+    header = 4 * (packed[12] + 1)  # of the block: flags, filter, the size of its dictionary, and a checksum
+    place = 12 + 4
+    assert bytes(packed[14:16]) == b"\x21\x01"
+    packed[place] = 40  # 4 GiB − 1
+    packed[12 + header - 4 : 12 + header] = zlib.crc32(packed[12 : 12 + header - 4]).to_bytes(4, "little")
+    write(tmp_path, {"x.tar.xz": bytes(packed)})
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    (row,) = rows(tmp_path / "x.tar.xz")
+    assert "asks for more than 256 MiB of memory" in (row.problem or "")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000
+
+
+@pytest.mark.parametrize("behind", [b"", bytes(4096), b"something else"])
+def test_what_follows_an_xz_stream_does_not_change_what_it_holds(tmp_path: Path, behind: bytes) -> None:
+    packed = lzma.compress(tar_bytes([("a.jpg", jpeg(1)), ("b.jpg", jpeg(2))]))
+    write(tmp_path, {"x.tar.xz": packed + behind})
+    assert outcomes(tmp_path) == {"x.tar.xz::a.jpg": "ok", "x.tar.xz::b.jpg": "ok"}
+
+
+def unpacked(packed: bytes, size: int) -> bytes:
+    stream, found = XzBytes(io.BytesIO(packed)), b""
+    while piece := stream.read(size):
+        assert len(piece) <= size
+        found += piece
+    return found
+
+
+@pytest.mark.parametrize("size", [1000, 4096, 1 << 20])
+def test_xz_streams_are_read_as_lzma_reads_them(size: int) -> None:
+    data = bytes(range(256)) * 3000
+    packed = lzma.compress(data) + bytes(8) + lzma.compress(data[:1000])
+    assert unpacked(packed, size) == data + data[:1000]
+    with pytest.raises(EOFError):
+        unpacked(packed[:300], size)

@@ -10,6 +10,7 @@ import shutil
 import signal
 import threading
 import time
+from collections.abc import Callable
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from btc_ray import NOT_FOR_DIAGNOSIS
 from btc_ray.model.bundle import read_bundle
 from btc_ray.model.engines.choose import choose
 from btc_ray.scoring import finish, local
+from btc_ray.scoring import run as run_room
 from btc_ray.scoring.table import scores_schema
 from btc_ray.storage import Place
 from tests.archive.samples import jpeg, write, zip_bytes
@@ -125,6 +127,69 @@ def test_a_run_that_stops_while_publishing_ends_the_same(
     assert rows(tmp_path / "run").equals(rows(tmp_path / "whole"))
 
 
+def _lose(part: Path) -> None:
+    part.unlink()
+
+
+def _cut(part: Path) -> None:
+    part.write_bytes(part.read_bytes()[:100])
+
+
+def _empty(part: Path) -> None:
+    part.write_bytes(b"")
+
+
+@pytest.mark.parametrize("harm", [_lose, _cut, _empty])
+@pytest.mark.parametrize("what", ["_work/staged-here", "_work/finished", "scores"])
+def test_a_part_that_is_lost_or_cut_before_a_continuation_costs_no_row(
+    model: Path, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, harm: Callable[[Path], None]
+) -> None:
+    """Staged parts are scored again; those that were about to be published, or are half published, are written again."""
+    monkeypatch.setattr(local, "STAGE_EVERY_S", 0.0)
+    flags = ("--engine", "torch", "--batch-size", "4")
+    score(model, [archive], tmp_path / "whole", *flags)
+    real = Place.move
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    def move_then_stop(self: Place, target: Place) -> None:
+        real(self, target)
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        if what == "_work/staged-here":
+            patch.setattr(run_room, "write_finished", stop)
+        else:
+            patch.setattr(Place, "move", stop if what == "_work/finished" else move_then_stop)
+        assert score(model, [archive], tmp_path / "run", *flags) == 130
+    parts = sorted((tmp_path / "run" / what).glob("*.parquet"))
+    harm(parts[-1])
+    assert score(model, [archive], tmp_path / "run", *flags) == 0
+    assert rows(tmp_path / "run").equals(rows(tmp_path / "whole"))
+
+
+def test_a_clock_that_goes_back_between_two_attempts_changes_nothing(
+    model: Path, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that the first attempt wrote is then of next year."""
+    monkeypatch.setattr(local, "STAGE_EVERY_S", 0.0)
+    score(model, [archive], tmp_path / "whole", "--batch-size", "4")
+    with pytest.MonkeyPatch.context() as patch:
+
+        def stop(*_: object, **__: object) -> None:
+            raise KeyboardInterrupt
+
+        patch.setattr(run_room, "write_finished", stop)
+        assert score(model, [archive], tmp_path / "run", "--batch-size", "4") == 130
+    next_year = time.time() + 365 * 86_400
+    for path in (tmp_path / "run").rglob("*"):
+        os.utime(path, (next_year, next_year))
+    assert score(model, [archive], tmp_path / "run", "--batch-size", "4") == 0
+    assert rows(tmp_path / "run").equals(rows(tmp_path / "whole"))
+    assert state(tmp_path / "run")["sessions"][-1]["images"] == 0
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [
@@ -207,6 +272,15 @@ def test_sigterm_saves_what_is_done_says_how_to_go_on_and_leaves_no_process(mode
     assert score(model, [many], tmp_path / "run", "--local-rows", "10000") == 0
     assert rows(tmp_path / "run")["row_id"].tolist() == list(range(3000))
     assert not list((tmp_path / "run").glob(".*"))
+
+
+def test_an_output_that_is_a_file_is_refused_and_left_alone(
+    model: Path, archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run").write_text("a year of work")
+    assert score(model, [archive], tmp_path / "run") == 4
+    assert "is a file and no folder" in capsys.readouterr().err
+    assert (tmp_path / "run").read_text() == "a year of work"
 
 
 def test_two_programs_do_not_write_one_run_folder(model: Path, archive: Path, tmp_path: Path) -> None:
