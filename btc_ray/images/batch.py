@@ -4,7 +4,7 @@ Made for scoring and made for training, a crop goes through here, so that both s
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -53,15 +53,26 @@ def prepared_schema(size: int) -> pa.Schema:
     )
 
 
+def sha256_of(content: bytes) -> str:
+    """Hex digits."""
+    return hashlib.sha256(content).hexdigest()
+
+
 def prepare_batch(
-    rows: Sequence[Mapping[str, Any]], contents: Iterable[bytes | Exception], preprocess: Preprocess, *, described: bool = False
+    rows: Sequence[Mapping[str, Any]],
+    contents: Iterable[bytes | Exception],
+    preprocess: Preprocess,
+    *,
+    described: bool = False,
+    digest: Callable[[bytes], str] = sha256_of,
 ) -> pa.Table:
     """Prepare the images of `rows`; returns a table of `prepared_schema` in the same order.
 
     Each row has `row_id` and `uri`, and `frame` where its file has several.
 
     `contents` has the bytes of each row, or the error that reading it ended in, whose `status` (default `failed`) and text become
-    the row's. `described`: with the columns of DESCRIPTION at the end, from the same decoding.
+    the row's. `described`: with the columns of DESCRIPTION at the end, from the same decoding. `digest`: `content_sha256` of the bytes,
+    for a caller that knows it already.
     """
     records = [
         {
@@ -70,7 +81,7 @@ def prepare_batch(
             **(
                 _not_read(content)
                 if isinstance(content, Exception)
-                else _read(content, preprocess, row.get("frame") or 0, described=described)
+                else _read(content, preprocess, row.get("frame") or 0, described, digest)
             ),
         }
         for row, content in zip(rows, contents, strict=True)
@@ -91,7 +102,7 @@ def _not_read(error: Exception) -> dict[str, Any]:
     return {"status": getattr(error, "status", "failed"), "error": str(error)}
 
 
-def _read(content: bytes, preprocess: Preprocess, frame: int, *, described: bool) -> dict[str, Any]:
+def _read(content: bytes, preprocess: Preprocess, frame: int, described: bool, digest: Callable[[bytes], str]) -> dict[str, Any]:
     image = prepare(content, preprocess, frame)
     record: dict[str, Any] = {
         "status": image.status,
@@ -102,7 +113,7 @@ def _read(content: bytes, preprocess: Preprocess, frame: int, *, described: bool
         "doubt": image.doubt,
         "window_low": image.window_low,
         "window_high": image.window_high,
-        "content_sha256": hashlib.sha256(content).hexdigest(),
+        "content_sha256": digest(content),
         "pixels": None if image.pixels is None else image.pixels.tobytes(),
     }
     if image.box is not None:

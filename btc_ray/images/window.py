@@ -24,8 +24,18 @@ def window(values: np.ndarray, valid: np.ndarray | None = None, *, share: float 
     Raises:
         ValueError: no value is finite, or none is valid.
     """
-    low, high = _percentiles(_seen(values, valid), share)
-    flat, grey = values.reshape(-1), np.empty(values.size, np.uint8)
+    values = values.astype(values.dtype.newbyteorder("="), copy=False)
+    seen, flat = _seen(values, valid), values.reshape(-1)
+    if values.dtype.kind in "iu" and values.dtype.itemsize <= 2:
+        first, last = int(values.min()), int(values.max())
+        places = _places(flat, first)
+        low, high = _counted_percentiles(places if valid is None else _places(seen, first), first, last, share)
+        if last - first < values.size:  # each number once, and then looked up
+            levels = stretch(np.arange(first, last + 1), low, high)
+            return _looked_up(places, levels).reshape(values.shape), low, high
+    else:
+        low, high = _percentiles(seen, share)
+    grey = np.empty(values.size, np.uint8)
     for start in range(0, flat.size, _BAND):
         grey[start : start + _BAND] = stretch(flat[start : start + _BAND], low, high)
     return grey.reshape(values.shape), low, high
@@ -54,18 +64,39 @@ def _seen(values: np.ndarray, valid: np.ndarray | None) -> np.ndarray:
 
 
 def _percentiles(seen: np.ndarray, share: float) -> tuple[float, float]:
-    """The values at two ranks, nothing between two of them: exact for whole numbers, and 3 ms for 512 × 512 pixels."""
-    rank = int(share * (seen.size - 1))
-    ranks = rank, seen.size - 1 - rank
-    if not rank:
-        return float(seen.min()), float(seen.max())
-    if seen.dtype.kind in "iu" and seen.dtype.itemsize <= 2:  # by counting: five times as fast as sorting in part
-        first = int(np.iinfo(seen.dtype).min)
-        counts = np.zeros(2 ** (8 * seen.dtype.itemsize), np.int64)
-        for start in range(0, seen.size, _BAND):
-            counts += np.bincount(seen[start : start + _BAND].astype(np.int64) - first, minlength=counts.size)
-        low, high = (float(first + np.searchsorted(counts.cumsum(), rank, side="right")) for rank in ranks)
-    else:
+    """The values at two ranks, nothing between two of them: exact for whole numbers."""
+    ranks = _ranks(seen.size, share)
+    if ranks[0]:
         ordered = np.partition(seen, ranks)
         low, high = (float(ordered[rank]) for rank in ranks)
-    return (low, high) if high > low else (float(seen.min()), float(seen.max()))
+        if high > low:
+            return low, high
+    return float(seen.min()), float(seen.max())
+
+
+def _ranks(size: int, share: float) -> tuple[int, int]:
+    rank = int(share * (size - 1))
+    return rank, size - 1 - rank
+
+
+def _places(values: np.ndarray, first: int) -> np.ndarray:
+    """By how much each of the values (N,), at most 16 bits, lies above `first`, the smallest of them: uint8 or uint16 (N,)."""
+    return values.view(f"u{values.dtype.itemsize}") - np.array(first).astype(f"u{values.dtype.itemsize}")
+
+
+def _counted_percentiles(places: np.ndarray, first: int, last: int, share: float) -> tuple[float, float]:
+    """As `_percentiles`, of `first` + `places`, by counting: a fifth of the time of ordering them in part."""
+    counts = np.zeros(last - first + 1, np.int64)
+    for start in range(0, places.size, _BAND):
+        counts += np.bincount(places[start : start + _BAND], minlength=counts.size)
+    low, high = np.searchsorted(counts.cumsum(), _ranks(places.size, share), side="right")
+    if not high > low:
+        low, high = np.flatnonzero(counts)[[0, -1]]
+    return float(first + low), float(first + high)
+
+
+def _looked_up(places: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    grey = np.empty(places.size, np.uint8)
+    for start in range(0, places.size, _BAND):  # NumPy turns them into 8 bytes each
+        levels.take(places[start : start + _BAND], out=grey[start : start + _BAND], mode="clip")
+    return grey

@@ -11,13 +11,46 @@ from functools import cache
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
+from btc_ray.images.formats.dicom_elements import (
+    ENCAPSULATED,
+    EXPLICIT,
+    IMPLICIT,
+    Elements,
+    Parsed,
+    Scanned,
+    scanned,
+    tag_of,
+    wanted_tags,
+)
 from btc_ray.images.formats.dicom_header import quiet
+from btc_ray.images.formats.dicom_scan import PIXELS, CutError, NotPlainError, scan_meta
 from btc_ray.studies import vocabulary as words
 
 HEAD = 352  # bytes that tell the kind of a file: a NIfTI header; DICOM's mark stands at 128
 UNPACKED_LIMIT = 1 << 28  # bytes; a gzip member that gives more is a bomb or no single image
 MOST_FRAMES = 20_000
-_PIXELS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
+_HEADERS = (
+    2**16,
+    2**22,
+)  # bytes of a file that are looked at for its header before pydicom is asked: most, and those of many frames
+_B_VALUES = (0x0019100C, 0x00431039, 0x20011003)  # of Siemens, GE and Philips
+_PLANE_TYPE = 0x00271035  # of GE
+_META = ("MediaStorageSOPClassUID", "MediaStorageSOPInstanceUID", "TransferSyntaxUID")
+_SHARED, _PER_FRAME = "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"
+_OF_FRAMES = (
+    _SHARED, _PER_FRAME, "PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence", "FrameContentSequence",
+    "TemporalPositionIndex", "FrameAcquisitionDateTime", "MREchoSequence", "EffectiveEchoTime", "MRTimingAndRelatedParametersSequence",
+    "MRModifierSequence", "InversionTimes", "MRDiffusionSequence", "MRImageFrameTypeSequence", "FrameType",
+)  # fmt: skip
+_KEYWORDS = (
+    *_OF_FRAMES, "SOPClassUID", "SeriesDescription", "ProtocolName", "SequenceName", "PulseSequenceName", "PixelSpacing",
+    "ContrastBolusAgent", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyInstanceUID",
+    "SeriesInstanceUID", "SOPInstanceUID", "Modality", "ImageType", "PhotometricInterpretation", "Manufacturer", "MagneticFieldStrength",
+    "BodyPartExamined", "BurnedInAnnotation", "LossyImageCompression", "ScanningSequence", "MRAcquisitionType", "EchoTime",
+    "RepetitionTime", "InversionTime", "DiffusionBValue", "ComplexImageComponent", "AngioFlag", "TemporalPositionIdentifier",
+    "NumberOfTemporalPositions", "EchoNumbers", "AcquisitionTime", "ContentTime", "InstanceNumber", "Rows", "Columns", "SliceThickness",
+    "SpacingBetweenSlices", "ImagePositionPatient", "ImageOrientationPatient", "NumberOfFrames",
+)  # fmt: skip
 
 
 def unpacked(data: bytes, limit: int = UNPACKED_LIMIT) -> bytes:
@@ -36,34 +69,69 @@ def dicom_rows(source: BinaryIO | bytes, uri: str, file_id: int) -> list[dict[st
     row: dict[str, Any] = {"file_id": file_id, "uri": uri, "kind": "dicom", "frame": 0, "frames": 1}
     quiet()
     try:
-        dataset, reached = _until_pixels(stream)
-        return _rows(dataset, reached, row)
+        return _rows(*_until_pixels(stream), row)
     except RecursionError:
         return [row | {"problem": "its sequences are nested too deeply; export it again"}]
     except Exception as error:  # noqa: BLE001 — pydicom raises whatever a damaged file leads it to
         return [row | {"problem": f"the DICOM header is damaged ({type(error).__name__}); copy the file again from its source"}]
 
 
-def _until_pixels(stream: BinaryIO) -> tuple[Any, bool]:
-    """The dataset before the pixels, and whether pixels were reached."""
+def _until_pixels(stream: BinaryIO) -> tuple[Elements, Elements | None, bool]:
+    """The elements before the pixels, those of the file itself, and whether pixels were reached."""
+    start = stream.tell()
+    for most in _HEADERS:
+        stream.seek(start)
+        head = stream.read(most)
+        try:
+            return *_scanned(head), True
+        except NotPlainError:
+            break
+        except CutError:
+            if len(head) < most:
+                break
+    stream.seek(start)
+    return _parsed(stream)
+
+
+@cache
+def _wanted() -> dict[int, str]:
+    return wanted_tags(_KEYWORDS, private=(*_B_VALUES, _PLANE_TYPE))
+
+
+@cache
+def _wanted_meta() -> dict[int, str]:
+    return wanted_tags(_META)
+
+
+def _scanned(head: bytes) -> tuple[Elements, Elements]:
+    values, at = scan_meta(head, _wanted_meta())
+    meta = Scanned(head, values, False, "")
+    syntax = meta.text(tag_of("TransferSyntaxUID"))
+    if syntax not in (IMPLICIT, EXPLICIT) and not (syntax or "").startswith(ENCAPSULATED):
+        raise NotPlainError
+    return scanned(head, at, _wanted(), implicit=syntax == IMPLICIT)[0], meta
+
+
+def _parsed(stream: BinaryIO) -> tuple[Elements, Elements | None, bool]:
     from pydicom.filereader import read_partial
 
     reached = False
 
     def stop(tag: Any, vr: str | None, length: int) -> bool:
         nonlocal reached
-        reached = int(tag) in _PIXELS
-        return reached or int(tag) > 0x7FE00010
+        reached = int(tag) in PIXELS
+        return reached or int(tag) > max(PIXELS)
 
-    return read_partial(stream, stop, defer_size=4096, force=True), reached
-
-
-def _rows(dataset: Any, reached: bool, row: dict[str, Any]) -> list[dict[str, Any]]:
+    dataset = read_partial(stream, stop, defer_size=4096, force=True)
     meta = getattr(dataset, "file_meta", None)
-    row |= _facts(dataset, meta)
+    return Parsed(dataset), None if meta is None else Parsed(meta), reached
+
+
+def _rows(ds: Elements, meta: Elements | None, reached: bool, row: dict[str, Any]) -> list[dict[str, Any]]:
+    row |= _facts(ds, meta)
     if row["sop_class"] == words.DICOMDIR:
         return [row | {"kind": "dicomdir"}]
-    frames = _whole(dataset, "NumberOfFrames")
+    frames = _whole(ds, "NumberOfFrames")
     row["frames"] = 1 if frames is None else frames
     if words.holds_no_picture(row["sop_class"], row["modality"]):
         return [row | {"frames": 1}]
@@ -73,12 +141,12 @@ def _rows(dataset: Any, reached: bool, row: dict[str, Any]) -> list[dict[str, An
         return [row | {"frames": 1, "problem": "Rows or Columns is missing"}]
     if not 1 <= row["frames"] <= MOST_FRAMES:
         return [row | {"frames": 1, "problem": f"NumberOfFrames is {'too large' if row['frames'] > 0 else 'not positive'}"}]
-    if row["frames"] == 1 and "PerFrameFunctionalGroupsSequence" not in dataset:
+    if row["frames"] == 1 and tag_of(_PER_FRAME) not in ds:
         return [row]
-    return list(_frames(dataset, row))
+    return list(_frames(ds, row))
 
 
-def _facts(ds: Any, meta: Any) -> dict[str, Any]:
+def _facts(ds: Elements, meta: Elements | None) -> dict[str, Any]:
     sop_class = _text(ds, "SOPClassUID") or (meta is not None and _text(meta, "MediaStorageSOPClassUID")) or None
     words_of = (_text(ds, name) for name in ("SeriesDescription", "ProtocolName", "SequenceName", "PulseSequenceName"))
     spacing = _numbers(ds, "PixelSpacing", 2)
@@ -100,7 +168,7 @@ def _facts(ds: Any, meta: Any) -> dict[str, Any]:
         "manufacturer": words.manufacturer(_text(ds, "Manufacturer")),
         "field_strength": _tesla(_number(ds, "MagneticFieldStrength")),
         "body_part": words.body_part(_text(ds, "BodyPartExamined")),
-        "plane_type": _private_whole(ds, (0x0027, 0x1035)),
+        "plane_type": _private_whole(ds, _PLANE_TYPE),
         "burned_in": (_text(ds, "BurnedInAnnotation") or "").lower() or None,
         "transfer_syntax": _text(meta, "TransferSyntaxUID") if meta is not None else None,
         "lossy": None if (lossy := _text(ds, "LossyImageCompression")) is None else lossy == "01",
@@ -129,11 +197,11 @@ def _facts(ds: Any, meta: Any) -> dict[str, Any]:
     }
 
 
-def _frames(ds: Any, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _frames(ds: Elements, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """One row a frame: what its own functional groups say, else the shared ones, else the file."""
-    shared = _first(ds, "SharedFunctionalGroupsSequence")
+    shared = _first(ds, _SHARED)
     row = row | (_group_facts(shared) if shared is not None else {})
-    own = list(ds.get("PerFrameFunctionalGroupsSequence") or ())
+    own = ds.items(tag_of(_PER_FRAME))
     several = row["frames"]
     if not own and several > 1:  # one position for many frames would be that of the first
         row = row | {"position": None}
@@ -143,7 +211,7 @@ def _frames(ds: Any, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield row | facts | {"frame": number, "image_type": "\\".join(sorted(kinds)) or None}
 
 
-def _group_facts(group: Any) -> dict[str, Any]:
+def _group_facts(group: Elements) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if (item := _first(group, "PlanePositionSequence")) is not None:
         found["position"] = _numbers(item, "ImagePositionPatient", 3)
@@ -170,42 +238,21 @@ def _group_facts(group: Any) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-@cache
-def _tag(keyword: str) -> Any:
-    """Asking a dataset by keyword costs a search through the dictionary where it has no such element."""
-    from pydicom.datadict import tag_for_keyword
-    from pydicom.tag import Tag
-
-    return Tag(tag_for_keyword(keyword) or 0)
+def _first(ds: Elements, keyword: str) -> Elements | None:
+    return next(iter(ds.items(tag_of(keyword))), None)
 
 
-def _first(ds: Any, keyword: str) -> Any:
-    sequence = ds[_tag(keyword)].value if _tag(keyword) in ds else None
-    return sequence[0] if sequence else None
-
-
-def _text(ds: Any, keyword: str) -> str | None:
+def _text(ds: Elements, keyword: str) -> str | None:
     """Trimmed; values of several joined by a backslash; None where it is empty or cannot be read."""
-    tag = _tag(keyword)
     try:
-        value = ds[tag].value if tag in ds else None
+        return (ds.text(tag_of(keyword)) or "").strip(" \0\\") or None
     except RecursionError:
         raise
     except Exception:  # noqa: BLE001 — a value that cannot be converted is one that is not there
         return None
-    if value is None:
-        return None
-    joined = "\\".join(str(part) for part in value) if isinstance(value, list | tuple) or _is_multi(value) else str(value)
-    return joined.strip(" \0\\") or None
 
 
-def _is_multi(value: Any) -> bool:
-    from pydicom.multival import MultiValue
-
-    return isinstance(value, MultiValue)
-
-
-def _numbers(ds: Any, keyword: str, count: int) -> list[float] | None:
+def _numbers(ds: Elements, keyword: str, count: int) -> list[float] | None:
     text = _text(ds, keyword)
     try:
         values = [float(part) for part in text.split("\\")] if text else []
@@ -214,7 +261,7 @@ def _numbers(ds: Any, keyword: str, count: int) -> list[float] | None:
     return values if len(values) == count and all(math.isfinite(value) for value in values) else None
 
 
-def _number(ds: Any, keyword: str) -> float | None:
+def _number(ds: Elements, keyword: str) -> float | None:
     text = _text(ds, keyword)
     try:
         value = float(text.split("\\")[0]) if text else None
@@ -223,14 +270,14 @@ def _number(ds: Any, keyword: str) -> float | None:
     return value if value is not None and abs(value) < 1e30 else None
 
 
-def _whole(ds: Any, keyword: str) -> int | None:
+def _whole(ds: Elements, keyword: str) -> int | None:
     value = _number(ds, keyword)
     return int(value) if value is not None and abs(value) < 2**31 else None
 
 
-def _private_whole(ds: Any, tag: tuple[int, int]) -> int | None:
+def _private_whole(ds: Elements, tag: int) -> int | None:
     try:
-        value = ds[tag].value if tag in ds else None
+        value = ds.value(tag)
         if isinstance(value, bytes):
             value = int.from_bytes(value, "little") if len(value) in (2, 4) else value.decode("ascii")
         return int(float(str(value))) if value is not None else None
@@ -238,15 +285,15 @@ def _private_whole(ds: Any, tag: tuple[int, int]) -> int | None:
         return None
 
 
-def _b_value(ds: Any) -> float | None:
+def _b_value(ds: Elements) -> float | None:
     """Of the standard, Siemens, GE (which adds 1e9) and Philips, in s/mm²."""
     if (value := _number(ds, "DiffusionBValue")) is not None:
         return value
-    for tag in ((0x0019, 0x100C), (0x0043, 0x1039), (0x2001, 0x1003)):
+    for tag in _B_VALUES:
         if tag not in ds:
             continue
         try:
-            found: Any = ds[tag].value
+            found: Any = ds.value(tag)
             if isinstance(found, bytes):
                 found = found.decode("ascii").split("\\")
             first = found if isinstance(found, str | int | float) else next(iter(found))

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from btc_ray.images.window import window
+from btc_ray.images.window import stretch, window
 
 VALUES = np.random.default_rng(0).permutation(np.arange(10_000)).reshape(100, 100)
 
@@ -20,6 +20,24 @@ def test_half_a_per_cent_at_each_end_is_black_or_white(kind: Any) -> None:
         pytest.approx(0.0069),
         pytest.approx(0.0069),
     )  # with what rounds to them
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int8, np.uint16, np.int16, ">u2"])
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("odd", [(), (0,), (0, -1)], ids=["usual", "one end", "both ends"])
+def test_counting_and_looking_up_gives_what_ordering_and_arithmetic_give(kind: Any, masked: bool, odd: tuple[int, ...]) -> None:
+    random, limits = np.random.default_rng(len(odd)), np.iinfo(kind)
+    values = np.clip(random.normal(60, 400, (90, 110)), limits.min, limits.max).astype(kind)
+    values[0, list(odd)] = [limits.max, limits.min][: len(odd)]
+    valid = random.random(values.shape) < 0.7 if masked else None
+    grey, low, high = window(values, valid)
+    ordered = np.sort(values if valid is None else values[valid], axis=None)
+    rank = int(0.005 * (ordered.size - 1))
+    ends = (float(ordered[rank]), float(ordered[-1 - rank]))
+    if ends[0] == ends[1]:
+        ends = (float(ordered[0]), float(ordered[-1]))
+    assert (low, high) == ends
+    assert np.array_equal(grey, stretch(values, low, high))
 
 
 def test_percentiles_are_of_what_is_valid_and_finite() -> None:

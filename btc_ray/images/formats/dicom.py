@@ -1,29 +1,21 @@
 """DICOM, by content whatever the file is called: a header is read once a file, compressed frames go to child processes."""
 
-import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from btc_ray.images.errors import Unreadable, Unsupported, cut_short
 from btc_ray.images.formats import frame_pool
+from btc_ray.images.formats.dicom_elements import BIG_ENDIAN, DEFLATED, EXPLICIT, IMPLICIT
 from btc_ray.images.formats.dicom_frames import Fragments, compressed_frame, fragments_of
-from btc_ray.images.formats.dicom_header import (
-    BIG_ENDIAN,
-    DEFLATED,
-    EXPLICIT,
-    IMPLICIT,
-    DicomHeader,
-    is_dicom,
-    read_header,
-)
+from btc_ray.images.formats.dicom_header import DicomHeader, is_dicom, read_header
 from btc_ray.images.formats.dicom_pixels import native, picture
 from btc_ray.images.formats.format import Format
+from btc_ray.images.kept import Kept
 from btc_ray.images.limits import MAX_PIXELS, check_memory, check_size
 from btc_ray.images.picture import Picture
 
 __all__ = ["DICOM", "DicomImage", "is_dicom", "open_dicom"]
 
 _NATIVE = {IMPLICIT, EXPLICIT, BIG_ENDIAN, DEFLATED}
-_KEPT = 4  # opened files: rows of one file come one after the other, from a few threads
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -100,38 +92,23 @@ def open_dicom(data: bytes) -> DicomImage:
     return DicomImage(header=header, fragments=fragments_of(header.data, header.start))
 
 
-@dataclass
-class _Opened:
-    """The last files that were opened, by identity of their bytes."""
-
-    images: list[tuple[bytes, DicomImage]] = field(default_factory=list)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def get(self, data: bytes) -> DicomImage:
-        with self.lock:
-            for known, image in self.images:
-                if known is data:
-                    return image
-        image = open_dicom(data)
-        if image.frames > 1:
-            with self.lock:
-                self.images = [(data, image), *self.images[: _KEPT - 1]]
-        return image
+_opened: Kept[bytes, DicomImage] = Kept(size=lambda image: len(image.header.data) if image.frames > 1 else None)
 
 
-_opened = _Opened()
+def _image(data: bytes) -> DicomImage:
+    return _opened.get(data, lambda: open_dicom(data))
 
 
 def _frames(data: bytes) -> int:
-    return _opened.get(data).frames
+    return _image(data).frames
 
 
 def _decode(data: bytes, frame: int, *, max_pixels: int, algorithm: int) -> Picture:
-    return _opened.get(data).decode(frame, max_pixels=max_pixels)
+    return _image(data).decode(frame, max_pixels=max_pixels)
 
 
 def _mode(data: bytes) -> str:
-    header = _opened.get(data).header
+    header = _image(data).header
     return "RGB" if header.samples == 3 else f"{'F' if header.float_type else 'I'};{header.stored}"
 
 

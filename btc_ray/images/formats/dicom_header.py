@@ -10,20 +10,42 @@ import struct
 import warnings
 import zlib
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from btc_ray.images.errors import ImageError, Unreadable, Unsupported, cut_short
+from btc_ray.images.formats.dicom_elements import (
+    BIG_ENDIAN,
+    DEFLATED,
+    EXPLICIT,
+    IMPLICIT,
+    Elements,
+    Parsed,
+    scanned,
+    tag_of,
+    wanted_tags,
+)
+from btc_ray.images.formats.dicom_scan import PIXELS, UNDEFINED, CutError, NotPlainError, Scan
 
 MOST_UNPACKED = 2**29
 """Bytes that a gzip or deflated file may grow to."""
 MOST_FRAMES = 20_000
 
-DEFLATED, BIG_ENDIAN, IMPLICIT, EXPLICIT = (
-    "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2", "1.2.840.10008.1.2.1",
-)  # fmt: skip
-_PIXELS = {0x7FE00008: "f4", 0x7FE00009: "f8", 0x7FE00010: ""}
+_FLOATS = {0x7FE00008: "f4", 0x7FE00009: "f8"}  # of which type the pixels are
 _LONG = frozenset({"OB", "OW", "OF", "OD", "OL", "OV", "UN", "UT", "UC", "UR", "SQ", "SV", "UV"})
 _DIRECTORY = "1.2.840.10008.1.3.10"
+_RESCALED = ("PixelMeasuresSequence", "PlaneOrientationSequence", "PixelValueTransformationSequence")
+_KEYWORDS = (
+    "SOPClassUID", "ImageType", "NumberOfFrames", "Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation",
+    "SamplesPerPixel", "PlanarConfiguration", "PhotometricInterpretation", "PixelPaddingValue", "PixelPaddingRangeLimit",
+    "RescaleSlope", "RescaleIntercept", "PixelSpacing", "PixelAspectRatio", "ImageOrientationPatient",
+    "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", *_RESCALED,
+)  # fmt: skip
+
+
+@cache
+def _wanted() -> dict[int, str]:
+    return wanted_tags(_KEYWORDS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,29 +158,40 @@ def read_header(data: bytes) -> DicomHeader:
 
 
 def _read(data: bytes) -> DicomHeader:
-    from pydicom.filereader import read_dataset
-
     data, at, syntax, sop_class = _meta(data)
     if at >= len(data):
         raise cut_short("nothing follows the DICOM file's own mark")
+    elements: Elements
+    try:
+        if syntax == BIG_ENDIAN:
+            raise NotPlainError
+        elements, pixels = scanned(data, at, _wanted(), implicit=syntax == IMPLICIT)
+    except (NotPlainError, CutError):
+        elements, pixels = _parsed(data, at, syntax, sop_class)
+    return _header(elements, data, syntax, pixels, _text(elements, "SOPClassUID") or sop_class)
+
+
+def _parsed(data: bytes, at: int, syntax: str, sop_class: str) -> tuple[Elements, Scan]:
+    """What `scanned` gives, by pydicom, of a dataset that is not plain. Raises as `read_header`."""
+    from pydicom.filereader import read_dataset
+
     found: dict[str, Any] = {}
     stream = io.BytesIO(data)
     stream.seek(at)
 
     def stop(tag: Any, vr: str | None, length: int) -> bool:
-        if int(tag) in _PIXELS:
-            found.update(tag=int(tag), vr=vr, length=length, start=stream.tell())
-        elif length != 0xFFFFFFFF and stream.tell() + length > len(data):
+        if int(tag) in PIXELS:
+            length_known = None if length == UNDEFINED else length
+            found["pixels"] = Scan(values={}, tag=int(tag), vr=vr, start=stream.tell(), length=length_known)
+        elif length != UNDEFINED and stream.tell() + length > len(data):
             found["cut"] = True
             return True
-        return int(tag) in _PIXELS or int(tag) > 0x7FE00010
+        return int(tag) in PIXELS or int(tag) > max(PIXELS)
 
-    implicit = syntax == IMPLICIT
-    dataset = read_dataset(stream, implicit, syntax != BIG_ENDIAN, stop_when=stop)
-    sop_class = _text(dataset, "SOPClassUID") or sop_class
-    if "start" not in found:
-        _without_pixels(dataset, sop_class, cut="cut" in found)
-    return _header(dataset, data, syntax, found, sop_class)
+    elements = Parsed(read_dataset(stream, syntax == IMPLICIT, syntax != BIG_ENDIAN, stop_when=stop))
+    if "pixels" not in found:
+        _without_pixels(elements, _text(elements, "SOPClassUID") or sop_class, cut="cut" in found)
+    return elements, found["pixels"]
 
 
 def _meta(data: bytes) -> tuple[bytes, int, str, str]:
@@ -191,12 +224,12 @@ def _meta(data: bytes) -> tuple[bytes, int, str, str]:
     return data, at, syntax, sop_class
 
 
-def _without_pixels(dataset: Any, sop_class: str, *, cut: bool) -> None:
+def _without_pixels(elements: Elements, sop_class: str, *, cut: bool) -> None:
     if cut:
         raise cut_short("within the DICOM header")
     if name := _holds_no_picture(sop_class):
         raise Unsupported(f"the DICOM object ({name}) holds no picture")
-    if "Rows" not in dataset and not sop_class:
+    if tag_of("Rows") not in elements and not sop_class:
         raise cut_short("the DICOM header ends before it names any pixels")
     raise Unreadable("the DICOM file has no pixel data: it is cut short, or they were taken out")
 
@@ -209,7 +242,7 @@ def _holds_no_picture(sop_class: str) -> str:
     return "" if "Image Storage" in name and "Segmentation" not in name else name
 
 
-def _header(ds: Any, data: bytes, syntax: str, found: dict[str, Any], sop_class: str) -> DicomHeader:
+def _header(ds: Elements, data: bytes, syntax: str, pixels: Scan, sop_class: str) -> DicomHeader:
     if name := _holds_no_picture(sop_class):
         raise Unsupported(f"the DICOM object ({name}) holds no picture")
     rows, columns = _whole(ds, "Rows", 0), _whole(ds, "Columns", 0)
@@ -220,7 +253,7 @@ def _header(ds: Any, data: bytes, syntax: str, found: dict[str, Any], sop_class:
         raise Unreadable(
             f"NumberOfFrames of the DICOM header is {'not positive' if frames < 1 else 'too large'}; export it again"
         )
-    float_type = _PIXELS[found["tag"]]
+    float_type = _FLOATS.get(pixels.tag, "")
     allocated = 8 * int(float_type[1]) if float_type else _whole(ds, "BitsAllocated", 0)
     stored = _whole(ds, "BitsStored", allocated) or allocated
     high_bit = _whole(ds, "HighBit", stored - 1)
@@ -229,12 +262,11 @@ def _header(ds: Any, data: bytes, syntax: str, found: dict[str, Any], sop_class:
     if allocated == 1 or (allocated == 64 and not float_type):
         raise Unsupported(f"pixels of {allocated} bit are not taken; export it with 8, 16 or 32")
     signed = _whole(ds, "PixelRepresentation", 0) == 1
-    length = None if found["length"] == 0xFFFFFFFF else int(found["length"])
     samples = _whole(ds, "SamplesPerPixel", 1)
     if samples not in (1, 3):
         raise Unsupported("SamplesPerPixel of the DICOM header is neither 1 nor 3; save it as grey")
     return DicomHeader(
-        data=data, syntax=syntax, start=found["start"], length=length, float_type=float_type, vr=found["vr"], frames=frames,
+        data=data, syntax=syntax, start=pixels.start, length=pixels.length, float_type=float_type, vr=pixels.vr, frames=frames,
         rows=rows, columns=columns, samples=samples, planar=_whole(ds, "PlanarConfiguration", 0),
         photometric=_text(ds, "PhotometricInterpretation").upper(), allocated=allocated, stored=stored, high_bit=high_bit,
         signed=signed, padding=_padding(ds, stored), mosaic="MOSAIC" in _text(ds, "ImageType").upper(),
@@ -242,7 +274,7 @@ def _header(ds: Any, data: bytes, syntax: str, found: dict[str, Any], sop_class:
     )  # fmt: skip
 
 
-def _padding(ds: Any, stored: int) -> tuple[int, int] | None:
+def _padding(ds: Elements, stored: int) -> tuple[int, int] | None:
     first = _number(ds, "PixelPaddingValue")
     if first is None:
         return None
@@ -251,19 +283,19 @@ def _padding(ds: Any, stored: int) -> tuple[int, int] | None:
     return ends[0], ends[1]
 
 
-def _per_frame(ds: Any, frames: int) -> tuple[FrameFacts, ...]:
+def _per_frame(ds: Elements, frames: int) -> tuple[FrameFacts, ...]:
     """One record for all frames, or one for each where the file has groups of its own for them."""
     plain = _facts(ds)
     shared = _item(ds, "SharedFunctionalGroupsSequence")
     if shared is not None:
         plain |= _group(shared)
-    own = list(ds.get("PerFrameFunctionalGroupsSequence") or ())
+    own = ds.items(tag_of("PerFrameFunctionalGroupsSequence"))
     if not own:
         return (_record(plain),)
     return tuple(_record(plain | (_group(own[at]) if at < len(own) else {})) for at in range(frames))
 
 
-def _facts(item: Any) -> dict[str, Any]:
+def _facts(item: Elements) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, keyword in (("slope", "RescaleSlope"), ("intercept", "RescaleIntercept")):
         if (value := _number(item, keyword)) is not None:
@@ -276,9 +308,9 @@ def _facts(item: Any) -> dict[str, Any]:
     return found
 
 
-def _group(group: Any) -> dict[str, Any]:
+def _group(group: Elements) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for keyword in ("PixelMeasuresSequence", "PlaneOrientationSequence", "PixelValueTransformationSequence"):
+    for keyword in _RESCALED:
         if (item := _item(group, keyword)) is not None:
             found |= _facts(item)
     return found
@@ -295,38 +327,33 @@ def _record(found: dict[str, Any]) -> FrameFacts:
     )
 
 
-def _item(ds: Any, keyword: str) -> Any:
-    sequence = ds.get(keyword)
-    return sequence[0] if sequence else None
+def _item(ds: Elements, keyword: str) -> Elements | None:
+    return next(iter(ds.items(tag_of(keyword))), None)
 
 
-def _text(ds: Any, keyword: str) -> str:
+def _text(ds: Elements, keyword: str) -> str:
     try:
-        value = ds.get(keyword)
+        return (ds.text(tag_of(keyword)) or "").strip(" \0")
     except RecursionError:
         raise
     except Exception:  # noqa: BLE001 — a value that cannot be converted is one that is not there
         return ""
-    if value is None:
-        return ""
-    return (value if isinstance(value, str) else "\\".join(map(str, value)) if hasattr(value, "__iter__") else str(value)).strip(
-        " \0"
-    )
 
 
-def _numbers(ds: Any, keyword: str, count: int) -> tuple[float, ...] | None:
+def _numbers(ds: Elements, keyword: str, count: int) -> tuple[float, ...] | None:
+    text = _text(ds, keyword)
     try:
-        values = tuple(float(part) for part in _text(ds, keyword).split("\\"))
+        values = tuple(float(part) for part in text.split("\\")) if text else ()
     except ValueError:
         return None
     return values if len(values) == count and all(map(math.isfinite, values)) else None
 
 
-def _number(ds: Any, keyword: str) -> float | None:
+def _number(ds: Elements, keyword: str) -> float | None:
     found = _numbers(ds, keyword, 1)
     return found[0] if found and abs(found[0]) < 1e30 else None
 
 
-def _whole(ds: Any, keyword: str, default: int) -> int:
+def _whole(ds: Elements, keyword: str, default: int) -> int:
     found = _number(ds, keyword)
     return default if found is None else int(found)

@@ -4,7 +4,6 @@ Volumes of a header and a file of pixels (.hdr, .img) are opened with both, `ope
 """
 
 import io
-import threading
 import zlib
 from dataclasses import dataclass
 from types import ModuleType
@@ -15,6 +14,7 @@ import numpy as np
 from btc_ray.images.errors import Unreadable, Unsupported, cut_short
 from btc_ray.images.formats.format import Format
 from btc_ray.images.formats.orientation import Turn, squared, turn_of, turned
+from btc_ray.images.kept import Kept
 from btc_ray.images.limits import MAX_PIXELS, check_size
 from btc_ray.images.picture import Picture
 from btc_ray.images.window import window
@@ -211,30 +211,19 @@ def _inflate() -> ModuleType:
     return found
 
 
-class _Opened:
-    """The last volume that was opened, by identity of its bytes: a slice each, a file is unpacked once."""
-
-    def __init__(self) -> None:
-        self.last: tuple[bytes, NiftiImage] | None = None
-        self.lock = threading.Lock()
-
-    def get(self, data: bytes) -> NiftiImage:
-        with self.lock:  # the other threads of a batch wait for it rather than unpack it too
-            if self.last is None or self.last[0] is not data:
-                self.last = None
-                self.last = data, open_nifti(data)
-            return self.last[1]
+_opened: Kept[bytes, NiftiImage] = Kept(size=lambda image: image.voxels.nbytes)
 
 
-_opened = _Opened()
+def _volume(data: bytes) -> NiftiImage:
+    return _opened.get(data, lambda: open_nifti(data))
 
 
 def _frames(data: bytes) -> int:
-    return _opened.get(data).frames
+    return _volume(data).frames
 
 
 def _decode(data: bytes, frame: int, *, max_pixels: int, algorithm: int) -> Picture:
-    return _opened.get(data).decode(frame, max_pixels=max_pixels)
+    return _volume(data).decode(frame, max_pixels=max_pixels)
 
 
 NIFTI = Format(name="NIfTI", suffixes=(".nii", ".nii.gz", ".hdr"), sniff=is_nifti, frames=_frames, decode=_decode)
