@@ -100,6 +100,7 @@ def _unlisted(uri: str, error: Exception, part: str = "") -> Entry:
 def _items(
     uri: str, children: list[_Child], scope: Scope, pattern: Pattern | None, state: frozenset[int], above: frozenset[Identity]
 ) -> Iterator[Item]:
+    is_bids = any(child.name == names.BIDS_MARK for child in children)
     for child in children:
         below, inside = pattern, state
         if pattern is not None:
@@ -116,6 +117,8 @@ def _items(
             yield file_item(place, child.size, scope, version=child.version)
         elif reason := names.skip_file(child.name) if child.kind == "file" else names.skip_folder(child.name):
             yield Skipped(uri=shown, reason=reason)
+        elif is_bids and child.name in names.BIDS_ASIDE and (pattern is None or below is not None):
+            yield Skipped(uri=shown, reason=names.bids_aside(child.name))
         elif child.kind == "barred":
             yield Skipped(uri=shown, reason=child.problem or _LEADS_OUT)
         elif child.kind == "lost":

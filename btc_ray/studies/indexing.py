@@ -18,6 +18,7 @@ from btc_ray.images.formats.dicom_header import is_dicom
 from btc_ray.studies.header import dicom_rows, unpacked
 from btc_ray.studies.index import index_table
 from btc_ray.studies.nifti import is_nifti, nifti_rows
+from btc_ray.studies.pairs import ANALYZE, is_analyze, whole_volume
 
 _NIFTI_HEAD = 544  # bytes: the longer of its two headers
 
@@ -52,11 +53,13 @@ def _file(row: Mapping[str, Any], reader: ByteReader) -> list[dict[str, Any]]:
         return [plain | _lost("the file is empty", name)]
     head = unpacked(data, _NIFTI_HEAD)
     if is_nifti(head):
-        return _known(nifti_rows(data, uri, file_id))
+        return _known(nifti_rows(whole_volume(data, row, reader), uri, file_id))
     if is_dicom(head):
         return _known(dicom_rows(unpacked(data), uri, file_id))
     if sniff(data[:HEAD]) is not None:
         return [plain | {"kind": "picture"}]
+    if is_analyze(data, name):
+        return [plain | {"kind": "unread", "problem": ANALYZE, "problem_status": "unsupported"}]
     return [plain | _lost("its content is neither DICOM nor NIfTI nor a picture; copy it again from its source", name)]
 
 

@@ -13,6 +13,7 @@ from btc_ray.archive.reader import ByteReader
 from btc_ray.images.batch import prepare_batch
 from btc_ray.images.prepare import Preprocess
 from btc_ray.storage import Options
+from btc_ray.studies.pairs import whole_volume
 from btc_ray.studies.shown import file_key, with_study, without_paths
 
 
@@ -42,4 +43,6 @@ class Preparer:
         for at, key in enumerate(files):
             if at == 0 or key != files[at - 1]:
                 content = next(contents)
+                if rows[at].get("kind") == "nifti" and isinstance(content, bytes):
+                    content = whole_volume(content, rows[at], self._reader)
             yield content
