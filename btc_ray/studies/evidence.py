@@ -59,7 +59,7 @@ def _no_pixels(series: SeriesFacts) -> str | None:
 
 def _not_mr(series: SeriesFacts) -> str | None:
     if not series.dicom:
-        return None  # a NIfTI file does not say
+        return "tags" if series.suffix in ("pet", "ct", "CT") else None  # else a NIfTI file does not say
     if series.sop_class in words.MR_CLASSES or series.sop_class == words.PARAMETRIC_MAP:
         return None
     if (series.sop_class or "").startswith(words.SECONDARY_CAPTURES):

@@ -63,7 +63,7 @@ def without_path(error: str, row: dict[str, Any], *, parts: bool) -> str:
     inside = uri[len(container) :]
     for whole in (names.last_name(container) + inside if container else names.last_name(uri), uri, container, inside.lstrip(":")):
         if whole:
-            error = error.replace(f"{names.printable(whole)[0]}: ", "")
+            error = error.removeprefix(f"{names.printable(whole)[0]}: ")
             error = error.replace(whole, "…") if "/" in whole else _without_word(error, whole)
     for part in sorted(set() if not parts else set(uri.replace("::", "/").split("/")), key=len, reverse=True):
         if len(part) >= _SHORTEST_PART:
