@@ -17,6 +17,7 @@ from btc_ray.model.engines.choose import open_engine
 from btc_ray.scoring.table import scores_schema
 from btc_ray.storage import Place
 from tests.scoring.runs import rows, score
+from tests.scoring.test_dicom_run import slices
 
 PYTHON = Path(__file__).resolve().parents[1] / "docs" / "python.md"
 
@@ -59,6 +60,22 @@ def test_paths_bytes_and_arrays_are_answered_as_the_command_answers_files(
     assert loaded.predict(given[3])["uri"].to_pylist() == [f"array:{number}" for number in range(len(files))]
     assert loaded.predict(files[0]).num_rows == 1
     assert loaded.predict([]).schema == scores_schema(loaded.bundle)
+
+
+def test_slices_of_dicom_are_answered_by_path_and_by_bytes_as_a_run_answers_them(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for number, data in enumerate(slices(3)):
+        (tmp_path / "in" / f"IM{number}").write_bytes(data)
+    btc_ray.score(model, [tmp_path / "in"], tmp_path / "run", privacy="off")
+    expected = rows(tmp_path / "run")
+    loaded = btc_ray.load(model)
+    files = sorted((tmp_path / "in").iterdir())
+    for given in (files, [file.read_bytes() for file in files]):
+        found = loaded.predict(given).to_pandas()
+        assert found["status"].tolist() == ["ok"] * 3
+        assert found["label"].tolist() == expected["label"].tolist()
+        np.testing.assert_allclose(found["confidence"], expected["confidence"], atol=1e-5)
+    assert len(expected["series_key"].unique()) == 1
 
 
 def test_what_cannot_be_read_is_a_row(model: Path, images: list[Path], tmp_path: Path) -> None:

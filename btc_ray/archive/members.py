@@ -42,12 +42,17 @@ def archive_items(
     """Rows and skips of a whole archive; a broken one ends with a row of its own, an empty one is skipped and counted. `sniff`: members
     that may be DICOM or NIfTI are entries of kind SNIFF. `version` is the archive's, as for `chosen_entries`."""
     last = {names.plain_member(member.name): number for number, member in enumerate(index.members)}
+    bids = [name.removesuffix(names.BIDS_MARK) for name in last if f"/{name}".endswith(f"/{names.BIDS_MARK}")]
+    aside = {f"{root}{folder}/": names.bids_aside(folder) for root in bids for folder in names.BIDS_ASIDE}
     for number, member in enumerate(index.members):
         shown, _ = names.printable(member.name)
         reason = names.skip_member(shown)
+        set_aside = next((why for folder, why in aside.items() if names.plain_member(shown).startswith(folder)), None)
         if member.kind != "file" and not names.is_image(shown):
             reason = "not a regular file inside an archive (a link or a device)"
-        if sniff and member.kind == "file" and names.medical_candidate(names.last_name(shown)) and _may_be_study(shown):
+        if set_aside is not None:
+            yield Skipped(uri=names.member_uri(container, names.plain_member(shown)), reason=set_aside)
+        elif sniff and member.kind == "file" and names.medical_candidate(names.last_name(shown)) and _may_be_study(shown):
             entry = member_entry(
                 container,
                 member,

@@ -110,6 +110,8 @@ _PART_OF_ARCHIVE = re.compile(r"\.(?:z\d\d|(?:zip|7z|rar|tar|tgz|gz|bz2|xz)\.\d{
 _UNFINISHED = frozenset({".part", ".partial", ".filepart", ".crdownload", ".opdownload"})
 WORKBOOKS = frozenset({".xls", ".xlsx", ".xlsm", ".ods", ".numbers"})
 
+BIDS_MARK = "dataset_description.json"  # what stands at the root of a BIDS data set
+BIDS_ASIDE = ("derivatives", "sourcedata")  # folders there that hold the same images once more, otherwise made
 _NO_EXTENSION = "not an image (no known extension)"
 DICOM_PROBLEM = "DICOM, which is read with --sniff auto, and by jobs on labelled images with --labels"
 
@@ -163,6 +165,11 @@ def skip_folder(name: str) -> str | None:
     if name.startswith("@GMT-"):  # what Windows' "previous versions" are called on a Samba share
         return _LEFTOVER_FOLDERS["#snapshot"]
     return "hidden folder" if name.startswith(".") and name not in (".", "..") else None
+
+
+def bids_aside(folder: str) -> str:
+    """Why a folder of BIDS_ASIDE is not entered."""
+    return f"{folder} of a BIDS data set: entered only where it is named"
 
 
 def skip_file(name: str) -> str | None:

@@ -23,6 +23,7 @@ from btc_ray.storage.retries import explain, retrying
 Identity = tuple[int, int]  # device and inode of a local folder
 
 _BROKEN_LINK = "broken link: what it points to is gone"
+_ANNEX = "its content is not here: `git annex get` (or `datalad get`) brings it"
 _LOOP = "symlink loop"
 _LEADS_OUT = "a link that leads out of the input folder is not followed (to follow such links: --follow-links)"
 _NOT_UTF8 = "the file name is not valid UTF-8; rename the file or its folder"
@@ -100,6 +101,7 @@ def _unlisted(uri: str, error: Exception, part: str = "") -> Entry:
 def _items(
     uri: str, children: list[_Child], scope: Scope, pattern: Pattern | None, state: frozenset[int], above: frozenset[Identity]
 ) -> Iterator[Item]:
+    is_bids = any(child.name == names.BIDS_MARK for child in children)
     for child in children:
         below, inside = pattern, state
         if pattern is not None:
@@ -111,11 +113,13 @@ def _items(
         place = f"{uri.rstrip('/')}/{child.name}"
         shown, is_text = names.printable(place)
         if child.kind == "other":
-            yield _other(child, shown)
+            yield _other(child, shown, scope)
         elif child.kind == "file" and scope.sniff and is_text and names.medical_candidate(child.name):
             yield file_item(place, child.size, scope, version=child.version)
         elif reason := names.skip_file(child.name) if child.kind == "file" else names.skip_folder(child.name):
             yield Skipped(uri=shown, reason=reason)
+        elif is_bids and child.name in names.BIDS_ASIDE and (pattern is None or below is not None):
+            yield Skipped(uri=shown, reason=names.bids_aside(child.name))
         elif child.kind == "barred":
             yield Skipped(uri=shown, reason=child.problem or _LEADS_OUT)
         elif child.kind == "lost":
@@ -129,11 +133,12 @@ def _items(
             yield file_item(place, child.size, scope, version=child.version)
 
 
-def _other(child: _Child, shown: str) -> Item:
+def _other(child: _Child, shown: str, scope: Scope) -> Item:
     """What is neither file nor folder. Where an image is lost with it, it is a row: someone expects that image."""
     if child.problem == _NAMELESS:
         return Entry(uri=shown, problem_status="unsupported", problem=child.problem)
-    if child.problem == _BROKEN_LINK and names.skip_file(child.name) is None:
+    promises = names.skip_file(child.name) is None or (scope.sniff and names.promises_study(child.name))
+    if child.problem in (_BROKEN_LINK, _ANNEX) and promises:
         return Entry(uri=shown, problem_status="failed", problem=child.problem)
     assert child.problem is not None
     return Skipped(uri=shown, reason=child.problem)
@@ -238,7 +243,8 @@ def _unknown_child(entry: "os.DirEntry[str]", error: OSError) -> _Child:
             if error.errno == errno.ELOOP:
                 return _Child(name=entry.name, kind="other", problem=_LOOP)
             if error.errno in (errno.ENOENT, errno.ENOTDIR):
-                return _Child(name=entry.name, kind="other", problem=_BROKEN_LINK)
+                away = ".git/annex/objects/" in os.readlink(entry.path)  # noqa: PTH115 — a string may hold bytes that are not UTF-8
+                return _Child(name=entry.name, kind="other", problem=_ANNEX if away else _BROKEN_LINK)
             return _Child(name=entry.name, kind="lost", problem=f"what the link points to: {explain(error)}")
         if entry.is_file(follow_symlinks=False):
             return _Child(name=entry.name, kind="file")  # reading it tells what is the matter

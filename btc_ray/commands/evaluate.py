@@ -55,8 +55,12 @@ def evaluate(chosen: settings.Evaluate) -> int:
     """Evaluate; 3 where more images of a run are not ok than `score` allows by default.
 
     Raises BundleError, LabelledDataError and EvaluationError for unusable arguments, OutputError and RefusedError where the output
-    holds something else. With --run it is `evaluate_run`.
+    holds something else. With --fit-rule it is `fit_rule`, else with --run `evaluate_run`.
     """
+    if chosen.fit_rule:
+        from btc_ray.commands.fit_rule import fit_rule
+
+        return fit_rule(chosen)
     if chosen.run is not None:
         from btc_ray.commands.evaluate_run import evaluate_run
 

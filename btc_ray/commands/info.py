@@ -63,6 +63,11 @@ def _bundle_lines(facts: Mapping[str, Any]) -> dict[str, str]:
     }
     if facts["decision"]:
         lines["decision"] = in_words(facts["decision"])
+    if rule := facts["decision"].get("series_rule"):
+        found = rule["measured"]
+        lines["series rule"] = (
+            f"{rule['kind']}, fitted on {found['patients']:,} patients, AUROC {found['auroc']['value']:.3f} by exam"
+        )
     if facts["int8"]:
         lines["int8"] = agreement_in_words(facts["int8"])
     for split, metrics in facts["metrics"].items():

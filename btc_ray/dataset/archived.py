@@ -60,7 +60,7 @@ def read_archive(data: Place, settings: Labelled, *, cpus: int, private: Place) 
     Raises LabelledDataError, LabelsError for labels that contradict each other, SelectionError, PseudonymKeyError.
     """
     assert settings.labels is not None
-    asked, labels = wanted(settings.series), Labels(_read_labels(data.at(settings.labels)))
+    asked, labels = wanted(settings.series), Labels(read_labels(data.at(settings.labels)))
     listed = _listed(data, settings)
     sniffed = [{"row_id": number, **_file(entry)} for number, entry in enumerate(listed) if entry.kind == SNIFF]
     index = index_candidates(sniffed, len(sniffed), cpus=cpus, options=data.options) if sniffed else None
@@ -82,7 +82,7 @@ def read_archive(data: Place, settings: Labelled, *, cpus: int, private: Place) 
     return pa.Table.from_pylist([{"row_id": number, **row} for number, row in enumerate(rows)], schema=SCHEMA)
 
 
-def _read_labels(place: Place) -> pa.Table:
+def read_labels(place: Place) -> pa.Table:
     """The cells of the table, as texts. Raises LabelledDataError."""
     wanted = (*NAMES, "split", "first_slice", "last_slice")
     try:

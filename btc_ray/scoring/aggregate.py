@@ -1,4 +1,4 @@
-"""Scores of slices → evidence of series and exams: means, shares and runs. Numbers, and no verdict where no rule was fitted.
+"""Scores of slices → evidence of series and exams: means, shares and runs. A label only by a rule that was fitted on labelled patients.
 
 Memory: 24 bytes a used slice and a row a series; the scores pass by in batches.
 """
@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from btc_ray.model.bundle import PREFIX
+from btc_ray.studies.rule import TUMOUR, SeriesRule, features_of
 from btc_ray.studies.tables import exams_schema, series_schema
 
 FEWEST_SLICES = 5
@@ -33,11 +34,17 @@ class _Sums:
 
 
 def series_table(
-    described: pa.Table, scores: Iterable[pa.RecordBatch], *, classes: Sequence[str], healthy: str | None
+    described: pa.Table,
+    scores: Iterable[pa.RecordBatch],
+    *,
+    classes: Sequence[str],
+    healthy: str | None,
+    rule: SeriesRule | None = None,
 ) -> pa.Table:
     """RUN/series: the `described` series (columns of `studies.tables.DESCRIPTION`) with what their `scores` come to.
 
-    `healthy`: the class that is no tumour; None where there is none, and then there is no share of tumours and no run.
+    `healthy`: the class that is no tumour; None where there is none, and then there is no share of tumours and no run. `rule`: what
+    labels those series that can be judged; `decision` stays `review`, for no rule is fitted to be trusted unread.
     """
     keys = described["series_key"].combine_chunks()
     sums = _Sums(len(keys), len(classes))
@@ -60,11 +67,36 @@ def series_table(
     columns["longest_run_mm"] = pa.array(run_mm, mask=~some | ~ill.any() | np.isnan(run_mm))
     columns["peak_row_id"] = pa.array(sums.peak_row, mask=~some)
     columns["training_like"] = _over(sums.distances, sums.placed)
-    columns["label"], columns["confidence"], columns["rule"] = (pa.nulls(len(keys)) for _ in range(3))
     thin = (used < FEWEST_SLICES) | (used < LEAST_SHARE * slices)
+    columns |= _labels(columns, rule, selected & ~thin, healthy)
     columns["decision"] = pa.array(np.where(thin, "insufficient", "review").astype(object), pa.string(), mask=~selected)
     schema = series_schema(classes)
     return pa.table({name: _column(columns[name]).cast(schema.field(name).type) for name in schema.names}, schema=schema)
+
+
+def evidence(series: pa.Table, healthy: str) -> np.ndarray:
+    """What a rule looks at, of the rows of RUN/series or RUN/exams: float64 (N, 4) of `studies.rule.FEATURES`, NaN where nothing is
+    used. `healthy`: the class that is no tumour, as columns have it."""
+    return _features({name: series[name] for name in series.column_names}, healthy)
+
+
+def _features(columns: dict[str, Any], healthy: str) -> np.ndarray:
+    names = ("share_tumour", "longest_run", "n_used", "slices", f"mean_{healthy}")
+    values = {name: _column(columns[name]).cast(pa.float64()).to_numpy(zero_copy_only=False) for name in names}
+    return features_of(values | {"mean_tumour": 1 - values[f"mean_{healthy}"]})
+
+
+def _labels(columns: dict[str, Any], rule: SeriesRule | None, judged: np.ndarray, healthy: str | None) -> dict[str, Any]:
+    """The columns label, confidence and rule: null where there is no rule or too little to judge by (`judged` bool (N,))."""
+    if rule is None or healthy is None:
+        return {name: pa.nulls(len(judged)) for name in ("label", "confidence", "rule")}
+    probability = rule.probability(np.nan_to_num(_features(columns, healthy)))
+    label = np.where(probability >= 0.5, TUMOUR, rule.healthy).astype(object)
+    return {
+        "label": pa.array(label, pa.string(), mask=~judged),
+        "confidence": pa.array(np.maximum(probability, 1 - probability), mask=~judged),
+        "rule": pa.array(np.full(len(judged), rule.name, object), pa.string(), mask=~judged),
+    }
 
 
 def exams_table(series: pa.Table, *, classes: Sequence[str]) -> pa.Table:

@@ -28,6 +28,7 @@ from btc_ray.studies.keys import write_private
 REVIEW = ("review.html", "review.json", "worklist.parquet")  # what `btc-ray review` adds
 EXAMS_PAGE = "exams.html"  # and where there are exams
 ANSWERS = "answers.json"  # what `btc-ray evaluate --run` adds
+RULE = "rule.json"  # and with --fit-rule
 PRIVATE_MARK = "README"
 STAGED = ("staged-here", "staged-ray")
 WORK = "_work"  # everything that is gone once the run is complete

@@ -74,13 +74,13 @@ def list_images(settings: Score | Crop, folder: RunFolder, *, known: Known | Non
         folder.keep_private()
     else:
         kept.remove()
-    rows = Rows(studies, ByteReader(options))
+    rows = Rows(studies, ByteReader(options), whole=known is None)
     folder.check()
     entries = chain(rows.of(_entries(listed)), _skipped(skipped))
     found = write_entries(entries, folder.manifest, skipped=folder.skipped, seen=lambda found: folder.check())
     if known is not None:
         folder.listed_known.move(folder.known)
-    if not found.rows and (known is None or not known.files):
+    if found.rows == rows.lost and (known is None or not known.files):
         raise _nothing(studies.grouped, found)
     listed.remove()
     skipped.remove()

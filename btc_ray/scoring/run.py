@@ -23,7 +23,7 @@ from btc_ray.model.engines.engine import Choice, EngineError
 from btc_ray.progress import Progress, say
 from btc_ray.scoring.earlier import find_runs, of_this_model
 from btc_ray.scoring.finish import IncompleteError, staged_ids, write_finished
-from btc_ray.scoring.folder import ANSWERS, EXAMS_PAGE, REVIEW, RunFolder, same_inputs
+from btc_ray.scoring.folder import ANSWERS, EXAMS_PAGE, REVIEW, RULE, RunFolder, same_inputs
 from btc_ray.scoring.inputs import given_images, list_images
 from btc_ray.scoring.known import Known, open_known
 from btc_ray.scoring.state import Fingerprint, Listed, RunState, difference, fingerprint_of, hashed, without_paths
@@ -105,6 +105,7 @@ def _freeze_manifest(
         fingerprint=_fingerprint(settings, bundle),
         classes=list(bundle.classes),
         columns=list(bundle.columns),
+        series_rule=bundle.decision.get("series_rule") or {},
         versions=library_versions(),
     )
     state = folder.write_state(state)
@@ -305,7 +306,7 @@ def _parts(*folders: Place) -> list[Place]:
 def _publish(folder: RunFolder, state: RunState) -> RunState:
     """Move the finished files into place and set the commit mark. Begun again after a kill, it ends the same."""
     folder.check()
-    for name in ("summary.html", *REVIEW, EXAMS_PAGE, ANSWERS):  # they told of the rows before
+    for name in ("summary.html", *REVIEW, EXAMS_PAGE, ANSWERS, RULE):  # they told of the rows before
         (folder.place / name).remove()
     assert state.finishing is not None
     folder.publish(state.finishing)

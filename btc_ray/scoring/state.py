@@ -90,6 +90,7 @@ class RunState:
         private: whether paths and identities stand in RUN/private only; then `inputs` are hashes.
         columns: of the probabilities, in the order of `classes`.
         studies: how many series and exams there are, how many are scored, and why the others are not; empty for pictures.
+        series_rule: the rule that labels series, as the bundle had it or `btc-ray group --rule` gave it; empty: they have no label.
         skipped: by reason, what the listing met and made no row of.
         known: how many files earlier runs had scored, by which runs, and how that was known; empty without --known.
         more: what a newer version wrote and this one does not know; it is kept.
@@ -115,6 +116,7 @@ class RunState:
     known: dict[str, Any] = field(default_factory=dict)
     private: bool = False
     studies: dict[str, Any] = field(default_factory=dict)
+    series_rule: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     finished: str | None = None
     more: dict[str, Any] = field(default_factory=dict)

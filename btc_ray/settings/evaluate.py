@@ -27,6 +27,11 @@ class Evaluate(Labelled):
     review: str | None = None
     """With --run: folder or URI of the review, where it was given an --output. Default: the run folder."""
 
+    fit_rule: bool = False
+    """With --run and --labels: fit the rule from slices to series on labelled patients (30 with a tumour and 30 without at least), measure
+    it on patients that it has not seen, and write it to rule.json and into the bundle. With --model and --data in place of --run the
+    archive is scored first."""
+
     model: tuple[str, ...] = ()
     """Model bundles: one trained with --split folders, one with --split group, or both, side by side."""
 
@@ -47,7 +52,9 @@ class Evaluate(Labelled):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.run is None:
+        if self.fit_rule:
+            self._check_fit()
+        elif self.run is None:
             if self.answers or self.review:
                 raise SettingsError("--answers and --review are about a run: name it with --run.")
             if not self.model:
@@ -59,6 +66,18 @@ class Evaluate(Labelled):
         elif self.model or self.data:
             raise SettingsError("--run is in place of --model and --data: give one or the other.")
         self.elsewhere()
+
+    def _check_fit(self) -> None:
+        if self.labels is None:
+            raise SettingsError("--fit-rule needs --labels: a table that labels series, exams or patients.")
+        if self.answers or self.review or self.external or self.slices != "all":
+            raise SettingsError("--fit-rule is about series: --answers, --review, --external and --slices are not for it.")
+        if len(self.model) > 1:
+            raise SettingsError("--fit-rule fits the rule of one model: name one bundle.")
+        if self.run is None and (missing := [f"--{name}" for name in ("data", "model", "output") if not getattr(self, name)]):
+            raise SettingsError(f"--fit-rule needs a scored archive (--run), or {', '.join(missing)} to score one.")
+        if self.run is not None and self.data:
+            raise SettingsError("--run is in place of --data: give one or the other.")
 
     def elsewhere(self) -> dict[str, str]:
         """The data of `external` by name. Raises SettingsError."""

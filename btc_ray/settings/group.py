@@ -11,3 +11,7 @@ class Group(Job):
 
     run: str
     """Folder or URI of a complete run: the --output of `btc-ray score`."""
+
+    rule: str | None = None
+    """The rule that labels series from here on: a bundle that has one, or a rule.json of `btc-ray evaluate --fit-rule`. Default: the
+    one that the run has, which is that of its bundle when it was begun."""

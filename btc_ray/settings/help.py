@@ -29,6 +29,8 @@ SUBJECTS: dict[str, tuple[str, ...]] = {
             "groups",
             "external",
             "answers",
+            "fit_rule",
+            "rule",
             "cache",
             "json",
             "known",

@@ -21,12 +21,15 @@ def _text(alternatives: str) -> re.Pattern[str]:
     return re.compile(rf"(?<![a-z0-9])(?:{'|'.join(alternatives.split())})(?![a-z0-9])")
 
 
-_LOCALISER = _text(r"locs? loka\w* locali[sz]e?r?\w* \w*scout\w* survey\w* 3.?plane?\w* tri.?plan\w* pilot topo\w*")
+_LOCALISER = _text(
+    r"locs? loka\w* locali[sz]e?r?\w* \w*scout\w* survey\w* 3.?plane?\w* tri.?plan\w* pilot topo\w* "
+    r"\w*calibration\w* smart.?brain\w* sense.?ref\w* coil.?(?:survey|ref)\w*"
+)
 _DIFFUSION = _text(
     r"\w*dwi\w* \w*dti\w* diff\w* ep2d_diff\w* hardi\w* dki tensor ivim noddi\w* tracew? b[1-9]\d{2,3} resolve\w*trac\w*"
 )
 _PERFUSION = _text(r"\w*perf\w* p?c?asl\w* pasl\w* dsc dce\w* pwi rel?cb[fv]\w* r?cb[fv] r?mtt ttp tmax m0scan gbp pbp")
-_FUNCTIONAL = _text(r"\w*fmri\w* \w*bold\w* rest\d* resting\w* func\w* task\w* sbref")
+_FUNCTIONAL = _text(r"\w*fmri\w* \w*bold\w* rest\d* resting\w* func\w* task\w* sbref moco.?series evaseries\w* \w*_glm")
 _ANGIOGRAPHY = _text(
     r"\w*mra\d* \w*tof\w* angio\w* [mn]?ip min.?ip\w* mip\w* venogr\w* mrv inhance\w* tricks vessels? carotid\w*"
 )
@@ -35,13 +38,14 @@ _FIELD_MAP = _text(
     r"phasediff magnitude[12]? epi_fm\w* r?b1"
 )
 _DERIVED_MAP = _text(
-    r"e?adc\w* fa(?!\s*\d) colfa t[12]\*?.?(?:star.?)?map\w* r2\*?.?maps? sub(?:tract\w*)? color\w* param\w*map\w* "
+    r"[de]?adc\w* fa(?!\s*\d) colfa t[12]\*?.?(?:star.?)?map\w* r2\*?.?maps? sub(?:tract\w*)? color\w* param\w*map\w* "
     r"quantitative"
 )
 _OTHER_PART = _text(
     r"knee\w* \w*spine lumb\w* thora\w* abdom\w* liver prostat\w* pelvi\w* shoulder breast\w* cardia\w* heart hips? ankle "
     r"wrist elbow foot hand lws hws bws knie\w*"
 )
+_SCREEN = _text(r"screen.?sav\w* screen.?shot\w* screen.?capture\w* patient.?protocol dose.?report\w*")
 _HEAD = _text(r"head\w* \w*brain\w* neuro\w* skull\w* kopf\w* cereb\w* crani\w*")
 _MASK = _text(
     r"\w*mask\w* d?seg\w* segmentation\w* labels?\w* atlas\w* aparc\w* aseg rois? probseg [zt].?(?:stat|map)\d* spm[tf]\w* "
@@ -55,7 +59,7 @@ def _no_pixels(series: SeriesFacts) -> str | None:
 
 def _not_mr(series: SeriesFacts) -> str | None:
     if not series.dicom:
-        return None  # a NIfTI file does not say
+        return "tags" if series.suffix in ("pet", "ct", "CT") else None  # else a NIfTI file does not say
     if series.sop_class in words.MR_CLASSES or series.sop_class == words.PARAMETRIC_MAP:
         return None
     if (series.sop_class or "").startswith(words.SECONDARY_CAPTURES):
@@ -69,7 +73,7 @@ def _secondary(series: SeriesFacts) -> str | None:
     captured = (series.sop_class or "").startswith(words.SECONDARY_CAPTURES)
     coloured = series.dicom and (series.photometric or "").startswith(("RGB", "PALETTE", "YBR"))
     screen = series.has("SCREEN SAVE", "SCREENSAVE", "SCREEN CAPTURE", "CSA REPORT", "REPORT", "PASTED", "GSPS")
-    return "tags" if captured or coloured or screen else None
+    return "tags" if captured or coloured or screen else series.says(_SCREEN)
 
 
 def _localiser(series: SeriesFacts) -> str | None:
@@ -145,7 +149,8 @@ def _derived_map(series: SeriesFacts) -> str | None:
     if series.sop_class == words.PARAMETRIC_MAP:
         return "tags"
     if series.has("ADC", "EADC", "FA", "COLFA", "TRACE", "T1 MAP", "T2 MAP", "T2_STAR MAP", "R2 MAP", "R2_STAR MAP", "T1_MAP", "T2_MAP",
-                  "SUBTRACTION", "SUBTRACT", "SUB", "PERCENTAGE", "UNI_MAP", "PARAMETRIC MAP"):  # fmt: skip
+                  "SUBTRACTION", "SUBTRACT", "SUB", "PERCENTAGE", "UNI_MAP", "PARAMETRIC MAP",
+                  "FAT", "FAT FRACTION", "FAT_FRACTION"):  # fmt: skip
         return "tags"
     return "text" if (series.suffix or "").endswith("map") else series.says(_DERIVED_MAP)
 

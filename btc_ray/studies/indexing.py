@@ -18,10 +18,13 @@ from btc_ray.images.formats.dicom_header import is_dicom
 from btc_ray.studies.header import dicom_rows, unpacked
 from btc_ray.studies.index import index_table
 from btc_ray.studies.nifti import is_nifti, nifti_rows
+from btc_ray.studies.pairs import ANALYZE, is_analyze, whole_volume
 
 _NIFTI_HEAD = 544  # bytes: the longer of its two headers
 
 
+_GZIP = b"\x1f\x8b"
+_LONGEST_POINTER = 1024  # bytes
 _DICOM = bytes(128) + b"DICM" + b"\2\0\0\0UL\4\0\0\0\0\0"
 
 
@@ -50,20 +53,34 @@ def _file(row: Mapping[str, Any], reader: ByteReader) -> list[dict[str, Any]]:
     name = names.last_name(uri)
     if not data:
         return [plain | _lost("the file is empty", name)]
+    if pointer := _pointer(data):
+        return [plain | {"kind": "unread", "problem": pointer, "problem_status": "unreadable"}]
     head = unpacked(data, _NIFTI_HEAD)
     if is_nifti(head):
-        return _known(nifti_rows(data, uri, file_id))
+        return _known(nifti_rows(whole_volume(data, row, reader), uri, file_id))
     if is_dicom(head):
         return _known(dicom_rows(unpacked(data), uri, file_id))
     if sniff(data[:HEAD]) is not None:
         return [plain | {"kind": "picture"}]
+    if is_analyze(data, name):
+        return [plain | {"kind": "unread", "problem": ANALYZE, "problem_status": "unsupported"}]
     return [plain | _lost("its content is neither DICOM nor NIfTI nor a picture; copy it again from its source", name)]
+
+
+def _pointer(data: bytes) -> str | None:
+    """What brings the content of a file that only says where it is; None for any other file."""
+    if len(data) < _LONGEST_POINTER and (data.startswith(b"/annex/objects/") or b".git/annex/objects/" in data):
+        return "a pointer of git-annex, whose content is not here: `git annex get` (or `datalad get`) brings it"
+    if data.startswith(b"version https://git-lfs"):
+        return "a pointer of Git LFS, whose content is not here: `git lfs pull` brings it"
+    return None
 
 
 def _local(uri: str, file_id: int) -> list[dict[str, Any]] | None:
     """The rows of a loose DICOM file of this machine, read no further than its pixels; None for any other."""
     with os.fdopen(open_regular(storage.local_path(uri)), "rb") as file:
-        if not is_dicom(file.read(_NIFTI_HEAD)):
+        head = file.read(_NIFTI_HEAD)
+        if head[:2] == _GZIP or not is_dicom(head):
             return None
         file.seek(0)
         return _known(dicom_rows(file, uri, file_id))

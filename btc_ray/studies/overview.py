@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -44,6 +45,7 @@ class Studies:
             "unselected": self.grouped.unselected,
             "exams": exams,
             "exams_without_series": without,
+            "files_without_series": sum(name.startswith("file\0") and one.dicom for name, one in self.grouped.facts.items()),
         }
 
 
@@ -72,16 +74,22 @@ def overview(
 
 
 def write_crosswalk(studies: Studies, place: Place) -> None:
-    """Which key stands for which series, exam and patient: a private file."""
+    """Which key stands for which series, exam and patient, and what labels may call them (`uri`: one of its files): a private file."""
     grouped, pseudonyms = studies.grouped, studies.pseudonyms
-    if grouped is None or pseudonyms is None:
+    if grouped is None or pseudonyms is None or studies.index is None:
         return
+    series = grouped.frames["series"].combine_chunks().dictionary_encode()
+    _, first = np.unique(np.asarray(series.indices), return_index=True)  # in the order of the dictionary
+    files = pc.index_in(grouped.frames["file_id"].take(pa.array(first)), value_set=studies.index["file_id"])
+    named = studies.index.select(["uri", "study_uid", "patient_id"]).take(files).to_pylist()
+    about = dict(zip(series.dictionary.to_pylist(), named, strict=True))
     rows = [
         {
             "series": name,
             "exam": grouped.people.exam[name],
             "patient": grouped.people.patient[name],
             **keys_of(name, grouped, pseudonyms),
+            **about[name],
         }
         for name in grouped.facts
     ]

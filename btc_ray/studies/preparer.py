@@ -18,6 +18,7 @@ from btc_ray.images.batch import prepare_batch, sha256_of
 from btc_ray.images.kept import Kept
 from btc_ray.images.prepare import Preprocess
 from btc_ray.storage import Options
+from btc_ray.studies.pairs import whole_volume
 from btc_ray.studies.shown import file_key, with_study, without_paths
 
 
@@ -52,7 +53,8 @@ class Preparer:
         failed: tuple[tuple[Any, ...], ReadError] | None = None
         for row in rows:
             if not _has_several(row):
-                yield next(single)
+                content = next(single)
+                yield self._whole(content, row) if isinstance(content, bytes) else content
                 continue
             key = file_key(row)
             if failed is not None and failed[0] == key:  # it was tried, and waited for
@@ -69,8 +71,11 @@ class Preparer:
                 yield file.content
 
     def _read(self, row: dict[str, Any]) -> "_File":
-        content = self._reader.read(row)
+        content = self._whole(self._reader.read(row), row)
         return _File(content, sha256_of(content))
+
+    def _whole(self, content: bytes, row: dict[str, Any]) -> bytes:
+        return whole_volume(content, row, self._reader) if row.get("kind") == "nifti" else content
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from btc_ray.archive import names
 from btc_ray.archive.entries import SNIFF, Entry, ReadError, Skipped, SliceOf
 from btc_ray.archive.reader import ByteReader
+from btc_ray.studies.dicomdir import MISSING, missing, named_images
 from btc_ray.studies.indexing import pixel_digest
 from btc_ray.studies.overview import STUDIES, Studies
 from btc_ray.studies.tables import keys_of
@@ -23,13 +24,18 @@ NOT_SELECTED = "series not selected: "  # and why
 
 
 class Rows:
-    """The rows of an archive. `duplicates` and `conflicts` are counted while they are made: slices that repeat an instance, and slices
-    that have the SOPInstanceUID of another and other pixels."""
+    """The rows of an archive.
 
-    def __init__(self, studies: Studies, reader: ByteReader) -> None:
+    Counted while they are made: `duplicates`, slices that repeat an instance; `conflicts`, slices that have the SOPInstanceUID of another
+    and other pixels; `lost`, images that only a DICOMDIR names.
+    """
+
+    def __init__(self, studies: Studies, reader: ByteReader, *, whole: bool = True) -> None:
+        """`whole`: every file of the inputs is in the index, so that what a DICOMDIR names and is not there is lost."""
+        self._whole = whole
         self._index, self._grouped, self._pseudonyms = studies.index, studies.grouped, studies.pseudonyms
         self._private, self._reader = studies.private, reader
-        self.duplicates = self.conflicts = 0
+        self.duplicates = self.conflicts = self.lost = 0
         self._first: dict[tuple[int, int], tuple[int, Entry]] = {}  # of files that others repeat
         if self._index is None:
             return
@@ -75,12 +81,31 @@ class Rows:
             yield Skipped(uri=entry.uri, reason=names.skip_file(name) or "not an image (no known extension)")
         elif kind == "dicomdir":
             yield Skipped(uri=entry.uri, reason="an index of DICOM files (DICOMDIR); the files are found by themselves")
+            yield from self._missing(entry)
         elif first["problem"]:
             shown = kind if kind in STUDIES else "file"
             known = {"problem_status": first["problem_status"] or "unreadable", "problem": first["problem"]}
             yield replace(entry, **known, kind=kind if kind in STUDIES else None, slice=self._shown(entry.uri, None, shown))
         else:
             yield from self._frames(entry, rows, row_id)
+
+    def _missing(self, entry: Entry) -> Iterator[Entry]:
+        """The images that a DICOMDIR names and that were not listed, where all was."""
+        if not self._whole:
+            return
+        assert self._index is not None
+        folder = entry.uri.removesuffix(names.last_name(entry.uri).rpartition("::")[2])
+        try:
+            named = named_images(self._reader.read(_as_row(entry)))
+        except ReadError:
+            return
+        uris = self._index["uri"]
+        there = uris.filter(pc.starts_with(uris, folder)).to_pylist()
+        for path in missing(named, [uri.removeprefix(folder) for uri in there]):
+            uri = f"{folder}{path}"
+            shown = self._shown(uri, None, "dicom")
+            self.lost += 1
+            yield Entry(uri=uri, problem_status="failed", problem=MISSING, kind="dicom", slice=shown)
 
     def _frames(self, entry: Entry, rows: list[dict[str, Any]], row_id: int) -> Iterator[Entry | Skipped]:
         assert self._grouped is not None

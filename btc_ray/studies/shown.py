@@ -1,5 +1,6 @@
 """What a row shows of where it came from: the columns of its slice, and in a private run a pseudonym in place of its path."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from btc_ray.archive.manifest import SLICE
 from btc_ray.archive.reader import ByteReader
 from btc_ray.images.decode import decode
 from btc_ray.storage.redact import public_uri
+from btc_ray.studies.pairs import whole_volume
 
 STUDY: list[Any] = [
     pa.field("kind", pa.string()),
@@ -61,11 +63,17 @@ def without_path(error: str, row: dict[str, Any], *, parts: bool) -> str:
     inside = uri[len(container) :]
     for whole in (names.last_name(container) + inside if container else names.last_name(uri), uri, container, inside.lstrip(":")):
         if whole:
-            error = error.replace(f"{names.printable(whole)[0]}: ", "").replace(whole, "…")
+            error = error.removeprefix(f"{names.printable(whole)[0]}: ")
+            error = error.replace(whole, "…") if "/" in whole else _without_word(error, whole)
     for part in sorted(set() if not parts else set(uri.replace("::", "/").split("/")), key=len, reverse=True):
         if len(part) >= _SHORTEST_PART:
             error = error.replace(part, "…")
     return error
+
+
+def _without_word(text: str, word: str) -> str:
+    """A file called "a" names nobody, and takes no letter out of a sentence."""
+    return text if len(word) == 1 else re.sub(rf"(?<!\w){re.escape(word)}(?!\w)", "…", text)
 
 
 def picture_of_row(row: Mapping[str, Any], reader: ByteReader) -> bytes | np.ndarray:
@@ -79,7 +87,7 @@ def picture_of_row(row: Mapping[str, Any], reader: ByteReader) -> bytes | np.nda
         if row.get("shown_uri"):
             raise ReadError("the file cannot be read again", status=error.status) from None
         raise
-    return data if row.get("frame") is None else decode(data, frame=row["frame"])
+    return data if row.get("frame") is None else decode(whole_volume(data, row, reader), frame=row["frame"])
 
 
 def file_key(row: dict[str, Any]) -> tuple[Any, ...]:

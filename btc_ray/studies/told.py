@@ -18,6 +18,11 @@ def told(studies: Mapping[str, Any]) -> list[str]:
     found[0] += "."
     if without := studies["exams_without_series"]:
         found.append(f"{without:,} of {_count(studies['exams'], 'studies', 'study')} {_have(without)} no scored series.")
+    if nameless := studies.get("files_without_series"):
+        found.append(
+            f"Warning: {_count(nameless, 'files', 'file')} {_have(nameless)} no SeriesInstanceUID; each is a series of its own, named by "
+            "its path."
+        )
     if repeated := studies.get("duplicates"):
         found.append(f"{_count(repeated, 'slices', 'slice')} {_have(repeated)} been met before; each instance counts once.")
     if conflicts := studies.get("same_uid_other_pixels"):

@@ -15,6 +15,7 @@ import numpy as np
 from btc_ray.model.bundle.description import Bundle, BundleError
 from btc_ray.model.engines.folding import FEATURES
 from btc_ray.storage import Place
+from btc_ray.studies.rule import SeriesRule
 
 MOST_CLASSES = 1_000
 MOST_LETTERS = 200  # of a class's name
@@ -67,6 +68,7 @@ class _Decision:
     risk_coverage: list[dict[str, float]] = field(default_factory=list)
     confidence: list[_NotNegative] = field(default_factory=list)
     distance_deciles: list[float] = field(default_factory=list)
+    series_rule: SeriesRule | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -61,9 +61,11 @@ class Bundle:
 
 def bundle_id(bundle: Bundle) -> str:
     """16 hex digits of everything that a row of scores depends on: weights, classes, preprocessing, normalisation, temperature, flips,
-    thresholds. Not of what only tells about the model, and not of its int8 form, which has an id of its own."""
+    thresholds. Not of what only tells about the model, not of the rule for series, which is used when all rows are there, and not of its
+    int8 form, which has an id of its own."""
     names = ("classes", "model_id", "preprocess_id", "mean", "std", "temperature", "test_time_flips", "decision")
     content = {name: getattr(bundle, name) for name in names}
+    content["decision"] = {name: value for name, value in bundle.decision.items() if name != "series_rule"}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 

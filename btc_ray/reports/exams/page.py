@@ -50,6 +50,7 @@ def write_exams(*, exams: pa.Table, series: pa.Table, scores: Iterable[pa.Record
         palette=PALETTE,
         exams=shown,
         in_all=len(exams),
+        rules=exams["rule"].drop_null().unique().to_pylist(),
         without=exams["n_selected"].to_pylist().count(0),
     )
 
