@@ -7,14 +7,15 @@ uploads, and the caller's own mark says when they are complete.
 import contextlib
 import hashlib
 import io
-import json
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from btc_ray.archive import names
@@ -71,8 +72,8 @@ class ReasonCount:
 class ManifestSummary:
     """What the inputs hold. `size` is in bytes, of the rows whose size is known; `unknown_sizes` counts the others.
 
-    `formats` counts rows by extension. `fingerprint` is a sha256 over uri, size, container, offset, packed_size, packing and
-    problem_status of all rows in order: equal fingerprints are equal lists of inputs (names and sizes, not contents).
+    `formats` counts rows by extension. `fingerprint` is a sha256 over the `digest` of each part, in order: of equal versions of btc-ray
+    equal fingerprints are equal lists of inputs (names and sizes, not contents).
     """
 
     rows: int
@@ -86,53 +87,100 @@ class ManifestSummary:
 
 
 @dataclass(kw_only=True)
-class _SummaryBuilder:
-    """The summary while it grows; bounded, whatever is counted."""
+class Tally:
+    """The summary while it grows, part by part; bounded, whatever is counted. `digests` are those of the parts."""
 
     rows: int = 0
     size: int = 0
     unknown_sizes: int = 0
+    parts: int = 0
     problems: dict[str, list[Any]] = field(default_factory=dict)
     skipped: dict[str, list[Any]] = field(default_factory=dict)
     formats: dict[str, int] = field(default_factory=dict)
-    digest: Any = field(default_factory=hashlib.sha256)
+    digests: list[bytes] = field(default_factory=list)
 
-    def add(self, found: Entry | Skipped) -> None:
-        if isinstance(found, Skipped):
-            _count(self.skipped, found.reason, found.uri)
-            return
-        self.rows += 1
-        self.size += found.size or 0
-        self.unknown_sizes += found.size is None
-        end = found.kind if found.kind in ("dicom", "nifti") else names.extension(names.last_name(found.uri)) or "no extension"
-        end = end if end in self.formats or len(self.formats) < _MOST_REASONS else "other"
-        self.formats[end] = self.formats.get(end, 0) + 1
-        if found.problem:
-            _count(self.problems, f"{found.problem_status}: {found.problem}", found.uri)
-        # Without the wording of a problem, which may change while the row does not.
-        values = (found.uri, found.size, found.container, found.offset, found.packed_size, found.packing, found.problem_status)
-        self.digest.update(json.dumps(values).encode() + b"\n")
+    def skip(self, found: Skipped) -> None:
+        """Count a name that is no row."""
+        _count(self.skipped, found.reason, 1, [found.uri])
 
-    def summary(self, parts: int) -> ManifestSummary:
+    def add(self, part: pa.Table) -> None:
+        """Count the rows of one part."""
+        self.rows += len(part)
+        self.parts += 1
+        self.size += pc.sum(part["size"]).as_py() or 0
+        self.unknown_sizes += part["size"].null_count
+        for entry in pc.value_counts(_formats(part)).to_pylist():
+            self._format(entry["values"] or "no extension", entry["counts"])
+        bad = part.filter(part["problem"].is_valid()).select(["problem_status", "problem", "uri"])
+        for row in bad.to_pylist():
+            _count(self.problems, f"{row['problem_status']}: {row['problem']}", 1, [row["uri"]])
+        self.digests.append(digest(part))
+
+    def merge(self, later: "Tally") -> None:
+        """Count what was listed after this, all but its digests."""
+        self.rows, self.size = self.rows + later.rows, self.size + later.size
+        self.unknown_sizes, self.parts = self.unknown_sizes + later.unknown_sizes, self.parts + later.parts
+        for name, number in later.formats.items():
+            self._format(name, number)
+        for mine, theirs in ((self.problems, later.problems), (self.skipped, later.skipped)):
+            for reason, (number, uris) in theirs.items():
+                _count(mine, reason, number, uris)
+
+    def _format(self, name: str, number: int) -> None:
+        name = name if name in self.formats or len(self.formats) < _MOST_REASONS else "other"
+        self.formats[name] = self.formats.get(name, 0) + number
+
+    def summary(self) -> ManifestSummary:
+        """What it comes to."""
         return ManifestSummary(
             rows=self.rows,
             size=self.size,
             unknown_sizes=self.unknown_sizes,
-            parts=parts,
+            parts=self.parts,
             problems=_by_count(self.problems),
             skipped=_by_count(self.skipped),
             formats=dict(sorted(self.formats.items(), key=lambda item: (-item[1], item[0]))),
-            fingerprint=self.digest.hexdigest(),
+            fingerprint=hashlib.sha256(b"".join(self.digests)).hexdigest(),
         )
 
 
-def _count(reasons: dict[str, list[Any]], reason: str, uri: str) -> None:
+def digest(part: pa.Table) -> bytes:
+    """sha256 over what tells the rows of a part: lengths and bytes of texts, and numbers, -1 for null.
+
+    Without the wording of a problem, which may change while the row does not.
+    """
+    sha = hashlib.sha256()
+    for name in ("uri", "size", "container", "offset", "packed_size", "packing", "problem_status"):
+        column = part[name].combine_chunks()
+        if pa.types.is_string(column.type):
+            lengths = pc.binary_length(column).fill_null(-1)
+            sha.update(np.asarray(lengths, "<i4").tobytes())
+            text = pa.concat_arrays([column.fill_null("")])  # a buffer of its own, from its beginning
+            total = int(np.maximum(np.asarray(lengths), 0).sum())
+            sha.update(memoryview(text.buffers()[2])[:total] if total else b"")
+        else:
+            sha.update(np.asarray(column.fill_null(-1), "<i8").tobytes())
+    return sha.digest()
+
+
+def _formats(part: pa.Table) -> pa.ChunkedArray:
+    """`dicom`, `nifti`, or the extension of each row in lower case, null without one."""
+    uris = part["uri"]
+    if pc.any(pc.starts_with(uris, pattern="http")).as_py():  # where a query may follow the name
+        ends = pa.chunked_array([[names.extension(names.last_name(uri)) or None for uri in uris.to_pylist()]], pa.string())
+    else:
+        found = pc.extract_regex(uris, r"(?s)[^/](?P<end>\.[^./]*)/*$")
+        ends = pc.utf8_lower(pc.struct_field(found, "end"))
+    medical = pc.is_in(part["kind"], value_set=pa.array(["dicom", "nifti"]))
+    return pc.if_else(medical, part["kind"], ends)
+
+
+def _count(reasons: dict[str, list[Any]], reason: str, number: int, uris: Sequence[str]) -> None:
     if reason not in reasons and len(reasons) >= _MOST_REASONS:
         reason = "other reasons"
     counted = reasons.setdefault(reason, [0, []])
-    counted[0] += 1
-    if len(counted[1]) < EXAMPLES:
-        counted[1].append(uri)
+    counted[0] += number
+    counted[1].extend(uris[: EXAMPLES - len(counted[1])])
 
 
 def _by_count(reasons: dict[str, list[Any]]) -> dict[str, ReasonCount]:
@@ -154,38 +202,61 @@ def write_entries(
     What stands at `destination` is replaced: a caller that already committed a manifest does not call this again. Raises as the listing
     does, and OSError where nothing can be written; then a local destination is as it was before.
     """
+    return list_into(found, destination, skipped=skipped, rows_per_part=rows_per_part, seen=seen).summary()
+
+
+def list_into(
+    found: Iterator[Entry | Skipped],
+    destination: Place,
+    *,
+    skipped: Place | None = None,
+    rows_per_part: int = ROWS_PER_PART,
+    seen: Callable[[Entry | Skipped], None] = lambda found: None,
+) -> Tally:
+    """`write_entries`, for a caller that has more to count."""
     if rows_per_part < 1:
         raise ValueError(f"rows_per_part must be at least 1, not {rows_per_part}")
-    counter = _SummaryBuilder()
-    parts = 0
+    tally = Tally()
     rows: list[Entry] = []
+
+    def write(folder: Place) -> None:
+        table = _part(rows, tally.rows)
+        write_part(folder, tally.parts, table)
+        tally.add(table)
+        rows.clear()
+
     with _folder(destination) as folder, _skipped_file(skipped) as skip:
         for item in found:
-            counter.add(item)
             seen(item)
             if isinstance(item, Skipped):
+                tally.skip(item)
                 skip(item)
                 continue
             rows.append(item)
             if len(rows) == rows_per_part:
-                _write_part(folder, parts, rows, counter.rows - len(rows))
-                parts, rows = parts + 1, []
+                write(folder)
         if rows:
-            _write_part(folder, parts, rows, counter.rows - len(rows))
-            parts += 1
-    return counter.summary(parts)
+            write(folder)
+    return tally
 
 
-def _write_part(folder: Place, number: int, rows: list[Entry], first_row_id: int) -> None:
+def _part(rows: list[Entry], first_row_id: int) -> pa.Table:
     columns = [pa.array(range(first_row_id, first_row_id + len(rows)), pa.int64())]
     columns += [pa.array([getattr(row, entry.name) for row in rows], entry.type) for entry in _FIELDS[1:]]
-    columns += [
-        pa.array([None if row.slice is None else getattr(row.slice, entry.name) for row in rows], entry.type)
-        for entry in list(SCHEMA)[len(_FIELDS) : -1]
-    ]
+    of_slices = list(SCHEMA)[len(_FIELDS) : -1]
+    if any(row.slice is not None for row in rows):
+        slices = [row.slice for row in rows]
+        columns += [pa.array([one and getattr(one, entry.name) for one in slices], entry.type) for entry in of_slices]
+    else:
+        columns += [pa.nulls(len(rows), entry.type) for entry in of_slices]
     columns.append(pa.array([row.version for row in rows], VERSION.type))
+    return pa.Table.from_arrays(columns, schema=SCHEMA)
+
+
+def write_part(folder: Place, number: int, table: pa.Table) -> None:
+    """Write one part of a manifest."""
     buffer = io.BytesIO()
-    pq.write_table(pa.Table.from_arrays(columns, schema=SCHEMA), buffer, row_group_size=_ROWS_PER_GROUP, compression="zstd")
+    pq.write_table(table, buffer, row_group_size=_ROWS_PER_GROUP, compression="zstd")
     (folder / f"part-{number:05d}.parquet").write(buffer.getvalue())
 
 

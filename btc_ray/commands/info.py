@@ -18,9 +18,14 @@ class InfoError(UserError):
 
 
 def info(chosen: settings.Info) -> int:
-    """Print what `chosen.path` is, what changed between the runs of `chosen.compare`, or what those of `chosen.runs` come to.
+    """Print what `chosen.path` is, what changed between the runs of `chosen.compare`, or what those of `chosen.runs` come to; or
+    register them in a table.
 
-    Raises InfoError, BundleError, CompareError."""
+    Raises InfoError, BundleError, CompareError, RegisterError."""
+    if chosen.register:
+        from btc_ray.commands.register import register_runs
+
+        return register_runs(chosen)
     if chosen.runs:
         from btc_ray.commands.nights import print_nights
 

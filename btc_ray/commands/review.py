@@ -65,6 +65,7 @@ def review(chosen: settings.Review) -> int:
         columns=bundle.columns,
         sample=chosen.sample,
         seed=chosen.seed,
+        order=chosen.order,
     )
     table = with_sample(worklist.chosen(), worklist.sample)
     record = describe_run(worklist, bundle, state.to_dict(), run_id=state.run_id, shown=len(table))

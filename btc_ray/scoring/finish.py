@@ -1,8 +1,12 @@
-"""The end of a run: staged parts are reconciled with the manifest, row by row, and written in order as files of sensible size."""
+"""The end of a run: staged parts are reconciled with the manifest, row by row, and written in order as files of sensible size.
+
+Each file is a join of its own (see `window`), here one after the other or on workers at once. The driver reads footers only.
+"""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -12,148 +16,105 @@ import pyarrow.parquet as pq
 from btc_ray.errors import BtcRayError
 from btc_ray.scoring.folder import RunFolder
 from btc_ray.scoring.state import Counts
+from btc_ray.scoring.window import COUNTED, Window, Written, opened, write_window
 from btc_ray.storage import Place
-from btc_ray.storage.redact import public_uri
 
-COUNTED = ("status", "label", "crop_status", "decision")  # columns whose values are counted
 ROWS_PER_FILE = 250_000  # about 25 to 50 MB: 100 to 200 bytes a row, most of it the incompressible sha256
+_THREADS = 16  # an object store takes tens of milliseconds a file, however small
+Spread: TypeAlias = Callable[[Callable[[Window], Written], Sequence[Window]], Iterable[Written]]
+"""The results of a function for each of some items, in their order: `map`, or `workers.tasks.spread`."""
 
 
 class IncompleteError(BtcRayError, RuntimeError):
     """Rows of the manifest have no result."""
 
 
-@dataclass(kw_only=True)
-class _ValueCounts:
-    """What a run comes to, while it is counted."""
-
-    rows: int = 0
-    columns: dict[str, Counter[str]] = field(default_factory=lambda: {name: Counter() for name in COUNTED})
-
-    def add(self, table: pa.Table) -> None:
-        self.rows += len(table)
-        for name, counter in self.columns.items():
-            for entry in pc.value_counts(table[name]).to_pylist():
-                if entry["values"] is not None:
-                    counter[entry["values"]] += entry["counts"]
-
-    def to_record(self) -> Counts:
-        return Counts(rows=self.rows, **{name: dict(counter) for name, counter in self.columns.items()})
-
-
 def staged_ids(parts: Sequence[Place]) -> np.ndarray:
     """The row_ids that stand in staged parts: sorted int64, each once. Files a killed process left half-written do not count."""
-    found = [np.asarray(table["row_id"]) for table in (_read(part, ["row_id"]) for part in parts) if table is not None]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        found = [ids for ids in pool.map(_row_ids, parts) if ids is not None]
     return np.unique(np.concatenate(found)) if found else np.empty(0, np.int64)
 
 
 def write_finished(
-    folder: RunFolder, schema: pa.Schema, sources: Sequence[Place], *, generation: int
+    folder: RunFolder, schema: pa.Schema, sources: Sequence[Place], *, generation: int, spread: Spread = map
 ) -> tuple[list[str], Counts]:
     """Write `finished/` from `sources` (Parquet files; where a row stands in several, the earlier source wins).
 
-    Memory holds one file's worth of rows. Returns the names of the files and the counts. Raises IncompleteError, naming rows,
-    where the manifest has rows that no source has.
+    Memory holds one file's worth of rows, on the workers where `spread` takes them there. Returns the names of the files and the
+    counts. Raises IncompleteError, naming a row, where the manifest has rows that no source has.
     """
     folder.finished.remove()
-    ranges = _row_ranges(sources)
-    names, counts = [], _ValueCounts()
-    for number, manifest in enumerate(_manifest_windows(folder)):
-        first, last = manifest["row_id"][0].as_py(), manifest["row_id"][-1].as_py()
-        table = _rows_between([part for part, low, high in ranges if low <= last and high >= first], schema, first, last)
-        table = _reconcile(manifest, table)
-        name = f"part-{number:05d}.parquet" if generation == 0 else f"part-{number:05d}-retry{generation}.parquet"
-        (folder.finished / name).write_table(table.replace_schema_metadata(schema.metadata))
-        names.append(name)
-        counts.add(table)
+    windows = list(_windows(folder, schema, sources, generation))
+    counts: dict[str, Counter[str]] = {name: Counter() for name in COUNTED}
+    rows = missing = 0
+    first: tuple[int, str] | None = None
+    for found in spread(write_window, windows):
+        if found.other_names:
+            raise IncompleteError("the staged results name other images than the manifest. Use another --output and report this.")
+        rows, missing, first = rows + found.rows, missing + found.missing, first or found.first_missing
+        for name, values in found.counts.items():
+            counts[name].update(values)
+    if first is not None:
+        raise IncompleteError(
+            f"{missing:,} of {rows:,} rows have no result, the first is row {first[0]} ({first[1]}). "
+            "Run the same command again: it scores what is missing."
+        )
+    names = [window.target.name for window in windows]
     if not names:  # a night without anything new: readers find the columns
         names.append("part-00000.parquet")
         (folder.finished / names[0]).write_table(schema.empty_table())
-    return names, counts.to_record()
+    return names, Counts(rows=rows, **{name: dict(counter) for name, counter in counts.items()})
 
 
-def _row_ranges(sources: Sequence[Place]) -> list[tuple[Place, int, int]]:
-    ranges = []
-    for part in sources:
-        table = _read(part, ["row_id"])
-        if table is not None and len(table):
-            bounds = pc.min_max(table["row_id"])
-            ranges.append((part, bounds["min"].as_py(), bounds["max"].as_py()))
-    return ranges
-
-
-def _manifest_windows(folder: RunFolder) -> Iterator[pa.Table]:
-    """The manifest's row_id and uri, at most ROWS_PER_FILE rows at a time, in order."""
-    waiting: list[pa.RecordBatch] = []
-    rows = 0
-    for part in folder.manifest.files(".parquet"):
-        filesystem, path = part.arrow()
-        with pq.ParquetFile(path, filesystem=filesystem) as file:
-            for batch in file.iter_batches(columns=_shown_columns(file), batch_size=50_000):
-                waiting.append(batch)
-                rows += len(batch)
-                if rows >= ROWS_PER_FILE:
-                    yield pa.Table.from_batches(waiting)
-                    waiting, rows = [], 0
-    if waiting:
-        yield pa.Table.from_batches(waiting)
-
-
-def _shown_columns(file: pq.ParquetFile) -> list[str]:
-    """Manifests of before there were private runs have no other name for a row than its URI."""
-    return [name for name in ("row_id", "uri", "shown_uri") if name in file.schema_arrow.names]
-
-
-def _rows_between(sources: Sequence[Place], schema: pa.Schema, first: int, last: int) -> pa.Table:
-    """Rows first..last of `sources`, sorted by row_id, each once."""
-    tables = []
-    for part in sources:
-        table = _read(part, schema.names)
-        if table is not None:
-            between = pc.and_(pc.greater_equal(table["row_id"], first), pc.less_equal(table["row_id"], last))
-            tables.append(_with_later_columns(table.filter(between), schema).cast(schema.remove_metadata()))
-    table = pa.concat_tables(tables) if tables else schema.empty_table()
-    _, where = np.unique(np.asarray(table["row_id"]), return_index=True)  # the first occurrence of each
-    return table.take(where).combine_chunks()
-
-
-def _with_later_columns(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Parts of a version that did not have the last columns yet, with nulls for them."""
-    for column in schema:
-        if column.nullable and column.name not in table.column_names:
-            table = table.append_column(column.name, pa.nulls(len(table), column.type))
-    return table.select(schema.names)
-
-
-def _reconcile(manifest: pa.Table, table: pa.Table) -> pa.Table:
-    """The rows, held against the manifest, with the URIs that it shows."""
-    wanted, found = np.asarray(manifest["row_id"]), np.asarray(table["row_id"])
-    shown = _public(manifest["uri"])
-    if "shown_uri" in manifest.column_names:
-        shown = pc.coalesce(manifest["shown_uri"], shown)
-    if len(wanted) != len(found) or not np.array_equal(wanted, found):
-        missing = np.setdiff1d(wanted, found)
-        example = shown[int(np.searchsorted(wanted, missing[0]))].as_py() if len(missing) else "?"
-        raise IncompleteError(
-            f"{len(missing):,} of {len(wanted):,} rows have no result, the first is row {missing[0] if len(missing) else '?'} ({example}). "
-            "Run the same command again: it scores what is missing."
+def _windows(folder: RunFolder, schema: pa.Schema, sources: Sequence[Place], generation: int) -> Iterator[Window]:
+    """The manifest in pieces of ROWS_PER_FILE rows, in order, each with the sources that may hold its rows."""
+    parts = folder.manifest.files(".parquet")
+    with ThreadPoolExecutor(_THREADS) as pool:
+        lengths = list(pool.map(_length, parts))
+        ranges = [(part, found) for part, found in zip(sources, pool.map(_row_range, sources), strict=True) if found is not None]
+    ends = np.cumsum(lengths, dtype=np.int64)
+    rows = int(ends[-1]) if len(ends) else 0
+    for number, start in enumerate(range(0, rows, ROWS_PER_FILE)):
+        stop = min(start + ROWS_PER_FILE, rows)
+        pieces = [
+            (part, max(start - (end - length), 0), min(stop - (end - length), length))
+            for part, end, length in zip(parts, ends.tolist(), lengths, strict=True)
+            if end > start and end - length < stop
+        ]
+        name = f"part-{number:05d}.parquet" if generation == 0 else f"part-{number:05d}-retry{generation}.parquet"
+        yield Window(
+            manifest=pieces,
+            sources=[part for part, (low, high) in ranges if low < stop and high >= start],  # row_ids are 0 to rows - 1, in order
+            schema=schema,
+            target=folder.finished / name,
         )
-    if not shown.combine_chunks().equals(_public(table["uri"]).combine_chunks()):
-        raise IncompleteError("the staged results name other images than the manifest. Use another --output and report this.")
-    return table.set_column(table.schema.get_field_index("uri"), table.schema.field("uri"), shown)
 
 
-def _public(uris: pa.ChunkedArray) -> pa.ChunkedArray:
-    """`public_uri` of each; parts that an older version staged hold them as they were given."""
-    if not pc.any(pc.match_substring_regex(uris, "://.*[@?]")).as_py():
-        return uris
-    return pa.chunked_array([[public_uri(uri) for uri in uris.to_pylist()]], pa.string())
-
-
-def _read(part: Place, columns: list[str]) -> pa.Table | None:
+def _length(part: Place) -> int:
     filesystem, path = part.arrow()
-    try:
-        with pq.ParquetFile(path, filesystem=filesystem) as file:  # read_table would import pyarrow.dataset: half a second
-            return file.read(columns=columns)
-    except (pa.ArrowInvalid, OSError):  # half-written by a process that was killed
+    with pq.ParquetFile(path, filesystem=filesystem) as file:
+        return int(file.metadata.num_rows)
+
+
+def _row_range(part: Place) -> tuple[int, int] | None:
+    """The least and the greatest row_id of a staged part, from its footer; None where there is none."""
+    if (file := opened(part)) is None:
         return None
+    with file:
+        about = file.metadata
+        if not about.num_rows:
+            return None
+        column = file.schema_arrow.get_field_index("row_id")
+        found = [about.row_group(group).column(column).statistics for group in range(about.num_row_groups)]
+        if all(one is not None and one.has_min_max for one in found):
+            return min(one.min for one in found), max(one.max for one in found)
+        bounds = pc.min_max(file.read(columns=["row_id"])["row_id"])
+    return bounds["min"].as_py(), bounds["max"].as_py()
+
+
+def _row_ids(part: Place) -> np.ndarray | None:
+    if (file := opened(part)) is None:
+        return None
+    with file:
+        return np.asarray(file.read(columns=["row_id"])["row_id"])

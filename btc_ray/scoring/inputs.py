@@ -59,10 +59,10 @@ def list_images(settings: Score | Crop, folder: RunFolder, *, known: Known | Non
     options = folder.place.options
     listing = list_inputs(settings.input, options=options, follow_links=settings.follow_links, sniff=sniffed)
     if known is None:
-        write_entries(listing, listed, skipped=skipped, seen=count)
+        met = write_entries(listing, listed, skipped=skipped, seen=count)
     else:
         with table_file(folder.listed_known, KNOWN_SCHEMA) as write:
-            write_entries(known.new(listing, options=options, known=write), listed, skipped=skipped, seen=count)
+            met = write_entries(known.new(listing, options=options, known=write), listed, skipped=skipped, seen=count)
         known.tell()
     kept = folder.private / "index"
     index = index_candidates(_to_sniff(listed), candidates, cpus=cpus, options=options, kept=kept) if candidates else None
@@ -76,8 +76,12 @@ def list_images(settings: Score | Crop, folder: RunFolder, *, known: Known | Non
         kept.remove()
     rows = Rows(studies, ByteReader(options), whole=known is None)
     folder.check()
-    entries = chain(rows.of(_entries(listed)), _skipped(skipped))
-    found = write_entries(entries, folder.manifest, skipped=folder.skipped, seen=lambda found: folder.check())
+    if candidates or studies.private:
+        entries = chain(rows.of(_entries(listed)), _skipped(skipped))
+        found = write_entries(entries, folder.manifest, skipped=folder.skipped, seen=lambda found: folder.check())
+    else:
+        _take_over(folder)
+        found = met
     if known is not None:
         folder.listed_known.move(folder.known)
     if found.rows == rows.lost and (known is None or not known.files):
@@ -85,6 +89,17 @@ def list_images(settings: Score | Crop, folder: RunFolder, *, known: Known | Non
     listed.remove()
     skipped.remove()
     return Found(summary=found, private=studies.private, studies=_write_studies(studies, rows, folder))
+
+
+def _take_over(folder: RunFolder) -> None:
+    """What was listed is the manifest: where there are pictures alone nothing in it changes."""
+    folder.manifest.remove()
+    if folder.place.is_local:
+        folder.listed.move(folder.manifest)
+    for part in folder.listed.files(".parquet"):
+        folder.check()
+        part.move(folder.manifest / part.name)
+    folder.listed_skipped.move(folder.skipped)
 
 
 def given_images(entries: Iterable[Entry], folder: RunFolder) -> Found:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -21,8 +21,9 @@ from btc_ray.model.bundle.signature import read_trusted_bundle
 from btc_ray.model.engines.choose import choose
 from btc_ray.model.engines.engine import Choice, EngineError
 from btc_ray.progress import Progress, say
+from btc_ray.scoring import finish
 from btc_ray.scoring.earlier import find_runs, of_this_model
-from btc_ray.scoring.finish import IncompleteError, staged_ids, write_finished
+from btc_ray.scoring.finish import IncompleteError, staged_ids
 from btc_ray.scoring.folder import ANSWERS, EXAMS_PAGE, REVIEW, RULE, RunFolder, same_inputs
 from btc_ray.scoring.inputs import given_images, list_images
 from btc_ray.scoring.known import Known, open_known
@@ -189,25 +190,39 @@ def _execute(
     }
     if len(done):
         say(f"Continuing: {len(done):,} of {rows:,} images are done.")
-    began = time.monotonic()
-    if len(done) < rows:
-        progress = Progress("Scoring", rows, done=len(done))
-        if on_ray:
-            with ray_session(), progress:
+    several_files = state.manifest.rows > finish.ROWS_PER_FILE
+    with ray_session() if on_ray and (len(done) < rows or several_files) else nullcontext():
+        began = time.monotonic()
+        if len(done) < rows:
+            progress = Progress("Scoring", rows, done=len(done))
+            if on_ray:
                 pool, choice = _pool(settings, state, bundle)
                 state = _computed_with(folder, state, choice, bundle)
-                _score_on_ray(folder, todo, settings, bundle, pool, choice, rows, inherited, progress)
-            session |= asdict(choice) | {"resources": {"CPU": pool.cpus, "GPU": pool.gpus * pool.gpus_each}}
-        else:
-            choice = _choice(settings, state, bundle, choose)
-            state = _computed_with(folder, state, choice, bundle)
-            with progress:
-                _score_here(folder, todo, settings, bundle, choice, cpus, done, progress)
-            session |= asdict(choice) | {"resources": {"CPU": cpus}}
-    session |= {"seconds": round(time.monotonic() - began, 3), "images": rows - len(done)}
-    sources = [*_parts(*staged), *inherited, *(folder.score_parts() if state.generation else [])]
-    names, counts = write_finished(folder, scores_schema(bundle), sources, generation=state.generation)
+                with progress:
+                    _score_on_ray(folder, todo, settings, bundle, pool, choice, rows, inherited, progress)
+                session |= asdict(choice) | {"resources": {"CPU": pool.cpus, "GPU": pool.gpus * pool.gpus_each}}
+            else:
+                choice = _choice(settings, state, bundle, choose)
+                state = _computed_with(folder, state, choice, bundle)
+                with progress:
+                    _score_here(folder, todo, settings, bundle, choice, cpus, done, progress)
+                session |= asdict(choice) | {"resources": {"CPU": cpus}}
+        session |= {"seconds": round(time.monotonic() - began, 3), "images": rows - len(done)}
+        sources = [*_parts(*staged), *inherited, *(folder.score_parts() if state.generation else [])]
+        names, counts = finish.write_finished(
+            folder,
+            scores_schema(bundle),
+            sources,
+            generation=state.generation,
+            spread=_on_workers() if on_ray and several_files else map,
+        )
     return folder.write_state(state.changed(finishing=names, counts=counts, sessions=[*state.sessions, session]))
+
+
+def _on_workers() -> finish.Spread:
+    from btc_ray.workers.tasks import spread
+
+    return spread
 
 
 def _choice(settings: Score, state: RunState, bundle: Bundle, choose: Callable[..., Choice]) -> Choice:

@@ -1,8 +1,11 @@
 """The settings of `btc-ray review`."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from btc_ray.settings.job import Job, SettingsError
+
+Order = Literal["urgency", "teaching"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +23,10 @@ class Review(Job):
 
     rows: int = 2000
     """How many images the page shows at most, about 4 kB each; the most urgent of every kind."""
+
+    order: Order = "urgency"
+    """urgency: suspected tumours first, then what the model is unsure of. teaching: what `btc-ray retrain --answers` would learn most from,
+    images that the model is unsure of and that are unlike each other, with other probabilities and of other series and folders."""
 
     sample: int = 0
     """How many images, drawn at random from all that were scored, the page shows beside them. From answers about these

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 import pyarrow as pa
@@ -56,12 +57,15 @@ def test_no_complete_run_is_an_error(runs: Path, capsys: pytest.CaptureFixture[s
     assert "--runs names no complete run" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("package", ["duckdb", "pandas", "polars"])
+SPARK = pytest.param("pyspark", marks=[pytest.mark.slow, pytest.mark.skipif(which("java") is None, reason="needs Java")])
+
+
+@pytest.mark.parametrize("package", ["duckdb", "pandas", "polars", SPARK])
 def test_the_recipes_of_the_page_give_the_newest_rows(runs: Path, package: str) -> None:
     pytest.importorskip(package, reason=f"needs {package}")
     tables = [_rows(answer) for answer in answers(PAGE.read_text(), package)][-3:]  # views answer nothing
     assert tables[0] == NEWEST
-    if package != "polars":
+    if package not in ("polars", "pyspark"):
         assert tables[1:] == [[("/a/2.png", "glioma", "notumor", "2")], [("/a/1.png",)]]
 
 
@@ -70,4 +74,6 @@ def _rows(answer: Any) -> list[tuple[Any, ...]]:
         return answer.fetchall()
     if "polars" in type(answer).__module__:
         return answer.rows()
+    if isinstance(answer, list):  # Spark's rows
+        return [tuple(line) for line in answer]
     return [tuple(None if value != value else value for value in line) for line in answer.astype(object).to_numpy().tolist()]

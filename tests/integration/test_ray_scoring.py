@@ -13,8 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+import pyarrow.parquet as pq
 import pytest
 
+from btc_ray.scoring import finish
 from tests.scoring.runs import rows, score, start, state
 
 pytestmark = pytest.mark.ray
@@ -96,10 +98,12 @@ def _same(run: Path, undisturbed: Path) -> None:
 
 
 def test_ray_and_one_process_give_the_same_rows(
-    model: Path, archive: Path, undisturbed: Path, tmp_path: Path, ray_here: None
+    model: Path, archive: Path, undisturbed: Path, tmp_path: Path, ray_here: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(finish, "ROWS_PER_FILE", 500)  # three files, each joined by a worker
     assert score(model, [archive], tmp_path / "run", "--local-rows", "0", "--batch-size", "8") == 0
     _same(tmp_path / "run", undisturbed)
+    assert [len(pq.read_table(file)) for file in sorted((tmp_path / "run/scores").iterdir())] == [500, 500, 260]
     assert state(tmp_path / "run")["sessions"][0]["path"] == "ray"
 
 

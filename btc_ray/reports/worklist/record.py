@@ -29,8 +29,7 @@ def describe_run(worklist: Worklist, bundle: Bundle, state: Mapping[str, Any], *
         "run_id": run_id,
         "notice": NOT_FOR_DIAGNOSIS,
         "headline": _headline(worklist, scored, healthy),
-        "lead": ("Suspected tumours first, the most probable before the others" if healthy else "What the model is sure of first")
-        + "; then what it is not sure of; then what looks like nothing it learned from; then the rest.",
+        "lead": _lead(worklist, healthy),
         "warnings": _warnings(worklist, drift, scored),
         "images": worklist.rows,
         "scored": scored,
@@ -71,6 +70,13 @@ def _shown(worklist: Worklist, scored: int, shown: int) -> str:
         return f"All {scored:,} scored images.{drawn}"
     kinds = "of each kind the most urgent" + (" and a random sample" if drawn else "")
     return f"{shown:,} of {scored:,} scored images, {kinds}; the whole is in the table of scores.{drawn}"
+
+
+def _lead(worklist: Worklist, healthy: str | None) -> str:
+    if worklist.teaching is not None:
+        return "What would teach a model most first: images that this one is unsure of, each unlike those before it."
+    first = "Suspected tumours first, the most probable before the others" if healthy else "What the model is sure of first"
+    return f"{first}; then what it is not sure of; then what looks like nothing it learned from; then the rest."
 
 
 def _headline(worklist: Worklist, scored: int, healthy: str | None) -> str:

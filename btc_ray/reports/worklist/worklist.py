@@ -1,7 +1,7 @@
 """Which scored images a reader should see first: one pass over the table, memory for the rows that are shown and for counts.
 
 Suspected tumours come first, the most probable before the others; then what the model is not sure of; then what looks like nothing
-it learned from; then the rest, the least confident before the others.
+it learned from; then the rest, the least confident before the others. Or, asked for, what would teach a model most (see `teaching`).
 """
 
 import re
@@ -19,6 +19,8 @@ from btc_ray.model.bundle import columns_of
 from btc_ray.model.reference import REJECT, REVIEW
 from btc_ray.reports.shared.tally import Causes, count, folders
 from btc_ray.reports.worklist.sample import Sample
+from btc_ray.reports.worklist.teaching import Teaching
+from btc_ray.settings.review import Order
 
 SUSPECTED, UNCERTAIN, STRANGE, OTHER = "suspected", "uncertain", "strange", "other"
 TIERS = (SUSPECTED, UNCERTAIN, STRANGE, OTHER)
@@ -69,6 +71,7 @@ class Worklist:
     distance: np.ndarray = field(default_factory=lambda: np.zeros(10, np.int64))
     kept: dict[str, pa.Table] = field(default_factory=dict)
     sample: Sample = field(default_factory=lambda: Sample(size=0))
+    teaching: Teaching | None = None  # where the order is that of what would teach most
 
     def add(self, batch: pa.RecordBatch) -> None:
         """Count rows of `scores` and keep the most urgent. Raises WorklistError where a column of the contract is missing."""
@@ -77,7 +80,8 @@ class Worklist:
         for name, counter in (("status", self.status), ("label", self.labels), ("decision", self.decisions)):
             count(counter, table[name])
         self.causes.add_rows(table.filter(pc.not_equal(table["status"], "ok")))
-        scored = table.filter(pc.and_(pc.equal(table["status"], "ok"), pc.is_valid(table["confidence"])))
+        good = pc.and_(pc.equal(table["status"], "ok"), pc.is_valid(table["confidence"]))
+        scored = table.filter(good)
         if not len(scored):
             return
         healthy = healthy_class(self.classes)
@@ -85,9 +89,14 @@ class Worklist:
         suspicion, tier, order = self._urgency(scored, healthy, ill)
         self._add_distributions(scored)
         self._add_folders(folders(scored["uri"]), ill)
-        if self.sample.size:
+        if self.sample.size or self.teaching:
             named = scored.append_column("suspicion", pa.array(suspicion, pa.float32()))
-            self.sample.add(named.append_column("tier", pa.array(np.array(TIERS, object)[tier], pa.string())))
+            named = named.append_column("tier", pa.array(np.array(TIERS, object)[tier], pa.string()))
+            if self.sample.size:
+                self.sample.add(named)
+            if self.teaching:
+                keys = pa.Table.from_batches([batch])["series_key"].filter(good) if "series_key" in batch.schema.names else None
+                self.teaching.add(named, keys)
         for number, name in enumerate(TIERS):
             found = np.flatnonzero(tier == number)
             self.tiers[name] += len(found)
@@ -100,6 +109,8 @@ class Worklist:
 
     def chosen(self) -> pa.Table:
         """The rows that are shown, in the order in which they should be read, with `tier` and `suspicion`."""
+        if self.teaching is not None and self.teaching.rows is not None:
+            return self.teaching.chosen()
         tables = [
             table.slice(0, shown).drop_columns(["order"]).append_column("tier", pa.array([name] * shown, pa.string()))
             for name, table, shown in zip(self.kept, self.kept.values(), self._counts(), strict=True)
@@ -176,16 +187,19 @@ def read_worklist(
     columns: Sequence[str] = (),
     sample: int = 0,
     seed: int = 0,
+    order: Order = "urgency",
 ) -> Worklist:
     """The worklist of a run. `decision` is the bundle's, and so are the `columns` of the probabilities, where it names them.
     `sample` rows are drawn at random too. Raises WorklistError."""
     deciles = tuple(decision.get("distance_deciles", ()))
+    names = columns_of(classes, columns)
     worklist = Worklist(
         classes=tuple(classes),
-        columns=columns_of(classes, columns),
+        columns=names,
         most=most,
         deciles=deciles,
         sample=Sample(size=sample, seed=seed),
+        teaching=Teaching(most=most, columns=names) if order == "teaching" else None,
     )
     for batch in batches:
         worklist.add(batch)
