@@ -1,4 +1,4 @@
-"""Our five pages as a browser is given them: whole and without a model or a Ray, from the records that the other tests make."""
+"""Our six pages as a browser is given them: whole and without a model or a Ray, from the records that the other tests make."""
 
 import functools
 from collections.abc import Mapping
@@ -34,6 +34,7 @@ from btc_ray.reports.worklist.worklist import read_worklist
 from btc_ray.training.thresholds import choose_thresholds
 from tests.reports.audit.test_conclusion import result
 from tests.reports.evaluation import test_record as test_evaluate
+from tests.reports.exams import test_page as test_exams
 from tests.reports.experiments import test_record as test_experiments
 from tests.reports.shared.test_metrics import simulate
 from tests.reports.summary import test_page as test_report
@@ -101,6 +102,25 @@ def evaluation() -> str:
     )
     rows = [row | ({"uri": LONG} if number % 9 == 0 else {}) for number, row in enumerate(pa.concat_tables(errors).to_pylist())]
     return write_evaluation(test_evaluate.whole(*models), rows, {model["name"]: _read_image for model in models})
+
+
+def exams() -> str:
+    """`exams.html` of three exams: one of two series and a slice that cannot be read, one whose words are hostile, one without a scored
+    series."""
+    rows = [row | {"uri": LONG} for row in [*test_exams.slices("s-first", 12), *test_exams.slices("s-second", 3, first=12)]]
+    rows[1] |= {"status": "unreadable", "error": f"{LONG} is cut short", "label": None, "confidence": None}
+    found = [
+        test_exams.exam("first", share=0.8, decision="review"),
+        test_exams.exam("second", share=0.1, decision="insufficient"),
+        test_exams.exam("none", share=None, n_selected=0, series_key=None, decision=None),
+    ]
+    of = [
+        test_exams.series("first", "s-first", selected_by="fallback"),
+        test_exams.series("first", "s-local", selected=False, reason="localiser"),
+        test_exams.series("second", "s-second", weighting=HOSTILE),
+        test_exams.series("none", "s-none", selected=False, reason=LONG),
+    ]
+    return test_exams.written(found, of, rows, _read_image)
 
 
 def experiments() -> str:

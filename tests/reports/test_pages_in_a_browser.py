@@ -11,7 +11,7 @@ import pytest
 from tests.browser import MISSING, Browser, Scheme, Visit, find_browser
 from tests.reports import pages
 
-PAGES = ("audit", "evaluation", "experiments", "review", "summary")
+PAGES = ("audit", "evaluation", "exams", "experiments", "review", "summary")
 DESKTOP, PHONE = 1280, 390  # CSS pixels
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(find_browser() is None, reason=MISSING)]
@@ -79,6 +79,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     texts = {
         "audit": pages.audit(),
         "evaluation": pages.evaluation(),
+        "exams": pages.exams(),
         "experiments": pages.experiments(),
         "review": pages.review(500)[0],
         "summary": pages.summary(),
