@@ -14,12 +14,12 @@ from contextlib import AbstractContextManager, contextmanager
 from importlib import import_module
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 from btc_ray import settings
 from btc_ray.errors import UserError
 from btc_ray.progress import say
 from btc_ray.workers.counter import release
+from btc_ray.workers.starting import asks_no_cloud, waits_for_no_agent
 
 CONNECT_S = 10.0
 LONGEST_TMPDIR = 40  # beside it Ray needs up to 65 letters for session, node and socket
@@ -99,7 +99,7 @@ def joined(address: str | None, *, cpus: int | None = None, debug: bool = False)
             workers = max(cpus or available_cpus(), 2)  # Ray Data needs two
             keep_idle_processes(workers)
             _import_meanwhile("pandas")
-            with asks_no_cloud():
+            with asks_no_cloud(), waits_for_no_agent():
                 ray.init(
                     address="local",  # without it Ray would join a cluster that it finds in the environment or on this machine
                     num_cpus=workers,
@@ -150,29 +150,6 @@ def keep_to_this_machine(address: str | None) -> None:
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     if not _has_home():  # Ray and libraries look for one: a user id that nobody knows, as containers have it
         os.environ["HOME"] = tempfile.gettempdir()
-
-
-@contextmanager
-def asks_no_cloud() -> Iterator[None]:
-    """While a Ray starts here: its dashboard, which starts even where none is wanted, does not ask two addresses on the network which
-    cloud this is, as it does (Ray 2.60) though usage reports are off.
-
-    It asks where it finds no cluster's configuration in the home folder, and not where there can be no such file.
-    """
-    from ray._private import services
-
-    start = services.start_ray_process
-
-    def started(command: list[str], process_type: str, *arguments: Any, **named: Any) -> Any:
-        if process_type == "dashboard":
-            named["env_updates"] = {**(named.get("env_updates") or {}), "HOME": os.devnull}
-        return start(command, process_type, *arguments, **named)
-
-    services.start_ray_process = started
-    try:
-        yield
-    finally:
-        services.start_ray_process = start
 
 
 def _has_home() -> bool:
