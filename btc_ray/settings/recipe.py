@@ -25,8 +25,8 @@ class Recipe:
         schedule: `step` multiplies the rate by `step_factor` every `step_epochs` epochs (0: never), `cosine` lets it fall to zero,
             `one-cycle` is Smith's (2018). `warmup`: the share of all steps in which the rate rises.
         label_smoothing, class_weights: of the cross-entropy; weights make classes count equally.
-        balance_sources: an image weighs one over the square root of the images of its source, so that a small source is learned
-            from as well; where no image names its source nothing changes.
+        balance_sources: an image weighs one over the square root of the images of its source, at most three times as much as one of
+            the largest source, so that a small source is learned from as well; where no image names its source nothing changes.
         flips: left-right and up-down, each with probability one half.
         rotate: up to so many degrees; scale, shift: up to such a share of the side; intensity: contrast and brightness by up to
             such a share; erase: the probability of a rectangle of the picture's mean grey.

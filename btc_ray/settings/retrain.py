@@ -86,8 +86,8 @@ class Retrain(Training):
     """Weigh images so that every class counts the same. Default: the recipe's."""
 
     balance_sources: bool | None = None
-    """Weigh an image by one over the square root of the images of its source (the column `source`), so that a small source is learned
-    from as well. Default: the recipe's, which does."""
+    """Weigh an image by one over the square root of the images of its source (the column `source`), at most three times as much as
+    one of the largest, so that a small source is learned from as well. Default: the recipe's, which does."""
 
     flips: bool | None = None
     """Random left-right and up-down flips. Default: the recipe's."""

@@ -20,6 +20,7 @@ from btc_ray import settings
 from btc_ray.errors import UserError
 from btc_ray.progress import say
 from btc_ray.workers.counter import release
+from btc_ray.workers.starting import asks_no_cloud, waits_for_no_agent
 
 CONNECT_S = 10.0
 STARTS = 3  # of a Ray on this machine, at most
@@ -156,7 +157,7 @@ def _start(**arguments: Any) -> None:
     """`ray.init` of a Ray on this machine, again where its processes are not there within the 30 s that it waits: the machine is busy."""
     import ray
 
-    with asks_no_cloud() as begun:
+    with asks_no_cloud() as begun, waits_for_no_agent():
         for left in reversed(range(STARTS)):
             try:
                 ray.init(**arguments)
@@ -168,33 +169,6 @@ def _start(**arguments: Any) -> None:
                 ray.shutdown()
                 while begun:
                     begun.pop().process.kill()
-
-
-@contextmanager
-def asks_no_cloud() -> Iterator[list[Any]]:
-    """While a Ray starts here: its dashboard, which starts even where none is wanted, does not ask two addresses on the network which
-    cloud this is, as it does (Ray 2.60) though usage reports are off.
-
-    It asks where it finds no cluster's configuration in the home folder, and not where there can be no such file. Gives the list of the
-    processes begun so far, as Ray records them.
-    """
-    from ray._private import services
-
-    start = services.start_ray_process
-    begun: list[Any] = []
-
-    def started(command: list[str], process_type: str, *arguments: Any, **named: Any) -> Any:
-        if process_type == "dashboard":
-            named["env_updates"] = {**(named.get("env_updates") or {}), "HOME": os.devnull}
-        process = start(command, process_type, *arguments, **named)
-        begun.append(process)
-        return process
-
-    services.start_ray_process = started
-    try:
-        yield begun
-    finally:
-        services.start_ray_process = start
 
 
 def _has_home() -> bool:

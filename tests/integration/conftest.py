@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from btc_ray.workers.counter import release
+from btc_ray.workers.starting import asks_no_cloud, waits_for_no_agent
 from tests.conftest import made_once
 from tests.integration.trainings import HEAD, retrain
 
@@ -20,15 +21,16 @@ def ray_here() -> Iterator[None]:
     """A Ray of two CPUs on this machine, for all of this package's tests; jobs of this process use it instead of starting their own."""
     import ray
 
-    ray.init(
-        address="local",  # not a Ray that others run on this machine
-        num_cpus=2,
-        object_store_memory=256 << 20,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="error",
-        _system_config=WORKERS_STAY,
-    )
+    with asks_no_cloud(), waits_for_no_agent():
+        ray.init(
+            address="local",  # not a Ray that others run on this machine
+            num_cpus=2,
+            object_store_memory=256 << 20,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="error",
+            _system_config=WORKERS_STAY,
+        )
     yield
     release()
     ray.shutdown()

@@ -24,7 +24,17 @@ from btc_ray.training.augment import FLIPS
 from btc_ray.training.features import _FeatureActor
 from btc_ray.training.head import feature_statistics, fold_standardisation
 from btc_ray.training.learner import Learner, make_optimizer
-from btc_ray.training.loop import Examples, Result, evaluate, pack, source_weights, steps_per_epoch, train_epoch, unpack
+from btc_ray.training.loop import (
+    MOST_OF_SOURCE,
+    Examples,
+    Result,
+    evaluate,
+    pack,
+    source_weights,
+    steps_per_epoch,
+    train_epoch,
+    unpack,
+)
 
 HEAD = RECIPES["head"].changed(batch_size=16, learning_rate=0.01, standardise=False)
 CPU = torch.device("cpu")
@@ -259,6 +269,8 @@ def test_small_sources_weigh_more_and_all_weigh_one_on_average() -> None:
     assert weights.mean() == pytest.approx(1, rel=1e-6)
     assert weights[-1] / weights[0] == pytest.approx(3)  # the square root of 9 to 1
     assert source_weights(np.zeros(5, int)).tolist() == [1] * 5
+    weights = source_weights(np.array([0] * 100 + [1]))
+    assert weights[-1] / weights[0] == pytest.approx(MOST_OF_SOURCE)
 
 
 def test_a_small_source_is_learned_from_where_sources_are_balanced_and_nothing_changes_where_none_is_named() -> None:
