@@ -2,7 +2,7 @@
 lost, rows doubled, values that differ from those of a job that nobody disturbed, files and processes left behind.
 
     python -m benchmarks.kills --kills 300                 # scoring in process, the listing and the publishing among the moments
-    python -m benchmarks.kills --kills 60 --finishing      # only once the finished tables are being written and moved
+    python -m benchmarks.kills --kills 60 --finishing      # first once the finished tables are being written and moved
     python -m benchmarks.kills --kills 60 --ray            # the driver and its process group; what is left of its Ray ends by itself
     python -m benchmarks.kills --kills 30 --retrain        # metrics.parquet and split.parquet are the tables
     python -m benchmarks.kills --kills 20 --signal TERM    # to the driver alone, which has to end with 130 and leave no process
@@ -11,6 +11,7 @@ lost, rows doubled, values that differ from those of a job that nobody disturbed
 import argparse
 import os
 import random
+import signal
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -45,7 +46,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=2000, help="in the archive, a twentieth of them different; to train on: 40")
     parser.add_argument("--ray", action="store_true", help="score on Ray instead of in process")
     parser.add_argument("--retrain", action="store_true", help="train the last layer instead of scoring")
-    parser.add_argument("--finishing", action="store_true", help="only in the last phase of the job")
+    parser.add_argument("--finishing", action="store_true", help="the first of each run in the last phase of the job")
     parser.add_argument("--signal", choices=["KILL", "TERM", "INT"], default="KILL")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begins no other run after so long")
@@ -62,14 +63,15 @@ def main() -> None:
         while kills < chosen.kills and spent < chosen.seconds:
             output = root / f"run-{runs}"
             while (done := disturbed(job, output, root, moments, undisturbed, chosen)).code != COMPLETE:
-                assert done.code in (None, INTERRUPTED), done.said
-                assert done.code is None or "the same command again continues" in done.said, done.said
+                # None: killed; by the signal itself: before the program had begun to listen
+                assert done.code in (None, INTERRUPTED, -signal.SIGTERM, -signal.SIGINT), done.said
+                assert done.code != INTERRUPTED or "the same command again continues" in done.said, done.said
                 kills, survivors, spent = kills + 1, survivors + done.survivors, spent + done.seconds
             spent += done.seconds
             found = [sum(pair) for pair in zip(found, differences(job, root / "undisturbed", output), strict=True)]
             runs += 1
     lost, doubled, other, left = found
-    when = "in its last phase" if chosen.finishing else "at any moment"
+    when = "first in its last phase" if chosen.finishing else "at any moment"
     print(
         f"{kills} SIG{chosen.signal} to {job.words} {when}, {runs} runs ({undisturbed.seconds:.1f} s undisturbed): {lost} rows lost, "
         f"{doubled} doubled, {other} tables with another value, {left} files or folders and {survivors} processes left behind"
@@ -78,12 +80,14 @@ def main() -> None:
 
 
 def disturbed(job: Job, output: Path, root: Path, moments: random.Random, undisturbed: Ran, chosen: argparse.Namespace) -> Ran:
-    """One attempt, ended at a random moment where it is not complete before."""
-    span = FINISHING_S if chosen.finishing else undisturbed.seconds
+    """One attempt, ended at a random moment where it is not complete before. With --finishing the first attempt of a run is ended in its
+    last phase; those that continue it have little more than that phase to do."""
+    mark = output / job.finishing
+    in_last_phase = chosen.finishing and not mark.exists()
     return run(
         [*job.command, str(output)],
-        timeout_s=moments.uniform(0, span),
-        counted_from=output / job.finishing if chosen.finishing else None,
+        timeout_s=moments.uniform(0, FINISHING_S if in_last_phase else undisturbed.seconds),
+        counted_from=mark if in_last_phase else None,
         signal_name=chosen.signal,
         temporary=root,
     )

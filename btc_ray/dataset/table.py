@@ -222,6 +222,8 @@ def _in_class_folders(data: Place, follow_links: bool) -> list[dict[str, object]
             )
         *folders, _name = entry.uri.removeprefix(root).lstrip("/").split("/")
         label, split = _label_and_split(folders)
+        if label is None and entry.problem:  # a folder that cannot be listed, for one
+            raise LabelledDataError(f"{entry.uri}: {entry.problem}. A class may be in it: mend that, or move it away.")
         if label is None:
             raise LabelledDataError(f"{entry.uri} stands in no class folder. Expected {_LAYOUT.format(data)}.")
         rows.append({**located(entry), "label": label, "split": split})

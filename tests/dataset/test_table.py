@@ -1,6 +1,8 @@
 """Labelled data in each of its forms becomes one table."""
 
+import errno
 import hashlib
+import os
 import shutil
 from pathlib import Path
 
@@ -139,3 +141,23 @@ def test_where_later_columns_say_nothing_what_was_cached_before_them_stays_right
     ]
     digest = hashlib.sha256(repr(table.select([*before, "group"]).to_pylist()).encode())  # of one batch
     assert fingerprint(table) == digest.hexdigest()[:16]
+
+
+@pytest.mark.parametrize(("error", "reason"), [(errno.EACCES, "permission"), (errno.ESTALE, "[Ss]tale")])
+def test_a_class_folder_that_cannot_be_listed_is_told_for_what_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int, reason: str
+) -> None:
+    """Neither three classes of four nor "stands in no class folder"."""
+    for name in ("glioma", "notumor", "pituitary"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.jpg").write_bytes(b"x")
+    real = os.scandir
+
+    def scandir(path: str = ".") -> object:
+        if str(path).rstrip("/").endswith("pituitary"):
+            raise OSError(error, os.strerror(error), path)
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(LabelledDataError, match=f"pituitary: .*{reason}"):
+        read_labelled(Place(str(tmp_path)))
