@@ -17,6 +17,8 @@ from btc_ray.archive.entries import ReadError
 from btc_ray.archive.reader import ByteReader
 from btc_ray.commands.score import run_and_summarise
 from btc_ray.images.batch import prepare_batch
+from btc_ray.images.errors import ImageError
+from btc_ray.images.formats import HEAD, sniff
 from btc_ray.images.prepare import Prepared, Preprocess, prepare
 from btc_ray.model.bundle import Bundle, read_bundle
 from btc_ray.model.engines.choose import choose, open_engine
@@ -86,8 +88,8 @@ class Model:
         """Crop and classify images.
 
         Args:
-            images: one or many of: a path or URI of an image file; the bytes of one; uint8 (H, W), a whole grey picture, which is
-                cropped as a file would be.
+            images: one or many of: a path or URI of an image file, of DICOM and NIfTI one of a single slice; the bytes of one; uint8
+                (H, W), a whole grey picture, which is cropped as a file would be.
 
         Returns:
             A table with the columns of `scores`, a row an image in the order given. What cannot be read, decoded or understood is a
@@ -107,13 +109,25 @@ class Model:
 
     def _content(self, image: Image) -> bytes | Exception:
         if isinstance(image, bytes):
-            return image
+            return _of_one_frame(image)
         if isinstance(image, np.ndarray):
             return _encoded(image)
         try:
-            return self._reader.read({"uri": _name(image, 0)})
+            return _of_one_frame(self._reader.read({"uri": _name(image, 0)}))
         except ReadError as error:
             return error
+
+
+def _of_one_frame(data: bytes) -> bytes | Exception:
+    """A file's bytes; an error for one that holds several slices or frames, which its first one would not stand for."""
+    found = sniff(data[:HEAD])
+    try:
+        frames = 1 if found is None else found.frames(data)
+    except ImageError:
+        return data  # decoding it says what is wrong
+    if frames == 1:
+        return data
+    return ReadError(f"it holds {frames:,} slices or frames; btc_ray.score makes a row of each", status="unsupported")
 
 
 def score(

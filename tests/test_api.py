@@ -18,6 +18,7 @@ from btc_ray.scoring.table import scores_schema
 from btc_ray.storage import Place
 from tests.scoring.runs import rows, score
 from tests.scoring.test_dicom_run import slices
+from tests.studies.made import head, nifti
 
 PYTHON = Path(__file__).resolve().parents[1] / "docs" / "python.md"
 
@@ -76,6 +77,12 @@ def test_slices_of_dicom_are_answered_by_path_and_by_bytes_as_a_run_answers_them
         assert found["label"].tolist() == expected["label"].tolist()
         np.testing.assert_allclose(found["confidence"], expected["confidence"], atol=1e-5)
     assert len(expected["series_key"].unique()) == 1
+
+
+def test_a_file_of_several_slices_is_not_answered_by_its_first(model: Path) -> None:
+    (row,) = btc_ray.load(model).predict(nifti(head())).to_pylist()
+    assert (row["status"], row["label"]) == ("unsupported", None)
+    assert "it holds 10 slices or frames" in row["error"]
 
 
 def test_what_cannot_be_read_is_a_row(model: Path, images: list[Path], tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from btc_ray.model.bundle import Bundle, BundleError, read_bundle, read_weights
 from btc_ray.model.reference import thresholds_id
 from btc_ray.progress import Progress, say
 from btc_ray.scoring.folder import EXAMS_PAGE, REVIEW, RunFolder
-from btc_ray.scoring.pictures import Pictures, burned_in
+from btc_ray.scoring.pictures import NOT_HERE, Pictures, burned_in
 from btc_ray.scoring.state import RunState, read_state
 from btc_ray.storage import Place, redact
 from btc_ray.storage.outputs import check_output
@@ -72,7 +72,7 @@ def review(chosen: settings.Review) -> int:
     rows: list[dict[str, Any]] = []
     if len(table):
         listed = table.sort_by("row_id").to_pylist()  # as archives hold them: the way back in a compressed tar is its beginning
-        manifest, hidden = folder.manifest_rows([row["row_id"] for row in listed]), burned_in(folder)
+        manifest, hidden = _manifest_rows(folder, listed), burned_in(folder)
         read = zip(manifest, ByteReader(run.options).read_many(manifest), strict=True)
         contents = (_shown(row, content, hidden) for row, content in read)
         listed = [row | {"frame": found["frame"]} for row, found in zip(listed, manifest, strict=True)]
@@ -97,6 +97,15 @@ def review(chosen: settings.Review) -> int:
     for name, file in (("page", PAGE), *exams, ("numbers", RECORD), ("worklist", TABLE)):
         print(f"{name:<12} {output / file}")
     return COMPLETE
+
+
+def _manifest_rows(folder: RunFolder, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of the manifest; where that is not here, rows that say so."""
+    try:
+        return folder.manifest_rows([row["row_id"] for row in rows])
+    except FileNotFoundError:
+        say("The page has no pictures: the list of where the images are, in RUN/private where paths are private, is not here.")
+        return [{"uri": row["uri"], "frame": None, "problem_status": "failed", "problem": NOT_HERE} for row in rows]
 
 
 def _write_exams(folder: RunFolder, output: Place) -> bool:

@@ -10,6 +10,8 @@ from btc_ray.archive.reader import ByteReader
 from btc_ray.scoring.folder import RunFolder
 from btc_ray.studies.shown import BURNED_IN, MAY_BE_BURNED_IN, picture_of_row
 
+NOT_HERE = "not shown: the list of where the images are (RUN/private, where paths are private) is not here"
+
 
 def burned_in(folder: RunFolder) -> frozenset[str]:
     """The keys of the series whose pixels say, or are suspected, to hold writing."""
@@ -30,7 +32,10 @@ class Pictures:
 
     def __call__(self, row: Mapping[str, Any]) -> bytes | np.ndarray:
         """Raises ReadError where it cannot be read or is not to be shown, and what decoding raises."""
-        listed = self._folder.manifest_row(row["row_id"])
+        try:
+            listed = self._folder.manifest_row(row["row_id"])
+        except FileNotFoundError:
+            raise ReadError(NOT_HERE, status="failed") from None
         if listed.get("series_key") in self._hidden:
             raise ReadError(BURNED_IN, status="unsupported")
         return picture_of_row(listed, self._reader)

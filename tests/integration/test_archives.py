@@ -116,20 +116,6 @@ def test_it_is_audited(
     assert leaks(tmp_path / "out") == []
 
 
-def test_recipes_are_compared_on_it(
-    trained: Path, archive: Path, tmp_path: Path, backbone: Path, key: tuple[str, str], capfd: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "grid.yaml").write_text("{optimizer: [sgd], learning_rate: [0.01], epochs: [2]}")
-    grid = ["--grid", str(tmp_path / "grid.yaml"), "--seeds", "1", "--size", "64", "--weights", str(backbone)]
-    assert job("experiments", archive, tmp_path / "out", *grid, "--series", "plane=axial", *key) == 0
-    assert said_nothing(capfd, archive)
-    found = pq.read_table(tmp_path / "out" / "experiments.parquet").to_pandas()
-    assert set(found["split"]) == {"train", "validation", "test"}
-    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
-    assert sum(sum(counts.values()) for counts in summary["counts"].values()) == len(LABELS) * PATIENTS * SLICES
-    assert leaks(tmp_path / "out") == []
-
-
 def test_an_archive_is_cropped_as_it_is_scored(
     archive: Path, tmp_path: Path, key: tuple[str, str], ray_here: None, capfd: pytest.CaptureFixture[str]
 ) -> None:

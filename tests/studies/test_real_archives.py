@@ -11,6 +11,7 @@ from btc_ray.studies.index import index_table
 from btc_ray.studies.nifti import is_nifti, nifti_rows
 from btc_ray.studies.selection import Wanted
 from tests.conftest import SHARED
+from tests.studies.archives import outcome
 
 DICOM = SHARED / "data" / "dicom"
 pytestmark = [
@@ -43,6 +44,40 @@ EXPECTED: dict[str, list[tuple[str | None, str | None, str | None, int, bool | N
     "nii_mask": [("mask or label map", "axial", "t1", 26, False)],
 }
 
+# folder → its rows by status, or why there is nothing to score: what EXPECT.tsv says, of whole folders
+ROWS: dict[str, dict[str, int] | str] = {
+    "b0map_ge": "1 × phase or field map",
+    "bids_empty": {"unreadable": 10},
+    "brainix_flair_philips": {"ok": 22},
+    "brainix_syntaxes": {"ok": 3},
+    "dicomdir_xa60": "4 × functional; 1 × no pixels",
+    "dwv_misc": {"ok": 20, "unreadable": 2, "unsupported": 1},
+    "enh_philips_fmap": "1 × phase or field map",
+    "enh_siemens_xa10": "1 × functional",
+    "fmap_mag_siemens": "1 × phase or field map",
+    "fmap_phase_siemens": "1 × phase or field map",
+    "frag_jpegll_siemens": {"ok": 8},
+    "gammaknife_t1gd_siemens": {"ok": 30},
+    "localizer_ge": "1 × localiser",
+    "made/file": {"ok": 15, "unreadable": 16, "unsupported": 2},
+    "made/phi": {"ok": 6, "unreadable": 1},
+    "memprage_sag_siemens": {"ok": 50},
+    "mosaic_12bit_packed_siemens": "1 × mosaic",
+    "mosaic_ax_siemens": "1 × mosaic",
+    "mosaic_jpegll_j2k_siemens": "2 × mosaic",
+    "nii_mask": "1 × mask or label map",
+    "nii_t2_torchio": {"ok": 26},
+    "no_pixels": {"unreadable": 2},
+    "odd_orthanc": {"ok": 4, "unreadable": 18},
+    "pd_axial_obl_ge": {"ok": 20},
+    "raw_philips": "2 × no pixels",
+    "scout_xa30_siemens": "1 × localiser",
+    "spectroscopy_siemens": "1 × no pixels",
+    "syntaxes_noise": {"ok": 20},
+    "t1_phantom_xa30_siemens": {"ok": 10},
+    "t1_sag_hfs_siemens": {"ok": 35},
+}
+
 
 def _grouped(folder: str) -> tuple[Grouped, list[str]]:
     """The series of a folder, and what is wrong with its files."""
@@ -72,6 +107,27 @@ def test_each_real_folder_is_what_a_radiologist_would_take(folder: str) -> None:
     ]
     assert sorted(series, key=str) == sorted(EXPECTED[folder], key=str)
     assert problems == []
+
+
+@pytest.mark.parametrize("folder", ROWS)
+def test_each_real_folder_has_the_rows_that_are_expected(folder: str, tmp_path: Path) -> None:
+    found, expected = outcome(tmp_path, {}, input=str(DICOM / folder)), ROWS[folder]
+    if isinstance(expected, str):
+        assert expected in (found.refused or "")
+        return
+    assert (found.refused, found.status) == (None, expected)
+    assert not any(word in error for error in found.errors for word in ("LEAK", "script", "Recursion"))
+
+
+def test_mosaics_are_never_one_picture(tmp_path: Path) -> None:
+    found = outcome(tmp_path, {}, input=str(DICOM / "mosaic_ax_siemens"), series=("all",))
+    assert set(found.status) == {"unsupported"}
+    assert all("mosaic" in error for error in found.errors)
+
+
+def test_every_folder_of_the_table_is_expected() -> None:
+    folders = {path.name for path in DICOM.iterdir() if path.is_dir()} - {"made"}
+    assert folders - {"nii_heads"} == {folder for folder in ROWS if "/" not in folder}  # the heads are a thousand slices: below
 
 
 def test_real_flair_slices_are_in_order_of_position() -> None:
