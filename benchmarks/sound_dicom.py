@@ -31,7 +31,7 @@ def dicom_files() -> dict[str, bytes]:
     files = {f"uncompressed {syntax}": dicom([words.tobytes()], syntax) for syntax in NATIVE}
     files["frames"] = dicom([words.tobytes()] * 4, ExplicitVRLittleEndian, NumberOfFrames=4)
     files["groups of frames"] = dicom(
-        [words.tobytes()] * 3, ExplicitVRLittleEndian, NumberOfFrames=3, PerFrameFunctionalGroupsSequence=_groups(3)
+        [words.tobytes()] * 3, ExplicitVRLittleEndian, NumberOfFrames=3, PerFrameFunctionalGroupsSequence=groups(3)
     )
     files["padding"] = dicom([words.tobytes()], ImplicitVRLittleEndian, PixelPaddingValue=0, RescaleSlope=2, RescaleIntercept=-7)
     files["8 bit MONOCHROME1"] = dicom(
@@ -68,7 +68,7 @@ def nifti_files() -> dict[str, bytes]:
 
 
 def dicom(frames: list[bytes], syntax: str, **changes: Any) -> bytes:
-    """A file of `frames`, the bytes of each as `syntax` has them; `changes` by keyword."""
+    """A file of `frames`, the bytes of each as `syntax` has them; `changes` by keyword, `private`: a dataset of more."""
     ds = Dataset()
     ds.SOPClassUID, ds.SOPInstanceUID = MRImageStorage, generate_uid(entropy_srcs=[syntax, str(sorted(changes))])
     ds.StudyInstanceUID, ds.SeriesInstanceUID = "2.25.1", f"2.25.1.{sum(syntax.encode())}"
@@ -77,6 +77,7 @@ def dicom(frames: list[bytes], syntax: str, **changes: Any) -> bytes:
     ds.Rows = ds.Columns = SIDE
     ds.BitsAllocated, ds.BitsStored, ds.HighBit = 16, BITS, BITS - 1
     ds.PixelSpacing, ds.ImageOrientationPatient, ds.ImagePositionPatient = [1, 1], [1, 0, 0, 0, 1, 0], [0, 0, 0]
+    ds.update(changes.pop("private", {}))
     for keyword, value in changes.items():
         setattr(ds, keyword, value)
     native, little = syntax in NATIVE, syntax != ExplicitVRBigEndian
@@ -100,11 +101,12 @@ def _words() -> np.ndarray:
     return (40 + noise + 2500 * (np.hypot(down / 0.8, across / 0.7) < 1)).astype(np.uint16)
 
 
-def _groups(count: int) -> Sequence:
-    groups = []
+def groups(count: int) -> Sequence:
+    """The functional groups of so many frames, 5 mm apart."""
+    found = []
     for number in range(count):
         position, measures, group = Dataset(), Dataset(), Dataset()
         position.ImagePositionPatient, measures.PixelSpacing = [0, 0, 5 * number], [1, 1]
         group.PlanePositionSequence, group.PixelMeasuresSequence = Sequence([position]), Sequence([measures])
-        groups.append(group)
-    return Sequence(groups)
+        found.append(group)
+    return Sequence(found)

@@ -70,7 +70,8 @@ def overview(
         return Studies(index=index, pseudonyms=pseudonyms, private=private)
     assert index is not None
     usable = pc.and_(pc.is_in(index["kind"], pa.array(STUDIES)), pc.is_null(index["problem"]))
-    return Studies(index=index, grouped=group(index.filter(usable), wanted), pseudonyms=pseudonyms, private=private)
+    grouped = group(index if pc.all(usable).as_py() else index.filter(usable), wanted)  # the index may be most of the memory
+    return Studies(index=index, grouped=grouped, pseudonyms=pseudonyms, private=private)
 
 
 def write_crosswalk(studies: Studies, place: Place) -> None:

@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from btc_ray.archive import names
@@ -39,17 +38,10 @@ class Rows:
         self._first: dict[tuple[int, int], tuple[int, Entry]] = {}  # of files that others repeat
         if self._index is None:
             return
-        ids = np.asarray(self._index["file_id"])
-        starts = np.flatnonzero(np.concatenate([[True], np.diff(ids) != 0]))
-        self._span = {int(ids[start]): (int(start), int(end)) for start, end in zip(starts, [*starts[1:], len(ids)], strict=True)}
+        self._files = np.asarray(self._index["file_id"])  # sorted: rows of the index are in the order of the listing
         if self._grouped is not None:
             frames = self._grouped.frames
-            self._frame = {
-                (file_id, frame): place
-                for place, (file_id, frame) in enumerate(
-                    zip(frames["file_id"].to_pylist(), frames["frame"].to_pylist(), strict=True)
-                )
-            }
+            self._grouped_files = np.asarray(frames["file_id"])
             repeated = frames.filter(pc.is_valid(frames["same_as_file"]))
             self._repeated = set(zip(repeated["same_as_file"].to_pylist(), repeated["same_as_frame"].to_pylist(), strict=True))
 
@@ -71,7 +63,7 @@ class Rows:
 
     def _file(self, file_id: int, entry: Entry, row_id: int) -> Iterator[Entry | Skipped]:
         assert self._index is not None
-        start, end = self._span[file_id]
+        start, end = (int(np.searchsorted(self._files, file_id, side)) for side in ("left", "right"))
         rows = self._index.slice(start, end - start).to_pylist()
         first = rows[0]
         kind, name = first["kind"], names.last_name(entry.uri)
@@ -110,8 +102,8 @@ class Rows:
     def _frames(self, entry: Entry, rows: list[dict[str, Any]], row_id: int) -> Iterator[Entry | Skipped]:
         assert self._grouped is not None
         assert self._pseudonyms is not None
-        places = [self._frame[row["file_id"], row["frame"]] for row in rows]
-        known = self._grouped.frames.take(pa.array(places)).to_pylist()
+        known = self._grouped.frames.slice(int(np.searchsorted(self._grouped_files, rows[0]["file_id"])), len(rows)).to_pylist()
+        assert [(at["file_id"], at["frame"]) for at in known] == [(row["file_id"], row["frame"]) for row in rows]
         if not known[0]["selected"]:
             yield Skipped(uri=entry.uri, reason=f"{NOT_SELECTED}{self._grouped.selected[known[0]['series']].reason}")
             return

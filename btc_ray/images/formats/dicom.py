@@ -84,6 +84,8 @@ def open_dicom(data: bytes) -> DicomImage:
                 "the pixel data are shorter than Rows, Columns, SamplesPerPixel and NumberOfFrames say; export it again"
             )
         return DicomImage(header=header, fragments=None)
+    if header.syntax in _NATIVE:
+        raise Unreadable("the pixels are in fragments, and the transfer syntax says that they are uncompressed; export it again")
     if header.syntax not in frame_pool.SYNTAXES:
         name = frame_pool.syntax_name(header.syntax)
         raise Unsupported(f"the transfer syntax ({name}) is not taken; export it uncompressed")

@@ -45,7 +45,7 @@ class NiftiImage:
 
     def stored(self, frame: int) -> np.ndarray:
         """One slice as stored (H, W): a row for each place on the later of the two other axes."""
-        return np.take(self.voxels, frame, axis=self.axis).T
+        return np.moveaxis(self.voxels, self.axis, 0)[frame].T
 
     def decode(self, frame: int, *, max_pixels: int = MAX_PIXELS) -> Picture:
         """One slice, counted from 0 along its axis; NaN is black."""

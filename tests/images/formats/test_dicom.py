@@ -189,6 +189,11 @@ REFUSED = {
     "a hundred thousand frames": (dicom(head(), NumberOfFrames=100_000), Unreadable, "NumberOfFrames"),
     "65,535 rows and columns": (dicom(head(), Rows=65_535, Columns=65_535), Unreadable, "shorter"),
     "three samples of grey": (dicom(head(), SamplesPerPixel=3), Unreadable, "shorter"),
+    "fragments said to be none": (
+        dicom(head(), syntax=RLELossless).replace(RLELossless.encode(), NATIVE[0].encode()),
+        Unreadable,
+        "fragments",
+    ),
     "a mosaic": (dicom(head(), ImageType=["ORIGINAL", "PRIMARY", "M", "MOSAIC"]), Unsupported, "mosaic"),
     "a report": (dicom(head(), SOPClassUID="1.2.840.10008.5.1.4.1.1.88.11"), Unsupported, "holds no picture"),
 }
