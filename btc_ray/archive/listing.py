@@ -16,13 +16,15 @@ from btc_ray.archive.containers import open_members
 from btc_ray.archive.entries import SIZE_LIMIT, ArchiveError, Entry, NoImagesError, Skipped
 from btc_ray.archive.globs import is_glob, split_glob
 from btc_ray.archive.lists import list_items, listed
-from btc_ray.archive.readahead import EndOf, Item, Later, in_order
+from btc_ray.archive.readahead import EndOf, Item, Later, Once, in_order
 from btc_ray.archive.tables import folder_of, table_parts
 from btc_ray.archive.walk import Scope, named_file, walk
 from btc_ray.storage.redact import redact
 from btc_ray.storage.retries import explain
 
 THREADS = 16  # they wait for disks and networks, not for processors
+LEVELS = 4  # of folders that are opened to find places to list apart
+_PLAIN_ITEMS = 50_000  # of a unit
 
 
 def list_inputs(
@@ -51,6 +53,47 @@ def list_inputs(
     with ThreadPoolExecutor(max_workers=threads, thread_name_prefix="inputs") as pool:
         resolved = list(pool.map(lambda uri: _resolve(uri, scope), uris))
     return _unique_rows(uris, resolved, threads)
+
+
+def units_of(
+    uri: str,
+    *,
+    options: storage.Options = None,
+    follow_links: bool = False,
+    sniff: bool = False,
+    threads: int = THREADS,
+    places: int,
+) -> list[list[Item]] | None:
+    """One folder or glob in pieces that may be listed apart and, one after the other, are its listing; at least `places` folders and
+    archives stand in them where it has so many within LEVELS levels.
+
+    None: it has to be listed in one, because it is something else, has not even two places in it, or links to folders. Raises as
+    `list_inputs` does.
+    """
+    if names.list_kind(names.last_name(uri)):
+        return None
+    root = _resolve(_placed(uri), Scope(options=options, follow_links=follow_links, sniff=sniff))
+    items: list[Item] = [root]
+    with ThreadPoolExecutor(max_workers=threads, thread_name_prefix="inputs") as pool:
+        for _ in range(LEVELS):
+            folders = [item for item in items if isinstance(item, Later) and item.folder]
+            if not folders or sum(isinstance(item, Later) for item in items) >= places:
+                break
+            opened = iter(pool.map(lambda later: list(later.open()), folders))
+            items = [inner for item in items for inner in (next(opened) if isinstance(item, Later) and item.folder else [item])]
+    found = sum(isinstance(item, Later) for item in items)
+    if found < 2 or any(isinstance(item, Once) for item in items):
+        return None
+    each = -(-found // places)
+    units: list[list[Item]] = [[]]
+    inside = 0
+    for item in items:
+        if (inside == each and isinstance(item, Later)) or len(units[-1]) >= _PLAIN_ITEMS:
+            units.append([])
+            inside = 0
+        units[-1].append(item)
+        inside += isinstance(item, Later)
+    return units
 
 
 def _placed(uri: str) -> str:
@@ -83,7 +126,7 @@ def _resolve(uri: str, scope: Scope) -> Item:
         folder, pattern = split_glob(uri)
         if named_file(folder, scope) is None:
             raise ArchiveError(f"input {shown}: there is no folder {redact(folder)} to look for matches in; check the spelling")
-        return Later(lambda: walk(folder, scope.within(folder), pattern=pattern, state=pattern.start()))
+        return Later(lambda: walk(folder, scope.within(folder), pattern=pattern, state=pattern.start()), folder=True)
     raise ArchiveError(
         f"input {shown} does not exist; check the spelling" + (", or that the disk is mounted" if storage.is_local(uri) else "")
     )

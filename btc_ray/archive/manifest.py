@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from btc_ray.archive import names
-from btc_ray.archive.entries import ArchiveError, Entry, Skipped
+from btc_ray.archive.entries import SNIFF, ArchiveError, Entry, Skipped
 from btc_ray.storage import Place
 from btc_ray.storage.tables import table_file
 
@@ -88,12 +88,14 @@ class ManifestSummary:
 
 @dataclass(kw_only=True)
 class Tally:
-    """The summary while it grows, part by part; bounded, whatever is counted. `digests` are those of the parts."""
+    """The summary while it grows, part by part; bounded, whatever is counted. `digests` are those of the parts; `sniffed` counts rows that
+    have to be looked into."""
 
     rows: int = 0
     size: int = 0
     unknown_sizes: int = 0
     parts: int = 0
+    sniffed: int = 0
     problems: dict[str, list[Any]] = field(default_factory=dict)
     skipped: dict[str, list[Any]] = field(default_factory=dict)
     formats: dict[str, int] = field(default_factory=dict)
@@ -109,6 +111,7 @@ class Tally:
         self.parts += 1
         self.size += pc.sum(part["size"]).as_py() or 0
         self.unknown_sizes += part["size"].null_count
+        self.sniffed += pc.sum(pc.equal(part["kind"], SNIFF)).as_py() or 0
         for entry in pc.value_counts(_formats(part)).to_pylist():
             self._format(entry["values"] or "no extension", entry["counts"])
         bad = part.filter(part["problem"].is_valid()).select(["problem_status", "problem", "uri"])
@@ -117,9 +120,9 @@ class Tally:
         self.digests.append(digest(part))
 
     def merge(self, later: "Tally") -> None:
-        """Count what was listed after this, all but its digests."""
+        """Count what was listed after this, all but its parts, which are to be cut anew."""
         self.rows, self.size = self.rows + later.rows, self.size + later.size
-        self.unknown_sizes, self.parts = self.unknown_sizes + later.unknown_sizes, self.parts + later.parts
+        self.unknown_sizes, self.sniffed = self.unknown_sizes + later.unknown_sizes, self.sniffed + later.sniffed
         for name, number in later.formats.items():
             self._format(name, number)
         for mine, theirs in ((self.problems, later.problems), (self.skipped, later.skipped)):
@@ -258,6 +261,25 @@ def write_part(folder: Place, number: int, table: pa.Table) -> None:
     buffer = io.BytesIO()
     pq.write_table(table, buffer, row_group_size=_ROWS_PER_GROUP, compression="zstd")
     (folder / f"part-{number:05d}.parquet").write(buffer.getvalue())
+
+
+def cut(lengths: Sequence[int], rows_each: int) -> list[list[tuple[int, int, int]]]:
+    """Files of `lengths` rows, taken as one, in pieces of `rows_each`: of each the files that it spans (number, first row, end)."""
+    ends = np.cumsum(lengths, dtype=np.int64).tolist()
+    pieces = []
+    first = 0
+    for start in range(0, ends[-1] if ends else 0, rows_each):
+        stop = min(start + rows_each, ends[-1])
+        while ends[first] <= start:
+            first += 1
+        piece, number = [], first
+        while number < len(ends) and ends[number] - lengths[number] < stop:
+            begin = ends[number] - lengths[number]
+            if lengths[number]:
+                piece.append((number, max(start - begin, 0), min(stop - begin, lengths[number])))
+            number += 1
+        pieces.append(piece)
+    return pieces
 
 
 def _is_part(name: str) -> bool:

@@ -18,10 +18,11 @@ _ITEMS_AHEAD = 2_000
 @dataclass(frozen=True, slots=True)
 class Later:
     """A place still to be opened. `open` runs in a thread and does the waiting; what it returns may be lazy but must not
-    wait much.
+    wait much. `folder`: it is one, and opening it lists one level.
     """
 
     open: "Callable[[], Iterable[Item]]"
+    folder: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +75,14 @@ class _Level:
         return item_or_opening
 
 
-def in_order(items: Iterable[Item], *, threads: int) -> Iterator[Entry | Skipped | EndOf]:
-    """The items, each `Later` replaced by what it holds, depth first. Raises what an `open` raises, when its turn comes."""
+class LinkedFolderError(Exception):
+    """A link to a folder, which only one listing of everything can follow once."""
+
+
+def in_order(items: Iterable[Item], *, threads: int, links: bool = True) -> Iterator[Entry | Skipped | EndOf]:
+    """The items, each `Later` replaced by what it holds, depth first. Raises what an `open` raises, when its turn comes, and without
+    `links` LinkedFolderError for a link to a folder.
+    """
     pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="listing")
     linked: set[tuple[int, int]] = set()
     try:
@@ -89,6 +96,8 @@ def in_order(items: Iterable[Item], *, threads: int) -> Iterator[Entry | Skipped
                 # Not started yet, because threads are busy further on: opened here, since nothing can come out before it.
                 levels.append(_Level(later.open() if opening.cancel() else opening.result()))
             elif isinstance(found, Once):
+                if not links:
+                    raise LinkedFolderError(found.uri)
                 if found.identity in linked:
                     yield Skipped(uri=found.uri, reason="a folder that another link led to already")
                 else:

@@ -126,7 +126,7 @@ def _items(
             yield Entry(uri=shown, problem_status="failed", problem=child.problem)
         elif child.kind == "folder":
             enter = partial(walk, place, scope, pattern=below, state=inside, above=above)
-            yield Later(enter) if child.link is None else Once(shown, child.link, enter)
+            yield Later(enter, folder=True) if child.link is None else Once(shown, child.link, enter)
         elif not is_text:
             yield Entry(uri=shown, size=child.size, problem_status="unsupported", problem=_NOT_UTF8)
         else:
@@ -181,7 +181,7 @@ def named_file(uri: str, scope: Scope) -> Item | None:
     except OSError as error:
         return Entry(uri=names.printable(uri)[0], problem_status="failed", problem=explain(error))
     if stat.S_ISDIR(about.st_mode):
-        return Later(lambda: walk(uri, scope.within(uri)))
+        return Later(lambda: walk(uri, scope.within(uri)), folder=True)
     shown, is_text = names.printable(uri)
     if not is_text:
         return Entry(uri=shown, size=about.st_size, problem_status="unsupported", problem=_NOT_UTF8)
@@ -201,7 +201,7 @@ def _named_remote(uri: str, scope: Scope) -> Item | None:
     except FileNotFoundError:
         return None
     if info.get("type") == "directory" or uri.endswith("/"):
-        return Later(lambda: walk(uri.rstrip("/"), scope))
+        return Later(lambda: walk(uri.rstrip("/"), scope), folder=True)
     return file_item(uri, info.get("size"), scope, version=remote_version(info))
 
 

@@ -128,12 +128,13 @@ def _print_listed(found: "Found") -> None:
 def _summarise(output: Place, state: RunState, page: Place) -> None:
     """Write RUN/summary.html, its thumbnails read again from where the images are."""
     from btc_ray.archive.reader import ByteReader
-    from btc_ray.reports.summary.page import write_summary
+    from btc_ray.reports.summary.page import COLUMNS, write_summary
     from btc_ray.scoring.folder import RunFolder
     from btc_ray.scoring.pictures import Pictures, burned_in
 
     say("Writing the summary …")
     folder = RunFolder(output)
     pictures = Pictures(folder, ByteReader(output.options), hidden=burned_in(folder))
-    html = write_summary(scores=folder.score_batches(), run=state.to_dict(), read_image=pictures)
+    shown = folder.score_batches([*COLUMNS, *state.probability_columns])
+    html = write_summary(scores=shown, run=state.to_dict(), read_image=pictures)
     page.write(html.encode("utf-8", "replace"))

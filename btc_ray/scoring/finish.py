@@ -4,25 +4,24 @@ Each file is a join of its own (see `window`), here one after the other or on wo
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from btc_ray.archive.manifest import cut
+from btc_ray.archive.parallel import Spread
 from btc_ray.errors import BtcRayError
 from btc_ray.scoring.folder import RunFolder
 from btc_ray.scoring.state import Counts
-from btc_ray.scoring.window import COUNTED, Window, Written, opened, write_window
+from btc_ray.scoring.window import COUNTED, Window, opened, write_window
 from btc_ray.storage import Place
 
 ROWS_PER_FILE = 250_000  # about 25 to 50 MB: 100 to 200 bytes a row, most of it the incompressible sha256
 _THREADS = 16  # an object store takes tens of milliseconds a file, however small
-Spread: TypeAlias = Callable[[Callable[[Window], Written], Sequence[Window]], Iterable[Written]]
-"""The results of a function for each of some items, in their order: `map`, or `workers.tasks.spread`."""
 
 
 class IncompleteError(BtcRayError, RuntimeError):
@@ -73,19 +72,12 @@ def _windows(folder: RunFolder, schema: pa.Schema, sources: Sequence[Place], gen
     with ThreadPoolExecutor(_THREADS) as pool:
         lengths = list(pool.map(_length, parts))
         ranges = [(part, found) for part, found in zip(sources, pool.map(_row_range, sources), strict=True) if found is not None]
-    ends = np.cumsum(lengths, dtype=np.int64)
-    rows = int(ends[-1]) if len(ends) else 0
-    for number, start in enumerate(range(0, rows, ROWS_PER_FILE)):
-        stop = min(start + ROWS_PER_FILE, rows)
-        pieces = [
-            (part, max(start - (end - length), 0), min(stop - (end - length), length))
-            for part, end, length in zip(parts, ends.tolist(), lengths, strict=True)
-            if end > start and end - length < stop
-        ]
+    for number, pieces in enumerate(cut(lengths, ROWS_PER_FILE)):
+        start, stop = number * ROWS_PER_FILE, (number + 1) * ROWS_PER_FILE  # row_ids are 0 to rows - 1, in order
         name = f"part-{number:05d}.parquet" if generation == 0 else f"part-{number:05d}-retry{generation}.parquet"
         yield Window(
-            manifest=pieces,
-            sources=[part for part, (low, high) in ranges if low < stop and high >= start],  # row_ids are 0 to rows - 1, in order
+            manifest=[(parts[place], first, end) for place, first, end in pieces],
+            sources=[part for part, (low, high) in ranges if low < stop and high >= start],
             schema=schema,
             target=folder.finished / name,
         )

@@ -59,6 +59,7 @@ class RunFolder:
 
     def _stage_in(self, place: Place) -> None:
         self.listed = place / "listed"  # what the inputs hold, before it is looked into
+        self.listed_apart = place / "listed-apart"  # the same in the making, piece by piece on workers
         self.listed_skipped = place / "listed-skipped.parquet"
         self.listed_known = place / "listed-known.parquet"
         self.staged_here = place / "staged-here"  # parts of the in-process path
@@ -239,7 +240,7 @@ class RunFolder:
             self.check()
             self.work.remove()
             return
-        listed = (self.listed, self.listed_skipped, self.listed_known)
+        listed = (self.listed, self.listed_apart, self.listed_skipped, self.listed_known)
         for place in (*listed, self.staged_here, self.staged_ray, self.checkpoint, self.blocks, self.todo, self.finished):
             place.remove()
 

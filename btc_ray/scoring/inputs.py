@@ -12,8 +12,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from btc_ray.archive.entries import SNIFF, Entry, NoImagesError, Skipped
-from btc_ray.archive.listing import list_inputs
-from btc_ray.archive.manifest import ManifestSummary, write_entries
+from btc_ray.archive.listing import list_inputs, units_of
+from btc_ray.archive.manifest import ManifestSummary, list_into, write_entries
+from btc_ray.archive.parallel import Spread, write_units
 from btc_ray.archive.reader import ByteReader
 from btc_ray.progress import say
 from btc_ray.scoring.folder import RunFolder
@@ -31,6 +32,8 @@ from btc_ray.studies.selection import wanted
 from btc_ray.studies.tables import described
 from btc_ray.studies.told import told
 
+PLACES = 1000  # folders and archives of one input that are listed apart, where it has so many
+
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
@@ -41,29 +44,40 @@ class Found:
     studies: dict[str, Any] = field(default_factory=dict)
 
 
-def list_images(settings: Score | Crop, folder: RunFolder, *, known: Known | None = None, cpus: int) -> Found:
+def list_images(
+    settings: Score | Crop, folder: RunFolder, *, known: Known | None = None, cpus: int, spread: Spread | None = None
+) -> Found:
     """Write the manifest of a run and, where there are series, what is known of them into `folder.private`. What `known` knows stands in
-    `folder.known` instead, and is not looked into.
+    `folder.known` instead, and is not looked into. `spread`: what lists one folder on workers; where something is known, or there is
+    more than one input, it is listed here.
 
     Raises as `list_inputs` and `write_entries` do, and NoImagesError with the counts by reason where no series was selected.
     """
     asked = wanted(settings.series)
-    candidates = 0
-
-    def count(found: Entry | Skipped) -> None:
-        nonlocal candidates
-        candidates += isinstance(found, Entry) and found.kind == SNIFF
-
     listed, skipped = folder.listed, folder.listed_skipped
-    sniffed = settings.sniff == "auto" and studies_are_read()
     options = folder.place.options
-    listing = list_inputs(settings.input, options=options, follow_links=settings.follow_links, sniff=sniffed)
-    if known is None:
-        met = write_entries(listing, listed, skipped=skipped, seen=count)
-    else:
-        with table_file(folder.listed_known, KNOWN_SCHEMA) as write:
-            met = write_entries(known.new(listing, options=options, known=write), listed, skipped=skipped, seen=count)
-        known.tell()
+    how: dict[str, Any] = {
+        "options": options,
+        "follow_links": settings.follow_links,
+        "sniff": settings.sniff == "auto" and studies_are_read(),
+    }
+    met = None
+    if (
+        spread is not None
+        and known is None
+        and len(settings.input) == 1
+        and (units := units_of(*settings.input, **how, places=PLACES))
+    ):
+        met = write_units(units, listed, skipped=skipped, work=folder.listed_apart, spread=spread)
+    if met is None:
+        listing = list_inputs(settings.input, **how)
+        if known is None:
+            met = list_into(listing, listed, skipped=skipped)
+        else:
+            with table_file(folder.listed_known, KNOWN_SCHEMA) as write:
+                met = list_into(known.new(listing, options=options, known=write), listed, skipped=skipped)
+            known.tell()
+    candidates = met.sniffed
     kept = folder.private / "index"
     index = index_candidates(_to_sniff(listed), candidates, cpus=cpus, options=options, kept=kept) if candidates else None
     key = Place(settings.pseudonym_key, options) if settings.pseudonym_key else None
@@ -81,7 +95,7 @@ def list_images(settings: Score | Crop, folder: RunFolder, *, known: Known | Non
         found = write_entries(entries, folder.manifest, skipped=folder.skipped, seen=lambda found: folder.check())
     else:
         _take_over(folder)
-        found = met
+        found = met.summary()
     if known is not None:
         folder.listed_known.move(folder.known)
     if found.rows == rows.lost and (known is None or not known.files):

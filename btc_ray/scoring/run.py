@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from btc_ray import storage
 from btc_ray.archive.entries import Entry
+from btc_ray.archive.parallel import Spread
 from btc_ray.errors import RefusedError
 from btc_ray.model.bundle import Bundle, library_versions
 from btc_ray.model.bundle.signature import read_trusted_bundle
@@ -65,7 +66,8 @@ def score(settings: Score, *, cpus: int, ray_session: RaySession, entries: Itera
             # From here on no driver of before can write run.json. What it was about to publish is finished again, from what it staged.
             state = folder.write_state(state.changed(finishing=None))
         if state is None:
-            state = _freeze_manifest(folder, settings, bundle, cpus=cpus, entries=entries)
+            spread = _on_cluster(ray_session) if settings.address not in (None, "local") else None
+            state = _freeze_manifest(folder, settings, bundle, cpus=cpus, entries=entries, spread=spread)
         if settings.retry_failed:
             if state.complete and state.counts is not None and state.counts.bad_fraction == 0:
                 say("Every row is ok; there is nothing to score again.")
@@ -96,7 +98,13 @@ def _fingerprint(settings: Score, bundle: Bundle) -> Fingerprint:
 
 
 def _freeze_manifest(
-    folder: RunFolder, settings: Score, bundle: Bundle, *, cpus: int, entries: Iterable[Entry] | None
+    folder: RunFolder,
+    settings: Score,
+    bundle: Bundle,
+    *,
+    cpus: int,
+    entries: Iterable[Entry] | None,
+    spread: Spread | None,
 ) -> RunState:
     """Write the manifest and the first `run.json`. A manifest that a killed run left unfinished is begun again."""
     state = RunState(
@@ -113,7 +121,11 @@ def _freeze_manifest(
     folder.manifest.remove()
     known = find_known(settings, bundle, but=folder.place) if settings.known else None
     say("Listing the inputs …")
-    found = list_images(settings, folder, known=known, cpus=cpus) if entries is None else given_images(entries, folder)
+    found = (
+        given_images(entries, folder)
+        if entries is not None
+        else list_images(settings, folder, known=known, cpus=cpus, spread=spread)
+    )
     summary = found.summary
     listed = asdict(summary)
     skipped_by_reason = listed.pop("skipped")
@@ -219,7 +231,17 @@ def _execute(
     return folder.write_state(state.changed(finishing=names, counts=counts, sessions=[*state.sessions, session]))
 
 
-def _on_workers() -> finish.Spread:
+def _on_cluster(ray_session: RaySession) -> Spread:
+    """What calls a function on a cluster's workers; it is joined for as long as that takes."""
+
+    def spread(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterable[Any]:
+        with ray_session():
+            yield from _on_workers()(function, items)
+
+    return spread
+
+
+def _on_workers() -> Spread:
     from btc_ray.workers.tasks import spread
 
     return spread

@@ -29,7 +29,7 @@ CAUSES_SHOWN = 20  # error causes on the page
 
 Scores: TypeAlias = "pa.Table | pads.Dataset | str | Path | Iterable[pa.RecordBatch]"
 
-_COLUMNS = (
+COLUMNS = (
     "row_id", "uri", "status", "error", "crop_x", "crop_y", "crop_w", "crop_h", "crop_status", "label", "confidence",
     "model_id", "preprocess_id",
 )  # fmt: skip
@@ -113,7 +113,7 @@ class _Findings:
     classes: list[str] = field(default_factory=list)  # as the prob_ columns have them
 
     def add(self, batch: pa.RecordBatch) -> None:
-        missing = [name for name in _COLUMNS if name not in batch.schema.names]
+        missing = [name for name in COLUMNS if name not in batch.schema.names]
         if missing:
             raise ValueError(
                 f"this is not a table of scores: the column {missing[0]!r} is missing. Give the folder RUN/scores of a run."
@@ -121,7 +121,7 @@ class _Findings:
         self.classes = self.classes or [name.removeprefix(PREFIX) for name in probability_columns(batch.schema.names)]
         if not len(batch):
             return
-        table = pa.Table.from_batches([batch]).select(list(_COLUMNS))
+        table = pa.Table.from_batches([batch]).select(list(COLUMNS))
         count(self.status, table["status"])
         count(self.labels, table["label"])
         count(self.crops, table["crop_status"], without_numbers)
@@ -148,27 +148,40 @@ def _batches(scores: Scores) -> Iterator[pa.RecordBatch]:
         yield from scores.to_batches(max_chunksize=65_536)
     elif not isinstance(scores, Iterable):  # a data set
         yield pa.RecordBatch.from_pylist([], schema=scores.schema)  # the columns are checked even where there are no rows
-        yield from scores.to_batches(columns=[name for name in scores.schema.names if name in _COLUMNS], batch_size=65_536)
+        yield from scores.to_batches(columns=[name for name in scores.schema.names if name in COLUMNS], batch_size=65_536)
     else:
         yield from scores
 
 
 def _orders(rows: pa.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Positions by falling confidence, by rising confidence, and shuffled; the same whatever order the rows come in."""
+    row_id, confidence, mixed = _keys(rows)
+    return np.lexsort((row_id, -confidence)), np.lexsort((row_id, confidence)), np.lexsort((row_id, mixed))
+
+
+def _keys(rows: pa.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each row its row_id, its confidence, and a number that shuffles the rows."""
     row_id = rows["row_id"].to_numpy()
     confidence = np.nan_to_num(rows["confidence"].to_numpy())
     # The mixing step of SplitMix64 (Steele et al. 2014) is a fixed shuffle of the row numbers.
     mixed = row_id.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed ^= mixed >> np.uint64(27)
-    return np.lexsort((row_id, -confidence)), np.lexsort((row_id, confidence)), np.lexsort((row_id, mixed))
+    return row_id, confidence, mixed ^ (mixed >> np.uint64(27))
 
 
 def _promising(rows: pa.Table) -> pa.Table:
     """At most 36 rows: those that can still be among the shown, whatever comes."""
     if len(rows) <= SHOWN_PER_CLASS:
         return rows
-    return rows.take(np.unique(np.concatenate([order[:SHOWN_PER_CLASS] for order in _orders(rows)])))
+    row_id, confidence, mixed = _keys(rows)
+    first = [_first(key, row_id) for key in (-confidence, confidence, mixed)]
+    return rows.take(np.unique(np.concatenate(first)))
+
+
+def _first(key: np.ndarray, row_id: np.ndarray) -> np.ndarray:
+    """Positions of the SHOWN_PER_CLASS smallest keys, equal ones by row_id; only what may be among them is sorted."""
+    near = np.flatnonzero(key <= np.partition(key, SHOWN_PER_CLASS - 1)[SHOWN_PER_CLASS - 1])
+    return near[np.lexsort((row_id[near], key[near]))][:SHOWN_PER_CLASS]
 
 
 # --- what the page shows -------------------------------------------------------------------------------------------------------------
