@@ -160,7 +160,8 @@ def _decision(decision: Mapping[str, Any]) -> dict[str, Any]:
     if not decision:
         return {}
     names = ("accept_confidence", "accept_distance", "reject_distance", "target_risk", "risk_coverage", "validation")
-    return {name: decision[name] for name in names} | {"words": in_words(decision)}
+    kept = {name: decision[name] for name in names if name in decision}  # bundles of before do not have all of them
+    return {"risk_coverage": [], **kept, "words": in_words(decision)}
 
 
 def _facts(bundle: Bundle, state: Mapping[str, Any]) -> dict[str, str]:

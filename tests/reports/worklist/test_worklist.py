@@ -1,5 +1,6 @@
 """What a reader sees first, from any number of rows; and whether a run looks like the images the model was validated on."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -193,3 +194,18 @@ def test_a_file_name_cannot_leave_the_script_it_stands_in(model: Path) -> None:
     assert "</script><b>" not in page
     assert "\\u003c/script\\u003e\\u003cb\\u003e\\u0026.png" in page
     assert "Research use only" in page
+
+
+def test_the_thresholds_of_a_bundle_of_before_make_a_page_without_what_it_does_not_record(model: Path) -> None:
+    validation = {"images": 40, "accepted": 30, "wrong_among_accepted": 0, "wrong": 2}
+    decision = {
+        "accept_distance": 15.0,
+        "reject_distance": 30.0,
+        "accept_confidence": 0.9,
+        "reference_id": "0",
+        "validation": validation,
+    }
+    bundle = replace(read_bundle(Place(str(model))), decision=decision)
+    record = describe_run(worklist(scores(30)), bundle, {"fingerprint": {}}, run_id="0", shown=3)
+    assert record["decision"]["risk_coverage"] == []
+    assert "confidence at least 0.900" in write_review(record, [])
