@@ -100,7 +100,7 @@ def again(bundle: Path, phantoms: Path, backbone: Path, tmp_path_factory: pytest
 
 def test_the_same_seed_gives_the_same_model_from_the_cache(bundle: Path, again: Again) -> None:
     assert "Crops are cached" in again.said
-    assert "Features of 120 images are cached" in again.said
+    assert "Features of 60 images are cached" in again.said
     assert read_bundle(Place(str(again.model))).model_id == read_bundle(Place(str(bundle))).model_id
     first, second = (pq.read_table(folder / "metrics.parquet").to_pandas() for folder in (bundle, again.model))
     assert second["seconds"].tolist() != first["seconds"].tolist(), "trained, and not taken up from where it had ended"
