@@ -31,5 +31,5 @@ def test_crops_and_features_are_the_same_from_workers_and_from_this_process(
     theirs = labelled_crops(table, preprocess=preprocess, cache=Place(str(tmp_path / "there")))
     assert theirs.rows.equals(here.rows)
     assert np.array_equal(theirs.pixels, here.pixels)
-    assert features.shape == (45, 4, 512)
+    assert features.shape == (45, 4, 960)
     np.testing.assert_allclose(backbone_features(theirs, state, variants=FLIPS, row_ids=wanted), features, atol=1e-4)
