@@ -10,10 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from safetensors.numpy import save
 
 from btc_ray.cli import main
 from btc_ray.model.bundle import bundle_id, read_bundle
-from btc_ray.model.reference import Reference, reference_id
+from btc_ray.model.reference import reference_id
 from btc_ray.storage import Place
 from tests.scoring.runs import rows, score, state
 from tests.scoring.test_dicom_run import leaks
@@ -26,7 +27,7 @@ PATIENTS, SLICES, SIDE = 64, 5, 64
 def deciding(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundle of random weights with thresholds that reject nothing, which learned from one file of the archive."""
     folder = Path(shutil.copytree(model, tmp_path_factory.mktemp("ruled") / "model"))
-    stored = Reference(means=np.zeros((4, 512), np.float32), precision=np.eye(512, dtype=np.float32)).to_bytes()
+    stored = save({"means": np.zeros((4, 512), np.float32), "precision": np.eye(512, dtype=np.float32)})
     (folder / "reference.safetensors").write_bytes(stored)
     content = asdict(read_bundle(Place(str(model))))
     content["decision"] = {
