@@ -16,14 +16,14 @@ SIDE = 32
 STATE = build_network(4).state_dict()
 
 
-def crops(folder: Path, contents: list[str]) -> Crops:
+def crops(folder: Path, contents: list[str], *, fingerprint: str = "table-0123456789abcdef") -> Crops:
     """Crops whose pixels depend on their content alone."""
     pixels = [np.random.default_rng(int(content)).integers(0, 256, SIDE * SIDE, dtype=np.uint8).tobytes() for content in contents]
     row_ids = pa.array(range(len(contents)), pa.int64())
     place = Place(str(folder / "-".join(contents)))
     (place / "part-0.parquet").write_table(pa.table({"row_id": row_ids, "pixels": pa.array(pixels, pa.binary(SIDE * SIDE))}))
     return Crops(
-        fingerprint="table-0123456789abcdef",
+        fingerprint=fingerprint,
         folder=place,
         rows=pa.table({"row_id": row_ids, "content_sha256": contents}),
         skipped={},
@@ -54,6 +54,19 @@ def test_a_data_set_that_grew_costs_its_new_images_alone(
         grown, frozen_features(crops(tmp_path, ["14", "13", "15", "11"]), STATE, flips=True, cache=Place(str(tmp_path / "other")))
     )
     assert frozen_features(crops(tmp_path, []), STATE, flips=True, cache=cache).shape == (0, 4, 960)
+
+
+def test_labels_and_groups_change_no_features_and_another_preparation_does(
+    tmp_path: Path, ray_here: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cache, contents = Place(str(tmp_path / "cache")), ["11", "12"]
+    for fingerprint, kept in (
+        ("table-0123456789abcdef", False),
+        ("otherlabels-0123456789abcdef", True),
+        ("table-fedcba9876543210", False),
+    ):
+        frozen_features(crops(tmp_path, contents, fingerprint=fingerprint), STATE, flips=False, cache=cache)
+        assert ("Features of 2 images are cached" in capsys.readouterr().err) == kept, fingerprint
 
 
 def test_changed_appearances_are_views_of_their_own_beside_the_plain_ones(tmp_path: Path, ray_here: None) -> None:
