@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 
 from btc_ray.dataset.labelled import LabelledImages
-from btc_ray.dataset.meaning import classes_meant, without_tumour
-from btc_ray.reports.shared.bootstrap import Figure, grouped_share
+from btc_ray.reports.evaluation.sources import Elsewhere, assess_answers
+from btc_ray.reports.shared.bootstrap import Figure
 from btc_ray.settings import Retrain
 from btc_ray.settings.parse import parse
 from btc_ray.training.fit import check_converged, fit, labelled_images
@@ -98,38 +98,21 @@ def arms(
 
 def measured(images: LabelledImages, source: np.ndarray, said: np.ndarray, arm: str) -> list[dict[str, Any]]:
     """A row for each source that was measured. `said` int64 (N,): the class answered, −1 where nobody asked."""
-    none = without_tumour(images.classes)
-    names = images.crops.rows["label"].to_pylist()
-    found = []
-    for name in sorted(set(source[said >= 0].tolist())):
-        rows = np.flatnonzero((said >= 0) & (source == name))
-        meant = [classes_meant(names[row], images.classes) for row in rows.tolist()]
-        answers, groups = np.array([images.classes[answer] for answer in said[rows].tolist()]), images.groups[rows]
-        exact = np.array([len(one) == 1 for one in meant], bool)
-        healthy = np.array([one == {none} for one in meant], bool)
-        right = np.array([answer in one for answer, one in zip(answers.tolist(), meant, strict=True)], bool)
-        found.append(
-            {
-                "arm": arm,
-                "source": name,
-                "images": len(rows),
-                "groups": len(np.unique(groups)),
-                "accuracy": grouped_share(right[exact], groups[exact]),
-                "sensitivity": grouped_share(answers[~healthy] != none, groups[~healthy]),
-                "specificity": grouped_share(answers[healthy] == none, groups[healthy]),
-            }
-        )
-    return found
+    rows = np.flatnonzero(said >= 0)
+    uri, label = (np.array(images.crops.rows[name].to_pylist(), object)[rows] for name in ("uri", "label"))
+    asked = Elsewhere(uri=uri, label=label, source=source[rows], group=images.groups[rows])
+    answers = np.array(images.classes, object)[said[rows]]
+    return [{"arm": arm} | one for one in assess_answers(asked, answers, np.full(len(rows), None), images.classes)]
 
 
 def table(rows: list[dict[str, Any]]) -> str:
     """The rows in Markdown."""
-    columns = ("arm", "source", "images", "groups", "accuracy", "sensitivity", "specificity")
+    columns = ("arm", "source", "measured", "accuracy", "tumour_sensitivity", "specificity")
     lines = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
     return "\n".join(
         lines
         + [
-            f"| {' | '.join(str(row[name]) for name in columns[:4])} | {' | '.join(_share(row[name]) for name in columns[4:])} |"
+            f"| {' | '.join(str(row[name]) for name in columns[:3])} | {' | '.join(_share(row[name]) for name in columns[3:])} |"
             for row in rows
         ]
     )

@@ -43,9 +43,8 @@ class Crops:
 
     fingerprint: str  # of the table, and after a dash the preprocess_id
     folder: Place  # the Parquet files of all images, `prepared_schema`
-    rows: (
-        pa.Table
-    )  # row_id, uri, label, split, group, source, crop_status, doubt, content_sha256 (of a frame of several: `<sha256>#7`)
+    # row_id, uri, label, split, group, source, crop_status, doubt, content_sha256 (of a frame of several: `<sha256>#7`)
+    rows: pa.Table
     skipped: dict[str, int]
     size: int
 

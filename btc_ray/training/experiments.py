@@ -27,10 +27,11 @@ from btc_ray.progress import LINE_EVERY_S, duration, say
 from btc_ray.settings import Experiments
 from btc_ray.settings.recipe import Recipe
 from btc_ray.storage import Place
-from btc_ray.training.features import backbone_id, frozen_features
+from btc_ray.training.features import backbone_id
 from btc_ray.training.fit import examples, labelled_images
 from btc_ray.training.grid import Experiment
 from btc_ray.training.head import feature_statistics
+from btc_ray.training.kept_features import frozen_features
 from btc_ray.training.learner import Learner
 from btc_ray.training.loop import Examples, evaluate, patience_is_over, steps_per_epoch, train_epoch
 from btc_ray.training.prepare import Prepared

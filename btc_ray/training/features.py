@@ -1,8 +1,6 @@
-"""Features of the frozen backbone under the four flips, computed once by Ray Data and cached (of few images in
-this process): the head then trains in seconds.
+"""Features of a backbone under the four flips, computed by Ray Data (of few images in this process).
 
-A frozen backbone gives the same features in every epoch, so training on them is the same mathematics as the slow way. Workers load
-this module, and importing torchvision would take each of them 2 s: nothing here may. The tests hold this.
+Workers load this module, and importing torchvision would take each of them 2 s: nothing here may. The tests hold this.
 """
 
 import hashlib
@@ -34,63 +32,6 @@ from btc_ray.workers.rows import map_to_driver
 LEAST_PASSES = 256  # of a worker on a CPU: 2.5 s of a core at 224 px, and its start takes 4
 FEW_PASSES = 256  # at 224 px: fewer are not worth a worker
 BATCH = 16  # on a CPU
-KEPT_TOGETHER = 2048  # images whose features are written together: under four flips some five minutes of two cores
-
-
-def frozen_features(
-    crops: Crops, state: Mapping[str, Tensor], *, flips: bool, appearance: float = 0.0, cache: Place
-) -> np.ndarray:
-    """What the backbone's four stages make of every crop, pooled, what the head sees last: float32 (N, V, 960), V the four FLIPS, or 1
-    without `flips`; with `appearance` as many again, of pictures that it changed. Needs a Ray that is joined.
-
-    They are kept by the images' content: a data set that grew costs its new images, and a job that was killed loses one part.
-    """
-    backbone = {name: tensor for name, tensor in state.items() if not name.startswith("fc.")}
-    variants = FLIPS if flips else FLIPS[:1]
-    plain = _kept_features(crops, backbone, variants, 0.0, cache)
-    return np.concatenate([plain, _kept_features(crops, backbone, variants, appearance, cache)], axis=1) if appearance else plain
-
-
-def _kept_features(
-    crops: Crops, backbone: Mapping[str, Tensor], variants: tuple[tuple[int, ...], ...], appearance: float, cache: Place
-) -> np.ndarray:
-    name = f"stages-{crops.preprocess_id}-{backbone_id(backbone)}-{len(variants)}"
-    folder = cache / (f"{name}-appearance-{appearance:g}" if appearance else name)
-    contents = np.asarray(crops.rows["content_sha256"].to_pylist(), dtype=str)
-    known = _kept(folder, len(variants))
-    missing = np.flatnonzero(~np.isin(contents, list(known)))
-    if len(missing) < len(contents):
-        say(f"Features of {len(contents) - len(missing):,} images are cached in {folder}.")
-    for start in range(0, len(missing), KEPT_TOGETHER):
-        part = missing[start : start + KEPT_TOGETHER]
-        row_ids = np.asarray(crops.rows["row_id"])[part]
-        before = f", {start:,} of {len(missing):,} images before" if start else ""
-        found = backbone_features(crops, backbone, variants=variants, appearance=appearance, row_ids=row_ids, words=before)
-        _keep(folder, contents[part], found)
-        known.update(zip(contents[part].tolist(), found, strict=True))
-    return np.stack([known[content] for content in contents.tolist()]) if len(contents) else _none(len(variants))
-
-
-def _none(variants: int) -> np.ndarray:
-    return np.empty((0, variants, POOLED), np.float32)
-
-
-def _keep(folder: Place, contents: np.ndarray, features: np.ndarray) -> None:
-    packed = pa.FixedSizeBinaryArray.from_buffers(
-        pa.binary(features[0].nbytes), len(features), [None, pa.py_buffer(np.ascontiguousarray(features))]
-    )
-    table = pa.table({"content_sha256": pa.array(contents.tolist()), "features": packed})
-    (folder / f"{uuid.uuid4().hex}.parquet").write_table(table)
-
-
-def _kept(folder: Place, variants: int) -> dict[str, np.ndarray]:
-    """Features, float32 (V, 960), by the content of the image."""
-    known: dict[str, np.ndarray] = {}
-    for file in folder.files(".parquet"):
-        table = file.read_table()
-        values = np.frombuffer(b"".join(table["features"].to_pylist()), np.float32).reshape(-1, variants, POOLED)
-        known.update(zip(table["content_sha256"].to_pylist(), values, strict=True))
-    return known
 
 
 def backbone_id(backbone: Mapping[str, Tensor]) -> str:

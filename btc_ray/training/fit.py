@@ -24,8 +24,9 @@ from btc_ray.settings import Retrain, Training
 from btc_ray.storage import Place, redact
 from btc_ray.training.augment import FLIPS
 from btc_ray.training.errors import DivergedError
-from btc_ray.training.features import backbone_features, backbone_id, frozen_features
+from btc_ray.training.features import backbone_features, backbone_id
 from btc_ray.training.head import feature_statistics, fit_head, fold_standardisation, head_logits
+from btc_ray.training.kept_features import frozen_features
 from btc_ray.training.loop import Examples
 from btc_ray.training.prepare import Prepared
 from btc_ray.training.trainer import Fitted, choose_scaling

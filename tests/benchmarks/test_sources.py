@@ -18,7 +18,13 @@ def images() -> tuple[LabelledImages, np.ndarray]:
     split = np.array(["train"] * 4 + ["validation"] * 2 + ["test"] * 2 + ["train", "test"] * 5)
     split[-1] = "left_out"
     labels = ["glioma", "notumor"] * 4 + ["glioma|meningioma"] * 6 + ["notumor"] * 4
-    crops = Crops(fingerprint="t-p", folder=Place("nowhere"), rows=pa.table({"label": labels}), skipped={}, size=8)
+    crops = Crops(
+        fingerprint="t-p",
+        folder=Place("nowhere"),
+        rows=pa.table({"uri": [str(number) for number in range(18)], "label": labels}),
+        skipped={},
+        size=8,
+    )
     found = LabelledImages(
         crops=crops,
         classes=("glioma", "meningioma", "notumor"),
@@ -58,8 +64,8 @@ def test_shares_count_what_a_label_may_mean(images: tuple[LabelledImages, np.nda
     said[8:14] = [0, 1, 2, 0, 1, 2]  # tumours of the clinic: two are called notumor
     said[14:17] = [2, 2, 0]
     clinic, web = measured(found, source, said, "arm")
-    assert (clinic["source"], clinic["images"], clinic["groups"]) == (CLINIC, 6, 4)
-    assert clinic["sensitivity"]["value"] == pytest.approx(4 / 6)
+    assert (clinic["arm"], clinic["source"], clinic["measured"]) == ("arm", CLINIC, 6)
+    assert clinic["tumour_sensitivity"]["value"] == pytest.approx(4 / 6)
     assert clinic["accuracy"]["value"] is None  # no label is one class
     assert clinic["specificity"]["value"] is None
     assert web["specificity"]["value"] == web["accuracy"]["value"] == pytest.approx(2 / 3)

@@ -9,8 +9,8 @@ import pytest
 from btc_ray.dataset.crops import Crops
 from btc_ray.model.network import build_network
 from btc_ray.storage import Place
-from btc_ray.training import features
-from btc_ray.training.features import frozen_features
+from btc_ray.training import kept_features
+from btc_ray.training.kept_features import frozen_features
 
 SIDE = 32
 STATE = build_network(4).state_dict()
@@ -34,24 +34,26 @@ def crops(folder: Path, contents: list[str], *, fingerprint: str = "table-012345
 def test_a_data_set_that_grew_costs_its_new_images_alone(
     tmp_path: Path, ray_here: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(features, "KEPT_TOGETHER", 2)  # several parts
+    monkeypatch.setattr(kept_features, "KEPT_TOGETHER", 2)  # several parts
     cache, asked = Place(str(tmp_path / "cache")), []
-    compute = features.backbone_features
+    compute = kept_features.backbone_features
 
     def counted(*arguments: object, row_ids: np.ndarray, **flags: object) -> np.ndarray:
         asked.extend(row_ids.tolist())
         return compute(*arguments, row_ids=row_ids, **flags)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(features, "backbone_features", counted)
+    monkeypatch.setattr(kept_features, "backbone_features", counted)
     first = frozen_features(crops(tmp_path, ["11", "12", "13"]), STATE, flips=True, cache=cache)
     assert asked == [0, 1, 2]
     asked.clear()
-    grown = frozen_features(crops(tmp_path, ["14", "13", "15", "11"]), STATE, flips=True, cache=cache)
-    assert asked == [0, 2]
+    grown = frozen_features(crops(tmp_path, ["14", "13", "15", "11", "14"]), STATE, flips=True, cache=cache)
+    assert asked == [0, 2]  # of equal files the first
     assert "Features of 2 images are cached" in capsys.readouterr().err
     assert np.array_equal(grown[[3, 1]], first[[0, 2]])
+    assert np.array_equal(grown[4], grown[0])
     assert np.array_equal(
-        grown, frozen_features(crops(tmp_path, ["14", "13", "15", "11"]), STATE, flips=True, cache=Place(str(tmp_path / "other")))
+        grown,
+        frozen_features(crops(tmp_path, ["14", "13", "15", "11", "14"]), STATE, flips=True, cache=Place(str(tmp_path / "other"))),
     )
     assert frozen_features(crops(tmp_path, []), STATE, flips=True, cache=cache).shape == (0, 4, 960)
 

@@ -71,7 +71,7 @@ def gather(chosen: settings.Audit, table: pa.Table, backbone: "dict[str, Tensor]
     features: np.ndarray | None = None
     if backbone is not None and len(crops.rows) and len(classes) > 1:
         from btc_ray.model.engines.folding import FEATURES
-        from btc_ray.training.features import frozen_features
+        from btc_ray.training.kept_features import frozen_features
 
         features = frozen_features(crops, backbone, flips=False, cache=cache)[:, 0, -FEATURES:]
     asked, what = None, ""

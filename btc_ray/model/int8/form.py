@@ -55,11 +55,10 @@ class Int8Network:
     stage_scale: np.ndarray | None = None
 
     def scale_of(self, *, stages: bool) -> np.ndarray:
-        """What the pooled features are multiplied by. Raises ValueError where those of all stages are asked for and not known."""
+        """What the pooled features are multiplied by; of all stages where `stage_scale` is known."""
         if not stages:
             return self.output_scale
-        if self.stage_scale is None:
-            raise ValueError("this int8 form knows the scale of the last stage alone")
+        assert self.stage_scale is not None
         return self.stage_scale
 
     def to_bytes(self) -> bytes:

@@ -13,7 +13,7 @@ from btc_ray.model.bundle import Bundle
 from btc_ray.model.reference import decide
 from btc_ray.reports.evaluation.record import ERRORS_SCHEMA
 from btc_ray.reports.evaluation.sets import EXAMINATIONS, SENTENCES, SLICES, TITLES
-from btc_ray.reports.evaluation.sources import Elsewhere, assess_sources
+from btc_ray.reports.evaluation.sources import Elsewhere, assess_answers
 from btc_ray.reports.shared.metrics import measure
 from btc_ray.reports.shared.several import measure_several
 
@@ -103,25 +103,14 @@ def _by_source(answers: pa.Table, probabilities: np.ndarray, bundle: Bundle) -> 
     if not len(answers):
         return []
     distance, surround = (answers[name].to_numpy().astype(float) for name in ("feature_distance", "surround"))
-    decided = bundle.decision and not np.isnan(distance).any()
-    scores = pa.table(
-        {
-            "uri": answers["uri"],
-            "status": ["ok"] * len(answers),
-            "label": [bundle.classes[place] for place in probabilities.argmax(axis=1)],
-            "decision": decide(probabilities.max(axis=1), distance, surround, bundle.decision).tolist()
-            if decided
-            else pa.nulls(len(answers), pa.string()),
-            "content_sha256": answers["content_sha256"],
-        }
-    )
+    decisions = np.full(len(answers), None)
+    if bundle.decision and not np.isnan(distance).any():
+        decisions = decide(probabilities.max(axis=1), distance, surround, bundle.decision)
     asked = Elsewhere(
-        uri=np.array(answers["uri"].to_pylist(), object),
-        label=np.array(answers["label"].to_pylist(), object),
-        source=np.array(answers["source"].to_pylist(), object),
+        **{name: np.array(answers[name].to_pylist(), object) for name in ("uri", "label", "source")},
         group=answers["group"].to_numpy(),
     )
-    return assess_sources(asked, scores, bundle)
+    return assess_answers(asked, np.array(bundle.classes, object)[probabilities.argmax(axis=1)], decisions, bundle.classes)
 
 
 def _set(

@@ -45,14 +45,9 @@ class Elsewhere:
 def assess_sources(
     asked: Elsewhere, scores: pa.Table, bundle: Bundle, *, trained_on: frozenset[str] = frozenset()
 ) -> list[dict[str, Any]]:
-    """A record for each source, in the order of their names: counts, and figures with 95 % intervals resampled by group.
-
-    `accuracy` is of images whose label is one class; `tumour_sensitivity` of all that show a tumour, whatever its kind: the share not
-    called the class without one; `specificity` of the others. `accepted_share` is of all scored images of a known label, and
-    `error_among_accepted` counts an answer as wrong that is none of the classes its label may mean.
+    """`assess_answers` of the scores of a run of the bundle, whose rows are found by `uri`.
 
     Args:
-        scores: of a run of the bundle; rows are found by `uri`.
         trained_on: sha256 of the files that the model learned from: such an image is left out and counted.
     """
     place = {uri: number for number, uri in enumerate(scores["uri"].to_pylist())}
@@ -63,29 +58,66 @@ def assess_sources(
         else np.full(len(order), None)
         for name in ("status", "label", "decision", "content_sha256")
     }
-    seen = np.array([content in trained_on for content in column["content_sha256"]], bool)
+    return assess_answers(
+        asked,
+        column["label"],
+        column["decision"],
+        bundle.classes,
+        scored=column["status"] == "ok",
+        seen=np.array([content in trained_on for content in column["content_sha256"]], bool),
+    )
+
+
+def assess_answers(
+    asked: Elsewhere,
+    said: np.ndarray,
+    decisions: np.ndarray,
+    classes: Sequence[str],
+    *,
+    scored: np.ndarray | None = None,
+    seen: np.ndarray | None = None,
+) -> list[dict[str, Any]]:
+    """A record for each source, in the order of their names: counts, and figures with 95 % intervals resampled by group.
+
+    `accuracy` is of images whose label is one class; `tumour_sensitivity` of all that show a tumour, whatever its kind: the share not
+    called the class without one; `specificity` of the others. `accepted_share` is of all scored images of a known label, and
+    `error_among_accepted` counts an answer as wrong that is none of the classes its label may mean.
+
+    Args:
+        said, decisions: object (N,), class and decision of each image of `asked`; None where there is none.
+        classes: of the model.
+        scored, seen: bool (N,), which have an answer, and which the model learned from; by default all, and none.
+    """
+    everyone = np.ones(len(asked.uri), bool)
+    scored, seen = everyone if scored is None else scored, ~everyone if seen is None else seen
     return [
-        {"source": str(name)} | _one(asked, asked.source == name, seen, column, bundle.classes)
+        {"source": str(name)} | _one(asked, asked.source == name, scored, seen, said, decisions, classes)
         for name in sorted(set(asked.source.tolist()))
     ]
 
 
 def _one(
-    asked: Elsewhere, mine: np.ndarray, seen: np.ndarray, column: Mapping[str, np.ndarray], classes: Sequence[str]
+    asked: Elsewhere,
+    mine: np.ndarray,
+    scored: np.ndarray,
+    seen: np.ndarray,
+    said: np.ndarray,
+    decisions: np.ndarray,
+    classes: Sequence[str],
 ) -> dict[str, Any]:
     none = without_tumour(classes)
     meanings = {label: classes_meant(label, classes) for label in set(asked.label[mine].tolist())}
-    scored = mine & (column["status"] == "ok")
+    scored = mine & scored
     known = np.array([bool(meanings.get(label)) for label in asked.label], bool)
     rows = np.flatnonzero(scored & known & ~seen)
-    said, groups = column["label"][rows], asked.group[rows]
+    said, decisions, groups = said[rows], decisions[rows], asked.group[rows]
     meant = [meanings[label] for label in asked.label[rows]]
     right = np.array([answer in found for answer, found in zip(said, meant, strict=True)], bool)
     exact = np.array([len(found) == 1 for found in meant], bool)
     healthy = np.array([none is not None and found == {none} for found in meant], bool)
     tumour = np.array([none is not None and none not in found for found in meant], bool)
-    decided = any(column["decision"][rows])
-    accepted = column["decision"][rows] == ACCEPT
+    decided = any(decisions)
+    accepted = decisions == ACCEPT
     no_none = "no images" if none is not None else "the model has no class without a tumour"
     share = "the bundle has no thresholds" if not decided and len(rows) else "no images"
     return {
