@@ -198,25 +198,13 @@ def write_entries(
     skipped: Place | None = None,
     rows_per_part: int = ROWS_PER_PART,
     seen: Callable[[Entry | Skipped], None] = lambda found: None,
-) -> ManifestSummary:
+) -> Tally:
     """Write what a listing found into `destination`/part-00000.parquet … (SCHEMA; row_id 0..n-1) and the skipped into the file
     `skipped`.
 
     What stands at `destination` is replaced: a caller that already committed a manifest does not call this again. Raises as the listing
-    does, and OSError where nothing can be written; then a local destination is as it was before.
+    does, and OSError where nothing can be written; then a local destination is as it was before. Returns what was written, counted.
     """
-    return list_into(found, destination, skipped=skipped, rows_per_part=rows_per_part, seen=seen).summary()
-
-
-def list_into(
-    found: Iterator[Entry | Skipped],
-    destination: Place,
-    *,
-    skipped: Place | None = None,
-    rows_per_part: int = ROWS_PER_PART,
-    seen: Callable[[Entry | Skipped], None] = lambda found: None,
-) -> Tally:
-    """`write_entries`, for a caller that has more to count."""
     if rows_per_part < 1:
         raise ValueError(f"rows_per_part must be at least 1, not {rows_per_part}")
     tally = Tally()

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from btc_ray.archive.listing import THREADS
-from btc_ray.archive.manifest import ROWS_PER_PART, SKIPPED_SCHEMA, Tally, cut, digest, list_into, write_part
+from btc_ray.archive.manifest import ROWS_PER_PART, SKIPPED_SCHEMA, Tally, cut, digest, write_entries, write_part
 from btc_ray.archive.readahead import Item, LinkedFolderError, in_order
 from btc_ray.storage import Place
 from btc_ray.storage.tables import table_file
@@ -92,7 +92,7 @@ def write_units(
 def _list_unit(unit: _Unit) -> Tally | None:
     try:
         found = in_order(unit.items, threads=THREADS, links=False)
-        return list_into(found, unit.place / "rows", skipped=unit.place / "skipped.parquet")  # type: ignore[arg-type]  # it has no EndOf
+        return write_entries(found, unit.place / "rows", skipped=unit.place / "skipped.parquet")  # type: ignore[arg-type]  # it has no EndOf
     except LinkedFolderError:
         return None
 

@@ -18,7 +18,7 @@ from btc_ray import NOT_FOR_DIAGNOSIS, settings
 from btc_ray.dataset.archived import read_labels
 from btc_ray.dataset.meaning import classes_meant
 from btc_ray.errors import CHAMPION_STAYS, COMPLETE, UserError
-from btc_ray.model.bundle import Bundle, BundleError, library_versions, read_bundle
+from btc_ray.model.bundle import Bundle, BundleError, library_versions, read_bundle, read_split
 from btc_ray.model.bundle.files import SIGNATURE
 from btc_ray.progress import say
 from btc_ray.reports.worklist.worklist import healthy_class
@@ -64,7 +64,7 @@ def fit_rule(chosen: settings.Evaluate) -> int:
     place = folder.place.at(chosen.model[0] if chosen.model else state.model_uri or "")
     bundle = _bundle_of(place, state)
     labels = Labels(read_labels(folder.place.at(chosen.labels or "")))
-    exams = _labelled(folder, state, labels, learned=_learned(place, folder))
+    exams = _labelled(folder, state, labels, learned=_learned(place, bundle, folder))
     for reason, count in exams.left_out.items():
         say(f"left out: {count:,} exams × {reason}")
     column = state.probability_columns[state.classes.index(healthy)].removeprefix("prob_")
@@ -157,12 +157,12 @@ def _bundle_of(place: Place, state: RunState) -> Bundle | None:
     return bundle
 
 
-def _learned(place: Place, folder: RunFolder) -> frozenset[str]:
+def _learned(place: Place, bundle: Bundle | None, folder: RunFolder) -> frozenset[str]:
     """The keys of patients of whom a file trained the model or chose its best epoch, by the bytes that its record names."""
-    if not (place / "split.parquet").exists():
+    split = None if bundle is None else read_split(place, bundle)
+    if split is None:
         say("The bundle does not record which images it was trained on: whether these patients are among them is unknown.")
         return frozenset()
-    split = (place / "split.parquet").read_table()
     seen = split.filter(pc.is_in(split["split"], pa.array(_LEARNED)))["content_sha256"].drop_null().to_pylist()
     files = pa.array(sorted({content.partition("#")[0] for content in seen}), pa.string())
     found: set[str] = set()

@@ -31,18 +31,8 @@ _COPY = {
     *("copy", "copia", "kopie", "backup", "old"),
     *("aug", "augmented", "augmentation", "flipped", "rotated", "resized", "cropped", "preprocessed", "cleaned"),
 }
-_PART = {
-    "fold",
-    "folds",
-    "part",
-    "batch",
-    "set",
-    "subset",
-    "cv",
-    "chunk",
-    "shard",
-    *SPLIT_WORDS,
-}  # with a number: a part of the data
+# With a number: a part of the data.
+_PART = {*("fold", "folds", "part", "batch", "set", "subset", "cv", "chunk", "shard"), *SPLIT_WORDS}
 _TUMOUR = {"tumor", "tumors", "tumour", "tumours", "class", "mri"}
 _SPLIT = set(SPLIT_WORDS) | {"dev", "eval", "holdout"}
 _NO_CLASS = _SPLIT | _COPY - {"old"} | {

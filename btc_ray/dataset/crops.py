@@ -21,7 +21,7 @@ from btc_ray.images.prepare import Preprocess
 from btc_ray.images.surround import surround
 from btc_ray.progress import Progress, say
 from btc_ray.storage import Options, Place
-from btc_ray.storage.tables import to_bytes
+from btc_ray.storage.tables import row_count, to_bytes
 from btc_ray.studies.keys import write_private
 from btc_ray.studies.preparer import Preparer
 from btc_ray.workers.blocks import batches
@@ -93,9 +93,7 @@ def crop_in_parallel(manifest: Place, output: Place, *, preprocess: Preprocess, 
     """Crop the images of a Parquet folder of manifest rows into `output`/*.parquet (`prepared_schema` and STUDY; with `described`
     DESCRIPTION in its place). Needs a Ray that is joined."""
     parts = manifest.files(".parquet")
-    rows = sum(
-        pq.ParquetFile(path, filesystem=filesystem).metadata.num_rows for filesystem, path in (part.arrow() for part in parts)
-    )
+    rows = sum(map(row_count, parts))
     pool = Pool.of_cluster(use_gpus=False).for_rows(rows, each=LEAST_ROWS)
     arguments = {"preprocess": preprocess, "options": manifest.options, "described": described}
     with Progress("Cropped", rows) as progress:

@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from btc_ray.archive.manifest import cut
 from btc_ray.archive.parallel import Spread
@@ -19,6 +18,7 @@ from btc_ray.scoring.folder import RunFolder
 from btc_ray.scoring.state import Counts
 from btc_ray.scoring.window import COUNTED, Window, opened, write_window
 from btc_ray.storage import Place
+from btc_ray.storage.tables import row_count
 
 ROWS_PER_FILE = 250_000  # about 25 to 50 MB: 100 to 200 bytes a row, most of it the incompressible sha256
 _THREADS = 16  # an object store takes tens of milliseconds a file, however small
@@ -70,7 +70,7 @@ def _windows(folder: RunFolder, schema: pa.Schema, sources: Sequence[Place], gen
     """The manifest in pieces of ROWS_PER_FILE rows, in order, each with the sources that may hold its rows."""
     parts = folder.manifest.files(".parquet")
     with ThreadPoolExecutor(_THREADS) as pool:
-        lengths = list(pool.map(_length, parts))
+        lengths = list(pool.map(row_count, parts))
         ranges = [(part, found) for part, found in zip(sources, pool.map(_row_range, sources), strict=True) if found is not None]
     for number, pieces in enumerate(cut(lengths, ROWS_PER_FILE)):
         start, stop = number * ROWS_PER_FILE, (number + 1) * ROWS_PER_FILE  # row_ids are 0 to rows - 1, in order
@@ -81,12 +81,6 @@ def _windows(folder: RunFolder, schema: pa.Schema, sources: Sequence[Place], gen
             schema=schema,
             target=folder.finished / name,
         )
-
-
-def _length(part: Place) -> int:
-    filesystem, path = part.arrow()
-    with pq.ParquetFile(path, filesystem=filesystem) as file:
-        return int(file.metadata.num_rows)
 
 
 def _row_range(part: Place) -> tuple[int, int] | None:

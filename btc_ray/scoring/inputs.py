@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from btc_ray.archive.entries import SNIFF, Entry, NoImagesError, Skipped
 from btc_ray.archive.listing import list_inputs, units_of
-from btc_ray.archive.manifest import ManifestSummary, list_into, write_entries
+from btc_ray.archive.manifest import ManifestSummary, write_entries
 from btc_ray.archive.parallel import Spread, write_units
 from btc_ray.archive.reader import ByteReader
 from btc_ray.progress import say
@@ -72,10 +72,10 @@ def list_images(
     if met is None:
         listing = list_inputs(settings.input, **how)
         if known is None:
-            met = list_into(listing, listed, skipped=skipped)
+            met = write_entries(listing, listed, skipped=skipped)
         else:
             with table_file(folder.listed_known, KNOWN_SCHEMA) as write:
-                met = list_into(known.new(listing, options=options, known=write), listed, skipped=skipped)
+                met = write_entries(known.new(listing, options=options, known=write), listed, skipped=skipped)
             known.tell()
     candidates = met.sniffed
     kept = folder.private / "index"
@@ -92,7 +92,7 @@ def list_images(
     folder.check()
     if candidates or studies.private:
         entries = chain(rows.of(_entries(listed)), _skipped(skipped))
-        found = write_entries(entries, folder.manifest, skipped=folder.skipped, seen=lambda found: folder.check())
+        found = write_entries(entries, folder.manifest, skipped=folder.skipped, seen=lambda found: folder.check()).summary()
     else:
         _take_over(folder)
         found = met.summary()
@@ -122,7 +122,7 @@ def given_images(entries: Iterable[Entry], folder: RunFolder) -> Found:
     private = any(entry.slice is not None and entry.slice.shown_uri is not None for entry in listed)
     if private:
         folder.keep_private()
-    return Found(summary=write_entries(iter(listed), folder.manifest, skipped=folder.skipped), private=private)
+    return Found(summary=write_entries(iter(listed), folder.manifest, skipped=folder.skipped).summary(), private=private)
 
 
 def _write_studies(studies: Studies, rows: Rows, folder: RunFolder) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from btc_ray import storage
 from btc_ray.archive.entries import Entry
@@ -32,6 +31,7 @@ from btc_ray.scoring.state import Fingerprint, Listed, RunState, difference, fin
 from btc_ray.scoring.table import scores_schema
 from btc_ray.settings import Score, to_dict
 from btc_ray.storage import Place
+from btc_ray.storage.tables import row_count
 
 if TYPE_CHECKING:
     from btc_ray.workers.pool import Pool
@@ -361,7 +361,7 @@ def _is_finished(folder: RunFolder, state: RunState) -> bool:
     for name in state.finishing or ():
         part = folder.finished / name
         try:
-            rows += _rows_of(part if part.exists() else folder.scores / name)
+            rows += row_count(part if part.exists() else folder.scores / name)
         except (pa.ArrowInvalid, OSError):
             return False
     return state.counts is None or rows == state.counts.rows
@@ -379,7 +379,7 @@ def _check_rows(what: str, folder: Place, rows: int) -> None:
     found = 0
     for part in folder.files(".parquet"):
         try:
-            found += _rows_of(part)
+            found += row_count(part)
         except (pa.ArrowInvalid, OSError) as error:
             raise IncompleteError(f"{part} is damaged ({error}). The run cannot go on; use another --output.") from error
     if found != rows:
@@ -387,12 +387,6 @@ def _check_rows(what: str, folder: Place, rows: int) -> None:
             f"{folder} holds {found:,} of the {rows:,} rows that run.json names: files of the {what} were lost or changed. "
             "Bring them back, or use another --output."
         )
-
-
-def _rows_of(part: Place) -> int:
-    filesystem, path = part.arrow()
-    with pq.ParquetFile(path, filesystem=filesystem) as file:
-        return int(file.metadata.num_rows)
 
 
 def _now() -> str:

@@ -22,6 +22,13 @@ def to_bytes(table: pa.Table) -> bytes:
     return sink.getvalue().to_pybytes()
 
 
+def row_count(place: "Place") -> int:
+    """The rows of a Parquet file, by its footer. Raises pyarrow.ArrowInvalid and OSError for one that cannot be read."""
+    filesystem, path = place.arrow()
+    with pq.ParquetFile(path, filesystem=filesystem) as file:
+        return int(file.metadata.num_rows)
+
+
 @contextlib.contextmanager
 def table_file(place: "Place", schema: pa.Schema) -> Iterator[Callable[[Mapping[str, Sequence[Any]]], None]]:
     """A function that takes rows as columns, by the names of `schema`; the Parquet file is there, whole, when the block ends well.

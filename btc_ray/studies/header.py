@@ -29,10 +29,8 @@ from btc_ray.studies import vocabulary as words
 HEAD = 352  # bytes that tell the kind of a file: a NIfTI header; DICOM's mark stands at 128
 UNPACKED_LIMIT = 1 << 28  # bytes; a gzip member that gives more is a bomb or no single image
 MOST_FRAMES = 20_000
-_HEADERS = (
-    2**16,
-    2**22,
-)  # bytes of a file that are looked at for its header before pydicom is asked: most, and those of many frames
+# Bytes of a file that are looked at for its header before pydicom is asked: most, and those of many frames.
+_HEADERS = (2**16, 2**22)
 _B_VALUES = (0x0019100C, 0x00431039, 0x20011003)  # of Siemens, GE and Philips
 _PLANE_TYPE = 0x00271035  # of GE
 _META = ("MediaStorageSOPClassUID", "MediaStorageSOPInstanceUID", "TransferSyntaxUID")

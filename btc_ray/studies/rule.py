@@ -53,8 +53,7 @@ class SeriesRule:
 
     def probability(self, features: np.ndarray) -> np.ndarray:
         """float64 (N, 4) of FEATURES → float64 (N,)."""
-        columns = [FEATURES.index(name) for name in KINDS[self.kind]]
-        return 1 / (1 + np.exp(-(self.intercept + features[:, columns] @ np.array(self.weights))))
+        return 1 / (1 + np.exp(-(self.intercept + of_kind(self.kind, features) @ np.array(self.weights))))
 
     def to_dict(self) -> dict[str, Any]:
         """As a bundle, run.json and rule.json hold it."""
@@ -79,6 +78,11 @@ def check_model(rule: SeriesRule, *, model_id: str, preprocess_id: str, classes:
         raise RuleError(
             f"the rule for series was fitted on scores of model {rule.model_id}, and these are of {model_id}; fit one for it."
         )
+
+
+def of_kind(kind: str, features: np.ndarray) -> np.ndarray:
+    """Of float64 (N, 4) of FEATURES those that a kind of rule looks at."""
+    return features[:, [FEATURES.index(name) for name in KINDS[kind]]]
 
 
 def features_of(rows: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -7,15 +7,16 @@ that neither the weights nor the choice have seen the patients that they are mea
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import expit
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from btc_ray.errors import UserError
-from btc_ray.studies.rule import FEATURES, KINDS
+from btc_ray.studies.rule import KINDS, of_kind
 
 FEWEST_PATIENTS = 30  # with a tumour, and as many without: below, an interval of sensitivity is wider than 0.2 either way
 FOLDS = 5
-_RIDGE = 1.0  # penalty on the squared weights of standardised features, beside a loss that is summed over the exams
-_STEPS = 25  # of Newton's method, which takes about six
+_PENALTY = 1.0  # C of scikit-learn: on the squared weights of standardised features, beside a loss that is summed over the exams
 
 
 class TooFewPatientsError(UserError):
@@ -57,13 +58,13 @@ def fit_rule(features: np.ndarray, tumour: np.ndarray, patients: np.ndarray, *, 
     probabilities = np.empty(len(tumour))
     for learn, held_out in _folds(tumour, patients, seed):
         losses = _losses(features[learn], tumour[learn], patients[learn], seed)
-        weights, intercept = _fit(KINDS[_best(losses)], features[learn], tumour[learn], patients[learn])
-        probabilities[held_out] = _predict(KINDS[_best(losses)], weights, intercept, features[held_out])
+        fitted = _fit(_best(losses), features[learn], tumour[learn], patients[learn])
+        probabilities[held_out] = _predict(_best(losses), fitted, features[held_out])
     losses = _losses(features, tumour, patients, seed)
-    weights, intercept = _fit(KINDS[_best(losses)], features, tumour, patients)
+    weights, intercept = _of_plain_features(_fit(_best(losses), features, tumour, patients))
     return Fitted(
         kind=_best(losses),
-        weights=tuple(weights.tolist()),
+        weights=weights,
         intercept=intercept,
         probabilities=probabilities,
         losses=losses,
@@ -90,41 +91,32 @@ def _losses(features: np.ndarray, tumour: np.ndarray, patients: np.ndarray, seed
     weight = _weights(tumour, patients)
     folds = _folds(tumour, patients, seed + 1)
     found = {}
-    for kind, names in KINDS.items():
+    for kind in KINDS:
         probability = np.empty(len(tumour))
         for learn, held_out in folds:
-            weights, intercept = _fit(names, features[learn], tumour[learn], patients[learn])
-            probability[held_out] = _predict(names, weights, intercept, features[held_out])
+            probability[held_out] = _predict(
+                kind, _fit(kind, features[learn], tumour[learn], patients[learn]), features[held_out]
+            )
         of_truth = np.clip(np.where(tumour, probability, 1 - probability), 1e-9, None)
         found[kind] = float(-(weight * np.log(of_truth)).sum() / weight.sum())
     return found
 
 
-def _fit(names: tuple[str, ...], features: np.ndarray, tumour: np.ndarray, patients: np.ndarray) -> tuple[np.ndarray, float]:
-    """Weights of the features, as they are, and intercept of a ridge logistic regression, by Newton's method.
-
-    Written out: a cross-validation within a cross-validation makes 126 such fits of at most 5 numbers, and scikit-learn takes ten times as
-    long for each to check its arguments.
-    """
-    x = features[:, [FEATURES.index(name) for name in names]]
-    mean, deviation = x.mean(axis=0), np.maximum(x.std(axis=0), 1e-6)
-    design = np.column_stack([(x - mean) / deviation, np.ones(len(x))])
-    each, ridge, found = _weights(tumour, patients), np.diag([*[_RIDGE] * len(names), 0.0]), np.zeros(len(names) + 1)
-    for _ in range(_STEPS):
-        probability = expit(design @ found)
-        slope = design.T @ (each * (probability - tumour)) + ridge @ found
-        curvature = (design * (each * probability * (1 - probability))[:, None]).T @ design + ridge
-        step = np.linalg.solve(curvature + 1e-9 * np.eye(len(found)), slope)
-        found = found - step
-        if np.abs(step).max() < 1e-8:
-            break
-    weights = found[:-1] / deviation
-    return weights, float(found[-1] - weights @ mean)
+def _fit(kind: str, features: np.ndarray, tumour: np.ndarray, patients: np.ndarray) -> Pipeline:
+    """A ridge logistic regression of the kind's features, standardised."""
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=_PENALTY, tol=1e-6, max_iter=1000))
+    return model.fit(of_kind(kind, features), tumour, logisticregression__sample_weight=_weights(tumour, patients))
 
 
-def _predict(names: tuple[str, ...], weights: np.ndarray, intercept: float, features: np.ndarray) -> np.ndarray:
-    x = features[:, [FEATURES.index(name) for name in names]]
-    return expit(intercept + x @ weights)
+def _of_plain_features(model: Pipeline) -> tuple[tuple[float, ...], float]:
+    """Weights and intercept for features as they are: W (x − m) / d + b = (W / d) x + (b − (W / d) m)."""
+    scaler, regression = model[0], model[1]
+    weights = regression.coef_[0] / scaler.scale_
+    return tuple(weights.tolist()), float(regression.intercept_[0] - weights @ scaler.mean_)
+
+
+def _predict(kind: str, model: Pipeline, features: np.ndarray) -> np.ndarray:
+    return np.asarray(model.predict_proba(of_kind(kind, features))[:, 1])
 
 
 def _weights(tumour: np.ndarray, patients: np.ndarray) -> np.ndarray:

@@ -26,7 +26,9 @@ def jpeg(seed: int = 0) -> bytes:
 def write_manifest(inputs: Sequence[str], destination: Place, *, skipped: Place | None = None, **flags: Any) -> ManifestSummary:
     """List `inputs`, opened with the destination's options, into a manifest; `flags` of `list_inputs` and of `write_entries`."""
     written = {name: flags.pop(name) for name in ("rows_per_part", "seen") if name in flags}
-    return write_entries(list_inputs(inputs, options=destination.options, **flags), destination, skipped=skipped, **written)
+    return write_entries(
+        list_inputs(inputs, options=destination.options, **flags), destination, skipped=skipped, **written
+    ).summary()
 
 
 def summarise(inputs: Sequence[str], *, options: Options = None, **flags: Any) -> ManifestSummary:

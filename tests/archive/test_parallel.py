@@ -10,7 +10,7 @@ import pytest
 from ray import cloudpickle
 
 from btc_ray.archive.listing import list_inputs, units_of
-from btc_ray.archive.manifest import cut, list_into
+from btc_ray.archive.manifest import cut, write_entries
 from btc_ray.archive.parallel import write_units
 from btc_ray.storage import Place
 from tests.archive.samples import tar_bytes, write, zip_bytes
@@ -49,7 +49,9 @@ def test_pieces_give_the_manifest_of_one_listing(tmp_path: Path, archive: Path, 
     units = units_of(str(archive), sniff=sniff, places=places)
     assert units is not None
     assert len(units) > 1
-    whole = list_into(list_inputs([str(archive)], sniff=sniff), home / "whole", skipped=home / "whole.parquet", rows_per_part=10)
+    whole = write_entries(
+        list_inputs([str(archive)], sniff=sniff), home / "whole", skipped=home / "whole.parquet", rows_per_part=10
+    )
     apart = write_units(
         units, home / "apart", skipped=home / "apart.parquet", work=home / "work", spread=as_workers_do, rows_per_part=10
     )

@@ -3,19 +3,17 @@
 import json
 import re
 import shutil
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from safetensors.numpy import save
 
 from btc_ray.cli import main
 from btc_ray.model.bundle import bundle_id, read_bundle
-from btc_ray.model.reference import reference_id
 from btc_ray.storage import Place
+from tests.commands.bundles import deciding_bundle
 from tests.scoring.runs import rows, score, state
 from tests.scoring.test_dicom_run import leaks
 from tests.studies.made import enhanced
@@ -26,17 +24,7 @@ PATIENTS, SLICES, SIDE = 64, 5, 64
 @pytest.fixture(scope="module")
 def deciding(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundle of random weights with thresholds that reject nothing, which learned from one file of the archive."""
-    folder = Path(shutil.copytree(model, tmp_path_factory.mktemp("ruled") / "model"))
-    stored = save({"means": np.zeros((4, 512), np.float32), "precision": np.eye(512, dtype=np.float32)})
-    (folder / "reference.safetensors").write_bytes(stored)
-    content = asdict(read_bundle(Place(str(model))))
-    content["decision"] = {
-        "accept_distance": 1e3, "reject_distance": 1e4, "accept_confidence": 0.5, "target_risk": 0.01, "risk_coverage": [],
-        "reference_id": reference_id(stored),
-        "validation": {"images": 40, "accepted": 30, "wrong_among_accepted": 0, "wrong": 2},
-    }  # fmt: skip
-    (folder / "bundle.json").write_text(json.dumps(content))
-    return folder
+    return deciding_bundle(model, tmp_path_factory.mktemp("ruled") / "model", accept_distance=1e3, reject_distance=1e4)
 
 
 @pytest.fixture(scope="module")

@@ -2,42 +2,29 @@
 
 import json
 import shutil
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from safetensors.numpy import save
 
 from btc_ray.cli import main
-from btc_ray.model.bundle import read_bundle
-from btc_ray.model.reference import reference_id
-from btc_ray.storage import Place
+from tests.commands.bundles import deciding_bundle
 from tests.scoring.runs import rows, score
 
 
 @pytest.fixture(scope="module")
 def deciding(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundle of random weights with thresholds: half of the phantoms are near enough, by their features' length."""
-    folder = Path(shutil.copytree(model, tmp_path_factory.mktemp("deciding") / "model"))
-    stored = save({"means": np.zeros((4, 512), np.float32), "precision": np.eye(512, dtype=np.float32)})
-    (folder / "reference.safetensors").write_bytes(stored)
-    content = asdict(read_bundle(Place(str(model))))
-    content["decision"] = {
-        "accept_distance": 15.0,
-        "reject_distance": 1000.0,
-        "accept_confidence": 0.5,
-        "target_risk": 0.01,
-        "validation": {"images": 40, "accepted": 30, "wrong_among_accepted": 0, "wrong": 2},
-        "risk_coverage": [{"coverage": 1.0, "images": 40, "confidence": 0.3, "accuracy": 0.95}],
-        "confidence": [2] * 20,
-        "distance_deciles": [float(number) for number in range(1, 10)],
-        "reference_id": reference_id(stored),
-    }
-    (folder / "bundle.json").write_text(json.dumps(content))
-    return folder
+    return deciding_bundle(
+        model,
+        tmp_path_factory.mktemp("deciding") / "model",
+        accept_distance=15.0,
+        reject_distance=1000.0,
+        confidence=[2] * 20,
+        distance_deciles=[float(number) for number in range(1, 10)],
+    )
 
 
 @pytest.fixture(scope="module")
