@@ -23,15 +23,15 @@ from btc_ray.model.engines.engine import Choice, EngineError
 from btc_ray.progress import Progress, say
 from btc_ray.scoring import finish
 from btc_ray.scoring.earlier import find_runs, of_this_model
-from btc_ray.scoring.finish import IncompleteError, staged_ids
+from btc_ray.scoring.finish import staged_ids
 from btc_ray.scoring.folder import ANSWERS, EXAMS_PAGE, REVIEW, RULE, RunFolder, same_inputs
 from btc_ray.scoring.inputs import given_images, list_images
 from btc_ray.scoring.known import Known, open_known
 from btc_ray.scoring.state import Fingerprint, Listed, RunState, difference, fingerprint_of, hashed, without_paths
 from btc_ray.scoring.table import scores_schema
+from btc_ray.scoring.whole import check_whole, is_finished
 from btc_ray.settings import Score, to_dict
 from btc_ray.storage import Place
-from btc_ray.storage.tables import row_count
 
 if TYPE_CHECKING:
     from btc_ray.workers.pool import Pool
@@ -73,7 +73,7 @@ def score(settings: Score, *, cpus: int, ray_session: RaySession, entries: Itera
                 say("Every row is ok; there is nothing to score again.")
                 return state
             state = _begin_retry(folder, state)
-        if state.finishing is not None and not _is_finished(folder, state):
+        if state.finishing is not None and not is_finished(folder, state):
             say("Tables that were about to be published were lost or cut since: they are written again, from what is staged.")
             state = folder.write_state(state.changed(finishing=None))
         if state.finishing is None:
@@ -353,40 +353,6 @@ def _publish(folder: RunFolder, state: RunState) -> RunState:
     folder.clear_work()
     folder.sweep()
     return state
-
-
-def _is_finished(folder: RunFolder, state: RunState) -> bool:
-    """Whether what a driver before this one was about to publish is still there, moved or not, with every row."""
-    rows = 0
-    for name in state.finishing or ():
-        part = folder.finished / name
-        try:
-            rows += row_count(part if part.exists() else folder.scores / name)
-        except (pa.ArrowInvalid, OSError):
-            return False
-    return state.counts is None or rows == state.counts.rows
-
-
-def check_whole(folder: RunFolder, state: RunState) -> None:
-    """Hold the rows of the manifest, and of a complete run those of the scores, against run.json. Raises IncompleteError."""
-    if state.manifest is not None:
-        _check_rows("manifest", folder.manifest, state.manifest.rows)
-    if state.complete and state.counts is not None:
-        _check_rows("scores", folder.scores, state.counts.rows)
-
-
-def _check_rows(what: str, folder: Place, rows: int) -> None:
-    found = 0
-    for part in folder.files(".parquet"):
-        try:
-            found += row_count(part)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise IncompleteError(f"{part} is damaged ({error}). The run cannot go on; use another --output.") from error
-    if found != rows:
-        raise IncompleteError(
-            f"{folder} holds {found:,} of the {rows:,} rows that run.json names: files of the {what} were lost or changed. "
-            "Bring them back, or use another --output."
-        )
 
 
 def _now() -> str:
