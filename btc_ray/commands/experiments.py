@@ -74,6 +74,8 @@ def _record(chosen: settings.Experiments, grid: "list[Experiment]", compared: "C
         settings_of={experiment.name: asdict(experiment.recipe) for experiment in grid},
         counts=counts,
         classes=compared.classes,
+        right=compared.right,
+        groups=compared.groups,
     )
     new = compared.runs - compared.kept
     left_out = "; ".join(f"{number:,} {reason}" for reason, number in counts["left_out"].items())
@@ -89,6 +91,7 @@ def _record(chosen: settings.Experiments, grid: "list[Experiment]", compared: "C
             "Initial weights": chosen.weights,
             "Split": f"--split {chosen.split}, --seed {chosen.seed}: "
             + ", ".join(f"{sum(counts[name].values()):,} {name}" for name in ("train", "validation", "test")),
+            "Test patients": f"{compared.patients:,} known, {len(set(compared.groups.tolist())):,} units with the copies of the others",
             "Left out": left_out or "none",
             "Grid": "the report's, and our default" if chosen.grid is None else chosen.grid,
             "Runs": f"{compared.runs:,} runs"

@@ -4,6 +4,7 @@ Only jobs that use Ray load this module.
 """
 
 import hashlib
+import math
 import os
 import tempfile
 import time
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import ray
 import torch
 from ray import tune
@@ -33,14 +35,15 @@ from btc_ray.training.grid import Experiment
 from btc_ray.training.head import feature_statistics
 from btc_ray.training.kept_features import frozen_features
 from btc_ray.training.learner import Learner
-from btc_ray.training.loop import Examples, evaluate, patience_is_over, steps_per_epoch, train_epoch
+from btc_ray.training.loop import Examples, answered_rightly, evaluate, patience_is_over, steps_per_epoch, train_epoch
 from btc_ray.training.prepare import Prepared
 from btc_ray.workers.pool import PoolError
 
-METHOD = 1  # raise it when the same recipe comes to learn otherwise: runs kept from before then stay aside
+METHOD = 2  # raise it when the same recipe comes to learn otherwise: runs kept from before then stay aside
 CPUS_EACH = 0.9  # whole cores for all would leave none for what Ray runs beside them
 TRIES = 3  # workers or nodes that a run may lose
 
+RIGHT = "right"
 RUN_SCHEMA = pa.schema(
     [
         pa.field("epoch", pa.int32(), nullable=False),  # from 1
@@ -50,6 +53,7 @@ RUN_SCHEMA = pa.schema(
         ),  # mean cross-entropy, neither smoothed nor weighted; NaN where it diverged
         pa.field("accuracy", pa.float64(), nullable=False),
         pa.field("learning_rate", pa.float64(), nullable=False),  # at the epoch's first step
+        pa.field(RIGHT, pa.list_(pa.bool_())),  # of the test images, in the run's epoch of least validation loss; null elsewhere
     ]
 )
 
@@ -58,11 +62,17 @@ RUN_SCHEMA = pa.schema(
 class Compared:
     """What a grid came to.
 
-    `history`: a row per experiment, seed, epoch and split: `experiment`, `experiment_id`, `seed` and RUN_SCHEMA. `counts`: images of
-    each class in each split. `kept`: runs that were there from before; `seconds`: what the others took.
+    `history`: a row per experiment, seed, epoch and split: `experiment`, `experiment_id`, `seed` and RUN_SCHEMA without `right`.
+    `right`: experiment → float64 (T,), in which share of its seeds each test image was answered rightly, in the epoch that counts;
+    without the experiments of which a run diverged. `groups` int64 (T,): the patient, or the copies, of each test image.
+    `patients`: named groups among them. `counts`: images of each class in each split. `kept`: runs that were there from before;
+    `seconds`: what the others took.
     """
 
     history: pa.Table
+    right: dict[str, np.ndarray]
+    groups: np.ndarray
+    patients: int
     classes: tuple[str, ...]
     counts: dict[str, Any]
     fingerprint: str
@@ -113,9 +123,13 @@ def run_grid(
                 folder=folder,
             )
         seconds = time.monotonic() - start
-    histories = [_history(experiment, seed, folder / file) for file, (experiment, seed) in wanted.items()]
+    history = pa.concat_tables([_history(experiment, seed, folder / file) for file, (experiment, seed) in wanted.items()])
+    test = images.rows("test")
     return Compared(
-        history=pa.concat_tables(histories).sort_by([(name, "ascending") for name in ("experiment", "seed", "epoch", "split")]),
+        history=history.drop_columns([RIGHT]).sort_by([(name, "ascending") for name in ("experiment", "seed", "epoch", "split")]),
+        right=_right_by_experiment(history, seeds=settings.seeds),
+        groups=images.groups[test],
+        patients=len(set(images.crops.rows["group"].take(pa.array(test)).drop_null().to_pylist())),
         classes=images.classes,
         counts=images.counts(),
         fingerprint=images.crops.fingerprint,
@@ -134,7 +148,7 @@ def train_head(
         data: `train`, `validation` and whatever else is to be measured; inputs float32 (N, V, 512), one a flip.
         head: initial weight (classes, 512) and bias (classes,).
 
-    Returns rows of RUN_SCHEMA, one per epoch and split. Ends before the recipe's epochs where its patience does.
+    Returns rows of RUN_SCHEMA, one per epoch and split; only one has `right`. Ends before the recipe's epochs where its patience does.
     """
     network = nn.Linear(FEATURES, classes)
     network.load_state_dict(dict(head))
@@ -142,6 +156,7 @@ def train_head(
     learner = Learner(network, recipe, steps=steps, device=torch.device("cpu"))
     rows: list[dict[str, Any]] = []
     losses: list[float] = []
+    least, counts, right = math.inf, 0, None
     for epoch in range(1, recipe.epochs + 1):
         rate = learner.optimizer.param_groups[0]["lr"]
         results = {"train": train_epoch(learner, data["train"], classes=classes, seed=seed, epoch=epoch)}
@@ -151,8 +166,14 @@ def train_head(
             for split, found in results.items()
         ]
         losses.append(results["validation"].loss)
+        if losses[-1] < least:  # never where it is no number
+            least, counts = losses[-1], epoch
+            right = answered_rightly(learner, data["test"]).tolist() if "test" in data else None
         if patience_is_over(losses, recipe.patience):
             break
+    for row in rows:
+        if (row["epoch"], row["split"]) == (counts, "test"):
+            row[RIGHT] = right
     return rows
 
 
@@ -264,6 +285,15 @@ def _name(images: LabelledImages, state: Mapping[str, Tensor]) -> str:
     for part in (images.split, images.labels, images.copies):
         digest.update(np.ascontiguousarray(part).tobytes())
     return digest.hexdigest()[:16]
+
+
+def _right_by_experiment(history: pa.Table, *, seeds: int) -> dict[str, np.ndarray]:
+    """The mean over seeds of what a run has in RIGHT; without the experiments of which a run has none."""
+    found: dict[str, list[list[bool]]] = {}
+    rows = history.filter(pc.is_valid(history[RIGHT]))
+    for name, right in zip(rows["experiment"].to_pylist(), rows[RIGHT].to_pylist(), strict=True):
+        found.setdefault(name, []).append(right)
+    return {name: np.mean(several, axis=0) for name, several in found.items() if len(several) == seeds}
 
 
 def _history(experiment: Experiment, seed: int, file: Place) -> pa.Table:

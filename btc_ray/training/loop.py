@@ -107,6 +107,20 @@ def evaluate(learner: Learner, examples: Examples, *, classes: int) -> Result:
     return running.result()
 
 
+def answered_rightly(learner: Learner, examples: Examples) -> np.ndarray:
+    """Whether the class that the model finds likeliest is one that the label names: bool (N,). Of all rows, whatever the worker."""
+    found = []
+    model = learner.model.eval()
+    for start in range(0, len(examples.labels), MEASURED_TOGETHER):
+        rows = np.arange(start, min(start + MEASURED_TOGETHER, len(examples.labels)))
+        with torch.inference_mode(), torch.autocast(learner.device.type, torch.bfloat16, enabled=learner.bf16):
+            found.append(model(learner.inputs(examples.inputs, rows)).argmax(1).cpu().numpy())
+    said = np.concatenate(found) if found else np.zeros(0, np.int64)
+    if examples.members is None:
+        return said == examples.labels
+    return examples.members[examples.labels, said]
+
+
 def patience_is_over(losses: Sequence[float], patience: int) -> bool:
     """Whether so many epochs have passed since the best of these validation losses; never with a patience of 0."""
     return bool(patience and losses) and len(losses) - 1 - int(np.argmin(losses)) >= patience

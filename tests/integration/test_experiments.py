@@ -62,6 +62,10 @@ def test_the_output_has_all_rows_the_summary_the_figures_and_the_page(place: Pat
     assert [one["rank"] for one in summary["experiments"]] == [1, 2]
     assert summary["experiments"][0]["settings"]["epochs"] == 4
     assert sum(summary["counts"]["test"].values()) + sum(summary["counts"]["train"].values()) < 60
+    for one in summary["experiments"]:
+        assert one["test_by_group"]["value"] == pytest.approx(one["test_accuracy"]["mean"])  # the same answers, another interval
+    assert summary["experiments"][0]["test_difference"] is None
+    assert summary["experiments"][1]["test_difference"] is not None
     assert summary["experiments"][0]["experiment"] in (place / "out" / "experiments.html").read_text()
     assert len(list((place / "out" / "figures").glob("*.png"))) == 5
 

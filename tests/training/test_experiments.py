@@ -1,5 +1,6 @@
 """A grid is read as it was meant, refused where it cannot be run, and a run is the same for the same recipe, head and seed."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -161,6 +162,32 @@ def test_a_test_set_changes_nothing_that_is_learned() -> None:
     recipe = RECIPES["head"].changed(epochs=4, batch_size=16, learning_rate=0.01)
     without = train_head(recipe, {name: DATA[name] for name in ("train", "validation")}, head, classes=3, seed=0)
     assert without == [row for row in run(0) if row["split"] != "test"]
+
+
+def test_a_run_says_which_test_images_it_has_right_in_the_epoch_that_counts() -> None:
+    rows = run(0)
+    said = [row for row in rows if row.get("right") is not None]
+    assert len(said) == 1
+    validation = {row["epoch"]: row["loss"] for row in rows if row["split"] == "validation"}
+    assert said[0]["split"] == "test"
+    assert validation[said[0]["epoch"]] == min(validation.values())
+    assert len(said[0]["right"]) == len(DATA["test"].labels)
+    assert np.mean(said[0]["right"]) == pytest.approx(said[0]["accuracy"])
+
+
+def test_a_label_of_several_classes_is_right_where_one_of_them_is_said() -> None:
+    members = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0]], bool)
+    several = replace(DATA["test"], labels=np.where(np.arange(97) % 2, DATA["test"].labels, 3), members=members)
+    torch.manual_seed(0)
+    rows = train_head(
+        RECIPES["head"].changed(epochs=3, batch_size=16, learning_rate=0.01),
+        DATA | {"test": several},
+        nn.Linear(512, 3).state_dict(),
+        classes=3,
+        seed=0,
+    )
+    (said,) = [row for row in rows if row.get("right") is not None]
+    assert np.mean(said["right"]) == pytest.approx(said["accuracy"])
 
 
 def test_patience_ends_a_run() -> None:

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from btc_ray import NOT_FOR_DIAGNOSIS
 from btc_ray.reports.experiments import figures as figures
-from btc_ray.reports.experiments.seeds import conclude_ranking, needed_difference, rank, runs
+from btc_ray.reports.experiments.seeds import by_patient, conclude_ranking, needed_difference, rank, runs
 from btc_ray.reports.shared.page import PALETTE, as_source, render
 
 CLAIMED = 0.9925  # of the published report, near which its differences are judged
@@ -26,7 +26,13 @@ CAPTIONS = {
 
 
 def assess(
-    history: pa.Table, *, settings_of: Mapping[str, Mapping[str, Any]], counts: Mapping[str, Any], classes: Sequence[str]
+    history: pa.Table,
+    *,
+    settings_of: Mapping[str, Mapping[str, Any]],
+    counts: Mapping[str, Any],
+    classes: Sequence[str],
+    right: Mapping[str, np.ndarray],
+    groups: np.ndarray,
 ) -> dict[str, Any]:
     """The record of a grid: `verdict`, `needed` (near the best's test accuracy, near the report's), `experiments` by rank with the
     settings of their recipes, `classes`, `counts`.
@@ -35,9 +41,10 @@ def assess(
         history: a row per experiment, seed, epoch and split.
         settings_of: experiment → settings of its recipe.
         counts: images of each class in each split, and `left_out` by reason.
+        right, groups: of the test images, as `seeds.by_patient` takes them.
     """
     found = runs(history)
-    ranked = rank(found)
+    ranked = by_patient(rank(found), right, groups)
     images = sum(counts["test"].values())
     reached = ranked[0]["test_accuracy"]["mean"]
     needed = [

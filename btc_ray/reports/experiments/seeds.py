@@ -12,6 +12,8 @@ import pandas as pd
 import pyarrow as pa
 from scipy import stats
 
+from btc_ray.reports.shared.bootstrap import grouped_mean
+
 LEVEL = 0.05
 FIGURES = ("validation_loss", "validation_accuracy", "test_loss", "test_accuracy")
 _NEEDED = ("experiment", "experiment_id", "seed", "epoch", "split", "loss", "accuracy")
@@ -92,6 +94,30 @@ def rank(found: pd.DataFrame) -> list[dict[str, Any]]:
     for one, p in zip(compared, adjusted, strict=True):
         one["difference"] |= {"p_holm": p, "told_apart": p < LEVEL}
     return [{"rank": number, **{key: one[key] for key in one if key != "_losses"}} for number, one in enumerate(records, start=1)]
+
+
+def by_patient(ranked: Sequence[Mapping[str, Any]], right: Mapping[str, np.ndarray], groups: np.ndarray) -> list[dict[str, Any]]:
+    """The records with what other patients would add: `test_by_group`, the test accuracy (mean over seeds) with its 95 % interval
+    resampled by group, and `test_difference`, that accuracy less the best's on the same images, resampled likewise, None for the best.
+    Both are None for an experiment with a diverged run.
+
+    Args:
+        ranked: as `rank` gives it.
+        right: experiment → float64 (T,), the share of seeds in which each test image was answered rightly.
+        groups: int64 (T,), the patient, or the copies, of each.
+    """
+    best = right.get(ranked[0]["experiment"])
+    records = []
+    for number, one in enumerate(ranked):
+        own = right.get(one["experiment"])
+        records.append(
+            dict(one)
+            | {
+                "test_by_group": None if own is None else grouped_mean(own, groups),
+                "test_difference": None if number == 0 or own is None or best is None else grouped_mean(own - best, groups),
+            }
+        )
+    return records
 
 
 def holm(values: Sequence[float]) -> list[float]:
@@ -180,6 +206,8 @@ def conclude_ranking(ranked: Sequence[Mapping[str, Any]], needed: Sequence[Mappi
             paragraphs.append(_told(len(compared), tied, best["seeds"]))
     if diverged := [one["experiment"] for one in ranked if one["diverged"]]:
         paragraphs.append(f"Without a figure in one run or more, and so out of the comparison: {'; '.join(diverged)}.")
+    if best.get("test_by_group"):
+        paragraphs.append(_patients(ranked))
     paragraphs += _single_runs(*needed)
     return {"headline": f"Best by validation loss: {best['experiment']}", "paragraphs": paragraphs, "tied": tied}
 
@@ -204,6 +232,24 @@ def _told(compared: int, tied: Sequence[str], seeds: int) -> str:
         else "The other one has a higher validation loss beyond what seeds do."
         if rest
         else "So the choice among them is free, as far as this grid can say."
+    )
+
+
+def _patients(ranked: Sequence[Mapping[str, Any]]) -> str:
+    """What the test images say where patients, not seeds, are drawn anew."""
+    best, compared = (
+        ranked[0]["test_by_group"],
+        [one["test_difference"] for one in ranked[1:] if one["test_difference"] is not None],
+    )
+    apart = sum(one["low"] is not None and (one["low"] > 0 or one["high"] < 0) for one in compared)
+    text = f"Other patients: test accuracy {best['value']:.4f}"
+    if best["low"] is not None:
+        text += f" ({best['low']:.4f} to {best['high']:.4f}), resampled by patient, by copies where none is known"
+    if not compared:
+        return f"{text}."
+    return (
+        f"{text}. On the same test images {apart:,} of the {len(compared):,} others differ from it by more than patients do by chance "
+        "(95 % each, not adjusted for how many they are)."
     )
 
 

@@ -141,6 +141,16 @@ def grouped_share(right: np.ndarray, groups: np.ndarray, *, seed: int = 0, missi
     return share_of_groups(int(right.sum()), len(right), found, grouped.count, missing=missing)
 
 
+def grouped_mean(values: np.ndarray, groups: np.ndarray, *, seed: int = 0, missing: str = "no images") -> Figure:
+    """The mean of float64 (N,) over images, with the percentile interval of its resamples by groups, int (N,)."""
+    if not len(values):
+        return figure(None, reason=missing)
+    grouped = Grouped.of(groups)
+    sums = np.column_stack([values, np.ones(len(values))]).astype(float)
+    found = resample_sums(sums, grouped, lambda total: total[:, :1] / total[:, 1:], resamples=RESAMPLES, seed=seed)[:, 0]
+    return percentile_interval(float(values.mean()), found, grouped.count)
+
+
 def share_of_groups(successes: int, trials: int, resampled: np.ndarray, groups: int, *, missing: str = "no images") -> Figure:
     """A proportion of images with the percentile interval of its resamples.
 

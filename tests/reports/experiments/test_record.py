@@ -9,7 +9,7 @@ from scipy import stats
 
 from btc_ray.reports.experiments.figures import comparison, intervals, smoothed
 from btc_ray.reports.experiments.record import assess, experiment_figures, table_lines, write_experiments
-from btc_ray.reports.experiments.seeds import holm, mean_interval, needed_difference, rank, runs
+from btc_ray.reports.experiments.seeds import by_patient, holm, mean_interval, needed_difference, rank, runs
 
 CLASSES = ("glioma", "no<tumor>")
 COUNTS = {split: dict.fromkeys(CLASSES, images) for split, images in (("train", 300), ("validation", 50), ("test", 100))} | {
@@ -128,9 +128,16 @@ def test_smoothing_is_tensorboards() -> None:
     assert np.isnan(smoothed(np.array([math.nan, 1.0]))).tolist() == [True, False]
 
 
-def assessed(table: pa.Table) -> dict:
+def assessed(table: pa.Table, right: dict[str, np.ndarray] | None = None) -> dict:
     names = dict.fromkeys(table["experiment"].to_pylist())
-    record = assess(table, settings_of={name: {"optimizer": "sgd"} for name in names}, counts=COUNTS, classes=CLASSES)
+    record = assess(
+        table,
+        settings_of={name: {"optimizer": "sgd"} for name in names},
+        counts=COUNTS,
+        classes=CLASSES,
+        right=right or {},
+        groups=np.arange(200) // 20,
+    )
     return record | {"facts": {"Runs": "4 runs", "Data": "<DATA>"}, "versions": {"torch": "2"}, "settings": {"seeds": 2}}
 
 
@@ -144,6 +151,37 @@ def test_the_verdict_names_the_best_those_like_it_and_what_a_difference_of_singl
     assert "0.9925 and 0.9931, of one run each, differ by 0.0006" in told
     assert "0.1 images of 200" in told
     assert "0.0300 on, 6 images that all speak for the same one" in told
+
+
+def answers(rights_of_ten: int) -> np.ndarray:
+    """Of ten patients with twenty test images each so many are answered rightly, each of them whole."""
+    return np.repeat((np.arange(10) < rights_of_ten).astype(float), 20)
+
+
+def test_an_interval_by_patient_is_that_of_so_many_patients_and_not_of_their_images() -> None:
+    ranked = rank(runs(history({"a": [[0.3], [0.3]], "b": [[0.4], [0.4]], "c": [[0.5], [math.nan]]})))
+    best, other, diverged = by_patient(ranked, {"a": answers(8), "b": answers(6)}, np.arange(200) // 20)
+    assert best["test_by_group"]["value"] == pytest.approx(0.8)
+    # Ten patients: 0.8 ± 2 √(0.8 · 0.2 / 10); two hundred independent images would be within 0.06.
+    assert best["test_by_group"]["low"] == pytest.approx(0.5, abs=0.06)
+    assert best["test_by_group"]["high"] == 1.0
+    assert best["test_difference"] is None
+    # The same patients, two of which only the best has right: never better than it, by none to five of ten.
+    assert other["test_difference"]["value"] == pytest.approx(-0.2)
+    assert (other["test_difference"]["low"], other["test_difference"]["high"]) == (pytest.approx(-0.5, abs=0.06), 0.0)
+    assert diverged["test_by_group"] is None
+    assert diverged["test_difference"] is None
+
+
+def test_page_and_verdict_tell_what_other_patients_would_add() -> None:
+    table = history({"a": [[0.3], [0.3]], "b": [[0.4], [0.4]], "c": [[0.5], [0.5]]})
+    record = assessed(table, {"a": answers(8), "b": answers(1), "c": answers(7)})
+    told = " ".join(record["verdict"]["paragraphs"])
+    assert "Other patients: test accuracy 0.8000 (" in told
+    assert "1 of the 2 others differ from it by more than patients do by chance" in told
+    page = write_experiments(record, experiment_figures(table, record))
+    assert "-0.7000<small>" in page
+    assert "-0.1000<small>" in page
 
 
 def test_one_seed_gives_figures_but_no_verdict_on_differences() -> None:
