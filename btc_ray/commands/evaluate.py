@@ -21,6 +21,7 @@ from btc_ray.dataset.several import membership, named_classes
 from btc_ray.dataset.table import class_names, entries_of, fingerprint, hidden_series, read_labelled, shown_source
 from btc_ray.errors import COMPLETE, TOO_MANY_BAD, UserError
 from btc_ray.model.bundle import Bundle, library_versions, read_bundle, read_split
+from btc_ray.model.bundle.card import model_card
 from btc_ray.model.bundle.files import SPLIT
 from btc_ray.progress import say
 from btc_ray.storage import Place
@@ -33,7 +34,8 @@ if TYPE_CHECKING:
     from btc_ray.scoring.folder import RunFolder
 
 PAGE, RECORD, ERRORS, INPUTS = "evaluation.html", "evaluation.json", "errors.parquet", "inputs"
-OURS = (PAGE, RECORD, ERRORS, INPUTS, "figures", "run", "run-*", ".*")
+CARD = "model_card"  # with .md after it, and a number where there are several
+OURS = (PAGE, RECORD, ERRORS, INPUTS, f"{CARD}*.md", "figures", "run", "run-*", ".*")
 
 
 class EvaluationError(UserError):
@@ -121,6 +123,7 @@ def evaluate(chosen: settings.Evaluate) -> int:
     }
     record["facts"] = _facts(record)
     _write(output, record, pa.concat_tables(errors), folders, hidden_series(table))
+    _write_cards(output, models, records)
     _print(record, output)
     return TOO_MANY_BAD if worst > settings.Score.max_bad_fraction else COMPLETE
 
@@ -287,6 +290,15 @@ def _write(
     readers = {name: Pictures(folder, reader, hidden=hidden) for name, folder in folders.items()}
     page = write_evaluation(record, errors.to_pylist(), readers)
     (output / PAGE).write(page.encode())
+
+
+def _write_cards(output: Place, models: Sequence[_Model], records: Sequence[Mapping[str, Any]]) -> None:
+    """The card of each model with what was found on other sources, where any is named; that in the bundle stays as it was published."""
+    for number, (model, record) in enumerate(zip(models, records, strict=True), start=1):
+        card = output / (f"{CARD}.md" if len(models) == 1 else f"{CARD}-{number}.md")
+        card.remove()
+        if elsewhere := [*record["by_source"], *record["external"]]:
+            card.write(model_card(model.bundle, elsewhere).encode())
 
 
 def _print(record: Mapping[str, Any], output: Place) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -136,6 +137,9 @@ def test_images_of_another_hospital_are_all_counted_whatever_the_split(
     assert elsewhere["tumour_sensitivity"]["value"] == pytest.approx((called != "notumor").mean())
     assert elsewhere["accepted"] is None
     assert "Other sources" in (tmp_path / "out" / "evaluation.html").read_text()
+    card = (tmp_path / "out" / "model_card.md").read_text()
+    assert re.search(r"\n\| web \| 3 \| – \| [01]\.\d{3}.* \| – \| no thresholds \| no thresholds \|\n", card)
+    assert "On images from elsewhere" not in (bundles["folders"] / "model_card.md").read_text()
     assert (one["key"], one["metrics"]["images"], one["metrics"]["absent_classes"]) == ("new", 9, ["pituitary"])
     assert one["metrics"]["by_class"][3]["auroc"]["reason"] == "no images of pituitary"
     assert (tmp_path / "out" / "run" / "run.json").exists()

@@ -3,7 +3,7 @@
 After Mitchell et al., Model Cards for Model Reporting, FAT* 2019.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from btc_ray import NOT_FOR_DIAGNOSIS
@@ -12,8 +12,9 @@ from btc_ray.model.int8.form import agreement_in_words
 from btc_ray.model.reference import in_words
 
 
-def model_card(bundle: Bundle) -> str:
-    """The card as Markdown."""
+def model_card(bundle: Bundle, elsewhere: Sequence[Mapping[str, Any]] = ()) -> str:
+    """The card as Markdown. `elsewhere`: what was measured on images of other sources, records as `evaluate --external` has them; the card
+    in a bundle has none, for it is written before anybody can have measured them."""
     return "\n".join(
         [
             f"# Model {bundle.model_id}",
@@ -37,6 +38,7 @@ def model_card(bundle: Bundle) -> str:
             "",
             *_decision(bundle.decision),
             "",
+            *_elsewhere(elsewhere),
             "## How near int8 is",
             "",
             agreement_in_words(bundle.int8),
@@ -53,8 +55,8 @@ def model_card(bundle: Bundle) -> str:
             "",
             "- Scanner, field strength, sequence, age and sex of the patients: unknown unless stated above.",
             "- Whether images of one patient stand on both sides of a split: unknown unless the data names patients.",
-            "- How it does on images of another hospital: unknown. Measure it on images of your own. What is said of accepted images holds "
-            "for new patients of the same sources, and for no other source.",
+            f"- How it does on images of {'a hospital not named above' if elsewhere else 'another hospital'}: unknown. Measure it on "
+            "images of your own. What is said of accepted images holds for new patients of the same sources, and for no other source.",
             "- Images that are not brain MRI get one of the classes all the same; `decision` is to tell them apart, and does not always.",
             "",
             "## Identity",
@@ -99,6 +101,39 @@ def _decision(decision: Mapping[str, Any]) -> list[str]:
         "|---|---|---|",
         *(f"| {row['coverage']:.0%} | {row['accuracy']:.4f} | {row['confidence']:.3f} |" for row in decision["risk_coverage"]),
     ]
+
+
+def _elsewhere(found: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A section with a row a source; nothing where there is none."""
+    if not found:
+        return []
+    return [
+        "## On images from elsewhere",
+        "",
+        "By source, with 95 % intervals resampled by patient (by image where none is known). Tumour sensitivity: the share of the tumours "
+        "not called the class without one; specificity: the share of the others that are called so.",
+        "",
+        "| source | images | accuracy | tumour sensitivity | specificity | accepted | of these wrong |",
+        "|---|---|---|---|---|---|---|",
+        *(
+            f"| {_cell(one['source'])} | {one['measured']:,} | "
+            + " | ".join(_figure(one[name]) for name in ("accuracy", "tumour_sensitivity", "specificity"))
+            + f" | {_count(one['accepted'])} | {_count(one['wrong_among_accepted'])} |"
+            for one in found
+        ),
+        "",
+    ]
+
+
+def _figure(found: Mapping[str, Any]) -> str:
+    if found["value"] is None:
+        return "–"
+    bounds = "" if found["low"] is None else f" ({found['low']:.3f} to {found['high']:.3f})"
+    return f"{found['value']:.3f}{bounds}"
+
+
+def _count(number: int | None) -> str:
+    return "no thresholds" if number is None else f"{number:,}"
 
 
 def _words(names: tuple[str, ...]) -> str:
