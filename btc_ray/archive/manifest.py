@@ -10,7 +10,7 @@ import io
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,8 +19,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from btc_ray.archive import names
+from btc_ray.archive.addresses import sealed
 from btc_ray.archive.entries import SNIFF, ArchiveError, Entry, Skipped
 from btc_ray.storage import Place
+from btc_ray.storage.redact import public_uri
 from btc_ray.storage.tables import table_file
 
 _FIELDS: list[Any] = [
@@ -116,7 +118,7 @@ class Tally:
             self._format(entry["values"] or "no extension", entry["counts"])
         bad = part.filter(part["problem"].is_valid()).select(["problem_status", "problem", "uri"])
         for row in bad.to_pylist():
-            _count(self.problems, f"{row['problem_status']}: {row['problem']}", 1, [row["uri"]])
+            _count(self.problems, f"{row['problem_status']}: {row['problem']}", 1, [public_uri(row["uri"])])
         self.digests.append(digest(part))
 
     def merge(self, later: "Tally") -> None:
@@ -211,7 +213,7 @@ def write_entries(
     rows: list[Entry] = []
 
     def write(folder: Place) -> None:
-        table = _part(rows, tally.rows)
+        table = _part([sealed(row, destination.options) for row in rows], tally.rows)
         write_part(folder, tally.parts, table)
         tally.add(table)
         rows.clear()
@@ -220,6 +222,7 @@ def write_entries(
         for item in found:
             seen(item)
             if isinstance(item, Skipped):
+                item = replace(item, uri=public_uri(item.uri))
                 tally.skip(item)
                 skip(item)
                 continue

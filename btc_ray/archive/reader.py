@@ -19,6 +19,7 @@ from btc_ray.archive.ranges import Ranges, open_ranges, open_regular
 from btc_ray.storage.limits import ANSWER_LIMIT
 from btc_ray.storage.redact import redact
 from btc_ray.storage.retries import expect_answers, explain, retrying
+from btc_ray.storage.sealed import SealedError, unseal
 
 THREADS = 16  # remote reads at once in `read_many`
 OPEN_ARCHIVES = 8
@@ -111,6 +112,11 @@ class ByteReader:
         values = {**(row or {}), **fields}
         uri: str = values["uri"] if values.get("frame") is None else names.file_of(values["uri"])
         try:
+            if values.get("container"):
+                values["container"] = container = unseal(values["container"], self._options)
+                uri = container + uri[len((row or fields)["container"]) :]
+            else:
+                uri = unseal(uri, self._options)
             if values.get("problem_status"):
                 raise ReadError(values.get("problem") or "known not to be readable", status=values["problem_status"])
             if max(values.get("size") or 0, values.get("packed_size") or 0) > self._size_limit:
@@ -124,7 +130,7 @@ class ByteReader:
             raise ReadError(self._message(uri, values, str(error)), status="unreadable") from error
         except _ChangedError as error:
             raise ReadError(self._message(uri, values, CHANGED), status="failed") from error
-        except storage.StorageError as error:
+        except (storage.StorageError, SealedError) as error:
             raise ReadError(self._message(uri, values, str(error)), status="failed") from error
         except Exception as error:
             raise ReadError(self._message(uri, values, explain(error)), status="failed") from error

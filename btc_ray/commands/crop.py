@@ -12,13 +12,14 @@ from btc_ray.workers.session import available_cpus, ray_session
 
 def crop(chosen: settings.Crop) -> int:
     """Crop an archive into Parquet, then draw the crops that a person should look at first."""
+    from btc_ray.archive.addresses import with_key
     from btc_ray.dataset.crops import crop_in_parallel
     from btc_ray.images.prepare import Preprocess
     from btc_ray.scoring.folder import RunFolder
     from btc_ray.scoring.inputs import list_images
     from btc_ray.scoring.pictures import burned_in
 
-    output = Place(chosen.output, chosen.storage())
+    output = Place(chosen.output, with_key(chosen.input, chosen.storage()))
     crops = output / "crops"
     check_output(output)
     preprocess = Preprocess(crop=chosen.crop, size=chosen.size)

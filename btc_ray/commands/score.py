@@ -57,12 +57,13 @@ def score(chosen: settings.Score) -> int:
 
 def run_and_summarise(chosen: settings.Score) -> RunState:
     """Score an archive and write its summary.html; what run.json says at the end. Raises as `scoring.run.score` does."""
+    from btc_ray.archive.addresses import with_key
     from btc_ray.scoring.run import score as run
 
     if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:  # a submitted job, whose driver stands on a head that is not there to work
         chosen = replace(chosen, address=chosen.address or os.environ.get("RAY_ADDRESS") or None)
     state = run(chosen, cpus=chosen.cpus or available_cpus(), ray_session=ray_session(chosen))
-    output = Place(chosen.output, chosen.storage())
+    output = Place(chosen.output, with_key(chosen.input, chosen.storage()))
     page = output / "summary.html"
     if not page.exists():
         _summarise(output, state, page)
@@ -83,6 +84,7 @@ def _grouped(output: Place, state: RunState) -> "Groups | None":
 def _dry_run(chosen: settings.Score) -> int:
     """Say what would be scored, what would be skipped and why, and how long it would take; what is read on the way stands in a folder
     that only its owner may enter, and is gone at the end."""
+    from btc_ray.archive.addresses import with_key
     from btc_ray.model.bundle.signature import read_trusted_bundle
     from btc_ray.model.engines.choose import choose
     from btc_ray.scoring.estimate import images_per_second, sample_of
@@ -90,7 +92,7 @@ def _dry_run(chosen: settings.Score) -> int:
     from btc_ray.scoring.inputs import list_images
     from btc_ray.scoring.run import find_known
 
-    model = Place(chosen.model, chosen.storage())
+    model = Place(chosen.model, with_key(chosen.input, chosen.storage()))
     bundle = read_trusted_bundle(model, chosen.require_signature)
     workers = chosen.cpus or available_cpus()
     with TemporaryDirectory(prefix="btc-ray-dry-run-") as folder:

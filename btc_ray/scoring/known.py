@@ -26,6 +26,7 @@ from btc_ray.scoring.finish import IncompleteError
 from btc_ray.scoring.folder import RunFolder
 from btc_ray.settings.score import KnownBy
 from btc_ray.storage import Options
+from btc_ray.storage.redact import public_uri
 
 KNOWN_SCHEMA = pa.schema(
     [pa.field("uri", pa.string(), nullable=False), pa.field("run", pa.string(), nullable=False), VERSION]
@@ -62,9 +63,10 @@ class KnownImages:
 
 
 def listing_keys(uris: Sequence[str], offsets: Sequence[int | None], versions: Sequence[str]) -> np.ndarray:
-    """uint64 (n, 2) of files, or of members at their offsets, in these versions."""
+    """uint64 (n, 2) of files, or of members at their offsets, in these versions; addresses without their signatures, which are new every
+    night."""
     digests = [
-        blake2b(f"{uri}\0{offset}\0{version}".encode(), digest_size=16).digest()
+        blake2b(f"{public_uri(uri)}\0{offset}\0{version}".encode(), digest_size=16).digest()
         for uri, offset, version in zip(uris, offsets, versions, strict=True)
     ]
     return _halves(digests)
@@ -145,7 +147,7 @@ class Known:
                     yield item
                     continue
                 self.found[number] += 1
-                for name, value in (("uri", item.uri), ("run", shown[number]), ("version", item.version)):
+                for name, value in (("uri", public_uri(item.uri)), ("run", shown[number]), ("version", item.version)):
                     columns[name].append(value)
             if columns["uri"]:
                 known(columns)

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from btc_ray import storage
+from btc_ray.archive.addresses import with_key
 from btc_ray.archive.entries import Entry
 from btc_ray.archive.parallel import Spread
 from btc_ray.errors import RefusedError
@@ -46,7 +47,7 @@ def score(settings: Score, *, cpus: int, ray_session: RaySession, entries: Itera
     for, where its slices were chosen before; None: it is listed. Raises RefusedError where the run
     folder belongs to something else, BundleError and ArchiveError for unusable arguments, IncompleteError where rows were lost.
     """
-    model = Place(settings.model, settings.storage())
+    model = Place(settings.model, with_key(settings.input, settings.storage()))
     bundle = read_trusted_bundle(model, settings.require_signature)
     folder = RunFolder(model.at(settings.output))
     with folder.locked(lease_s=settings.lease):

@@ -19,6 +19,7 @@ import fsspec
 from btc_ray.errors import UserError
 from btc_ray.storage.redact import redact
 from btc_ray.storage.retries import retrying
+from btc_ray.storage.sealed import KEY
 
 Options = Mapping[str, str] | None
 
@@ -96,7 +97,7 @@ def filesystem(uri: str, options: Options = None) -> tuple[Any, str]:
     name = scheme(uri)
     try:
         kind = _kind(name)
-        chosen = {key: _option(key, value) for key, value in (options or {}).items()}
+        chosen = {key: _option(key, value) for key, value in (options or {}).items() if key != KEY}
         return kind(**{**kind._get_kwargs_from_urls(uri), **chosen}), str(kind._strip_protocol(uri))
     except ImportError as error:
         extra = _EXTRAS.get(name)
@@ -106,7 +107,7 @@ def filesystem(uri: str, options: Options = None) -> tuple[Any, str]:
         raise
     except Exception as error:
         reason = redact(f"{type(error).__name__}: {error}", options)
-        keys = ", ".join(sorted(options or {})) or "none"
+        keys = ", ".join(sorted({*(options or {})} - {KEY})) or "none"
         raise StorageError(
             f"cannot open {redact(uri)} ({reason}); check the URI and --storage-options (given: {keys})"
         ) from error

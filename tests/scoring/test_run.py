@@ -1,5 +1,6 @@
 """A run in this process: one row an image, and refused when it belongs to something else. How it goes on is in `test_continued`."""
 
+import contextlib
 import errno
 import fcntl
 import functools
@@ -7,6 +8,7 @@ import itertools
 import json
 import shutil
 import threading
+from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -236,24 +238,61 @@ def test_credentials_in_a_uri_are_not_told(model: Path, tmp_path: Path) -> None:
     assert "PLANTED" not in str(redact_values({"input": [uri], "model": uri})) + str(same_inputs([uri]))
 
 
-def test_a_row_of_a_signed_web_address_shows_it_without_its_signature(
-    model: Path, phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    write(tmp_path / "site", {"a.zip": zip_bytes([("in.jpg", jpeg(3))]), "b.jpg": jpeg(4)})
-    handler = functools.partial(Signed, directory=str(tmp_path / "site"))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+@contextlib.contextmanager
+def signed_site(folder: Path) -> Iterator[str]:
+    """A web server that gives what it has whatever the query says: a.zip with in.jpg, and b.jpg."""
+    write(folder, {"a.zip": zip_bytes([("in.jpg", jpeg(3))]), "b.jpg": jpeg(4)})
+    with ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Signed, directory=str(folder))) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        site = f"http://127.0.0.1:{server.server_address[1]}"
-        inputs = [f"{site}/a.zip?sv=2024&sig=PLANTED1", f"{site}/b.jpg?X-Amz-Signature=PLANTED2", str(tmp_path / "list.txt")]
-        (tmp_path / "list.txt").write_text(f"{site}/gone.jpg?sig=PLANTED3\n")
-        assert score(model, inputs, tmp_path / "run", "--max-bad-fraction", "1") == 0
+        yield f"http://127.0.0.1:{server.server_address[1]}"
         server.shutdown()
-    found = rows(tmp_path / "run")
-    assert sorted(found["uri"]) == [f"{site}/a.zip::in.jpg", f"{site}/b.jpg", f"{site}/gone.jpg"]
-    assert found.set_index("uri")["status"].to_dict()[f"{site}/b.jpg"] == "ok"
-    shown = [pq.read_table(part).to_pandas().to_csv() for part in (tmp_path / "run" / "scores").glob("*.parquet")]
-    shown += [(tmp_path / "run" / name).read_text() for name in ("run.json", "summary.html")]
-    assert "PLANTED" not in "".join([*shown, *capsys.readouterr()])
+
+
+def everything(folder: Path) -> str:
+    """Whatever stands in a folder, tables unpacked."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    tables = [pq.read_table(path).to_pandas().to_csv() for path in files if path.suffix == ".parquet"]
+    return "\n".join([*tables, *(path.read_bytes().decode("latin-1") for path in files)])
+
+
+def test_the_signatures_of_web_addresses_stand_nowhere_in_a_run(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with signed_site(tmp_path / "site") as site:
+        user = site.replace("://", "://reader:PLANTED0@")
+        inputs = [f"{site}/a.zip?sv=2024&sig=PLANTED1", f"{site}/b.jpg?X-Amz-Signature=PLANTED2", str(tmp_path / "list.txt")]
+        (tmp_path / "list.txt").write_text(f"{site}/gone.jpg?sig=PLANTED3\n{user}/also-gone.jpg\n")
+        assert score(model, inputs, tmp_path / "run", "--max-bad-fraction", "1") == 0
+        found = rows(tmp_path / "run").set_index("uri")["status"].to_dict()
+        names = {
+            f"{site}/a.zip::in.jpg": "ok",
+            f"{site}/b.jpg": "ok",
+            f"{site}/gone.jpg": "failed",
+            f"{site}/also-gone.jpg": "failed",
+        }
+        assert found == names
+        assert (tmp_path / "run" / "summary.html").read_text().count("data:image") >= 2  # read again, for the pictures
+        # The same command reads them again: what it is given has the key.
+        write(tmp_path / "site", {"gone.jpg": jpeg(5)})
+        assert score(model, inputs, tmp_path / "run", "--max-bad-fraction", "1", "--retry-failed") == 0
+        assert rows(tmp_path / "run").set_index("uri")["status"].to_dict() == names | {f"{site}/gone.jpg": "ok"}
+        # A later night knows them, with other signatures too where the server tells versions; its own files hold none either.
+        (tmp_path / "list.txt").write_text(f"{site}/gone.jpg?sig=PLANTED4\n")
+        assert score(model, inputs, tmp_path / "next", "--known", str(tmp_path / "run"), "--known-by", "content") == 0
+    assert "PLANTED" not in everything(tmp_path / "run") + everything(tmp_path / "next") + "".join(capsys.readouterr())
+    assert "btc-ray-sealed=" in everything(tmp_path / "run" / "manifest")
+
+
+def test_a_run_that_goes_on_with_another_list_says_that_it_has_no_signatures(model: Path, tmp_path: Path) -> None:
+    with signed_site(tmp_path / "site") as site:
+        (tmp_path / "list.txt").write_text(f"{site}/b.jpg?sig=1\n{site}/gone.jpg?sig=1\n")
+        assert score(model, [tmp_path / "list.txt"], tmp_path / "run", "--max-bad-fraction", "1") == 0
+        write(tmp_path / "site", {"gone.jpg": jpeg(5)})
+        (tmp_path / "list.txt").write_text(f"{site}/b.jpg?sig=2\n{site}/gone.jpg?sig=2\n")
+        assert score(model, [tmp_path / "list.txt"], tmp_path / "run", "--max-bad-fraction", "1", "--retry-failed") == 0
+    gone = rows(tmp_path / "run").set_index("uri").loc[f"{site}/gone.jpg"]
+    assert gone["status"] == "failed"
+    assert "signature or password, which a run does not keep" in gone["error"]
 
 
 class Signed(SimpleHTTPRequestHandler):
