@@ -17,6 +17,7 @@ from btc_ray import storage
 from btc_ray.progress import Progress, say
 from btc_ray.storage import Place
 from btc_ray.storage.tables import to_bytes
+from btc_ray.studies.index import INDEX
 from btc_ray.studies.indexing import index_files
 from btc_ray.studies.keys import write_private
 
@@ -61,7 +62,8 @@ def _made_before(part: Place, mark: str) -> pa.Table | None:
         table = part.read_table()
     except (OSError, pa.ArrowInvalid):
         return None
-    return table if (table.schema.metadata or {}).get(b"files") == mark.encode() else None
+    same = (table.schema.metadata or {}).get(b"files") == mark.encode() and table.schema.equals(INDEX)
+    return table if same else None  # one of other columns was made by another version
 
 
 def _batched(rows: Iterable[Any], size: int) -> Iterator[list[Any]]:

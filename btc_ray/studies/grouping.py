@@ -24,6 +24,7 @@ FRAMES = pa.schema(
         pa.field("frame", pa.int32(), nullable=False),
         pa.field("series", pa.string(), nullable=False),  # its value, not yet a key
         pa.field("selected", pa.bool_(), nullable=False),
+        pa.field("empty", pa.bool_(), nullable=False),  # it shows nothing, and is no row
         pa.field("slice_index", pa.int32()),
         pa.field("stack", pa.int32()),
         pa.field("position_mm", pa.float32()),
@@ -48,6 +49,11 @@ class Grouped:
     def unselected(self) -> dict[str, int]:
         """How many series are not scored, by reason."""
         return dict(Counter(one.reason or "" for one in self.selected.values() if not one.selected).most_common())
+
+    @property
+    def empty(self) -> int:
+        """How many slices of selected series show nothing."""
+        return int(pc.sum(pc.and_(self.frames["selected"], self.frames["empty"])).as_py() or 0)
 
     @property
     def exams_without_series(self) -> tuple[int, int]:
@@ -110,6 +116,7 @@ def _frame_columns(series: str, rows: list[dict[str, Any]], facts: SeriesFacts) 
         "file_id": [row["file_id"] for row in rows],
         "frame": [row["frame"] for row in rows],
         "series": [series] * len(rows),
+        "empty": [bool(row["empty"]) for row in rows],
         "slice_index": order.slice_index,
         "stack": order.stack,
         "position_mm": order.position_mm,

@@ -65,6 +65,7 @@ INDEX = pa.schema(
         pa.field("volumes", pa.int32()),  # NIfTI: of the file
         pa.field("problem_status", pa.string()),
         pa.field("label_like", pa.bool_()),  # NIfTI: few whole values, an intent or a type that is no picture
+        pa.field("empty", pa.bool_()),  # NIfTI: the slice shows nothing
     ]
 )
 """Lengths are mm, times ms; what a file does not say is null."""

@@ -45,6 +45,7 @@ class Studies:
             "unselected": self.grouped.unselected,
             "exams": exams,
             "exams_without_series": without,
+            "empty_slices": self.grouped.empty,
             "files_without_series": sum(name.startswith("file\0") and one.dicom for name, one in self.grouped.facts.items()),
         }
 

@@ -20,6 +20,7 @@ from btc_ray.studies.tables import keys_of
 
 _PLACED = ("slice_index", "position_mm", "plane", "oblique_deg")
 NOT_SELECTED = "series not selected: "  # and why
+ALL_EMPTY = "a volume of which no slice shows more than air"
 
 
 class Rows:
@@ -107,8 +108,12 @@ class Rows:
         if not known[0]["selected"]:
             yield Skipped(uri=entry.uri, reason=f"{NOT_SELECTED}{self._grouped.selected[known[0]['series']].reason}")
             return
+        if all(at["empty"] for at in known):
+            yield Skipped(uri=entry.uri, reason=ALL_EMPTY)
         keys = keys_of(known[0]["series"], self._grouped, self._pseudonyms)
         for row, at in zip(rows, known, strict=True):
+            if at["empty"]:
+                continue
             several = row["frames"] > 1
             uri = names.frame_uri(entry.uri, row["kind"], row["frame"]) if several else entry.uri
             image = self._pseudonyms.key("image", row["sop_uid"] or entry.uri)
