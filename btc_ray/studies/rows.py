@@ -36,6 +36,7 @@ class Rows:
         self._index, self._grouped, self._pseudonyms = studies.index, studies.grouped, studies.pseudonyms
         self._private, self._reader = studies.private, reader
         self.duplicates = self.conflicts = self.lost = 0
+        self._keys: dict[str, dict[str, str]] = {}  # of a series
         self._first: dict[tuple[int, int], tuple[int, Entry]] = {}  # of files that others repeat
         if self._index is None:
             return
@@ -110,7 +111,10 @@ class Rows:
             return
         if all(at["empty"] for at in known):
             yield Skipped(uri=entry.uri, reason=ALL_EMPTY)
-        keys = keys_of(known[0]["series"], self._grouped, self._pseudonyms)
+        series = known[0]["series"]
+        if series not in self._keys:
+            self._keys[series] = keys_of(series, self._grouped, self._pseudonyms)
+        keys = self._keys[series]
         for row, at in zip(rows, known, strict=True):
             if at["empty"]:
                 continue

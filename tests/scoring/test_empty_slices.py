@@ -61,11 +61,15 @@ def test_a_run_of_before_they_were_left_out_goes_on_with_the_rows_that_it_has(mo
     assert "empty_slices" in state(tmp_path / "run")["studies"]
 
 
-def test_an_index_that_was_kept_without_a_column_is_made_again(archive: Path, tmp_path: Path) -> None:
-    files = [{"row_id": 0, "uri": str(archive / "x_t1.nii.gz"), "size": 1}]
+def test_an_index_that_was_kept_is_taken_up_and_one_without_a_column_made_again(archive: Path, tmp_path: Path) -> None:
+    (archive / "broken.nii").write_bytes(b"none")
+    files = [{"row_id": number, "uri": str(path), "size": 1} for number, path in enumerate(sorted(archive.iterdir()))]
     kept = Place(str(tmp_path / "index"))
-    whole = index_candidates(files, 1, cpus=1, kept=kept)
+    whole = index_candidates(files, 2, cpus=1, kept=kept)
+    assert whole["empty"].to_pylist().count(True) == 5
     (part,) = kept.files(".parquet")
     part.write(to_bytes(part.read_table().drop_columns(["empty"])))
-    assert index_candidates(files, 1, cpus=1, kept=kept).equals(whole)
-    assert whole["empty"].to_pylist().count(True) == 5
+    assert index_candidates(files, 2, cpus=1, kept=kept).equals(whole)
+    for row in files:
+        Path(row["uri"]).unlink()
+    assert index_candidates(files, 2, cpus=1, kept=kept).equals(whole)
