@@ -34,6 +34,7 @@ from btc_ray.settings import Score
 from btc_ray.storage import Place
 from btc_ray.studies.candidates import FILES_A_PART
 from btc_ray.studies.index import INDEX
+from btc_ray.studies.overview import Studies
 from btc_ray.studies.vocabulary import body_part, manufacturer
 from btc_ray.workers.session import available_cpus
 
@@ -41,6 +42,7 @@ A_SERIES, SERIES_AN_EXAM, EXAMS_A_PATIENT = 50, 4, 2
 BROKEN_EVERY = 20_000
 SIZE = 526_000  # bytes of a file
 MAKER, HEAD = manufacturer("SIEMENS"), body_part("HEAD")
+ARRANGED = ("slice_index", "stack", "position_mm", "plane", "oblique_deg", "duplicate_of")
 STEPS = ("nothing but the imports", "index, series and manifest", "series and exams from scores")
 
 
@@ -74,14 +76,38 @@ def step(number: int, folder: RunFolder, slices: int) -> None:
     if number == 1:
         settings = Score(model="none", input=("archive",), output=str(folder.place), pseudonym_key=str(folder.place / "key"))
         (folder.place / "key").write(b"a key of this benchmark alone")
-        with mock.patch.object(inputs, "list_inputs", return_value=entries(slices)):
+        held: list[Studies] = []
+        grouped = inputs.overview
+
+        def kept(*given: Any, **named: Any) -> Studies:
+            held.append(grouped(*given, **named))
+            return held[0]
+
+        with mock.patch.multiple(inputs, list_inputs=lambda *_, **__: entries(slices), overview=kept):
             found = inputs.list_images(settings, folder, cpus=1)
         assert found.summary.rows == slices
+        print(in_memory(held[0]))
     elif number == 2:
         series = series_table(folder.series_known.read_table(), scores(folder), classes=LABELS, healthy="notumor")
         assert len(exams_table(series, classes=LABELS)) == -(-slices // (A_SERIES * SERIES_AN_EXAM))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     print(f"| {STEPS[number]} | {peak:,.0f} | {time.process_time() - began:,.0f} |", flush=True)
+
+
+def in_memory(studies: Studies) -> str:
+    """What stands in memory until the manifest is written, in bytes a slice."""
+    index, grouped = studies.index, studies.grouped
+    assert index is not None
+    assert grouped is not None
+    lists = [getattr(facts.arrangement, name) for facts in grouped.facts.values() for name in ARRANGED]
+    places = sum(
+        sys.getsizeof(values) + sum(sys.getsizeof(value) for value in values if isinstance(value, float)) for values in lists
+    )
+    plain = index.cast(INDEX).nbytes
+    return (
+        f"| of it, bytes a slice: the index {index.nbytes / len(index):,.0f} (with every text written out {plain / len(index):,.0f}), "
+        f"frames {grouped.frames.nbytes / len(index):,.0f}, places as lists {places / len(index):,.0f} | | |"
+    )
 
 
 def uri(number: int) -> str:

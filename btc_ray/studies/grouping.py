@@ -86,8 +86,8 @@ def group(index: pa.Table, wanted: Wanted, *, usable: np.ndarray | None = None) 
 
 def _each_series(index: pa.Table, usable: np.ndarray | None) -> Iterator[tuple[str, np.ndarray, list[dict[str, Any]]]]:
     """Value, places in the index (int64) and rows of each series, in the order in which they are met first."""
-    values = _values(index).dictionary_encode()
-    codes = np.asarray(values.indices)
+    values = _values(index, usable).dictionary_encode()
+    codes = np.asarray(values.indices.fill_null(-1))
     order = np.argsort(codes, kind="stable")
     if usable is not None:
         order = order[usable[order]]
@@ -97,10 +97,11 @@ def _each_series(index: pa.Table, usable: np.ndarray | None) -> Iterator[tuple[s
         yield values[int(places[0])].as_py(), places, index.take(pa.array(places)).to_pylist()
 
 
-def _values(index: pa.Table) -> pa.Array:
-    """The series UID, else the file. Screens that were saved into a series of slices are a series of their own."""
+def _values(index: pa.Table, usable: np.ndarray | None) -> pa.Array:
+    """The series UID, else the file, at least of usable rows. Screens that were saved into a series of slices are a series of their own."""
     values = index["series_uid"].combine_chunks()
-    if values.null_count:
+    nameless = np.asarray(values.is_null())
+    if (nameless if usable is None else nameless & usable).any():
         values = pc.coalesce(values.cast(pa.string()), pc.binary_join_element_wise("file\0", index["uri"].combine_chunks(), ""))
     captured = pc.or_kleene(
         _by_value(index["sop_class"], lambda texts: pc.starts_with(texts, SECONDARY_CAPTURES)),
