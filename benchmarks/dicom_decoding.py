@@ -24,6 +24,7 @@ from btc_ray.images.formats import frame_pool
 from btc_ray.images.prepare import Preprocess, prepare
 from btc_ray.progress import say
 from btc_ray.studies.header import dicom_rows
+from btc_ray.studies.nifti import nifti_rows
 from btc_ray.workers.session import available_cpus
 
 Work = Callable[[], object]
@@ -66,6 +67,7 @@ def preparation(greys: Sequence[np.ndarray], words: Sequence[np.ndarray], prepro
     )  # other bytes: opened again
     works[".nii.gz"] = lambda: _prepare_frames(bytes(bytearray(nifti)), count, preprocess)
     works["index"] = lambda: [dicom_rows(data, "x", 0) for data in plain]
+    works["index of .nii.gz, a slice"] = lambda: nifti_rows(nifti, "x", 0)
     for work in works.values():
         for _ in range(WARM_UP):
             work()
@@ -83,8 +85,9 @@ def preparation(greys: Sequence[np.ndarray], words: Sequence[np.ndarray], prepro
             f"| {TARGETS.get(name, '')} |",
             flush=True,
         )
-    index = statistics.median(plain / one for plain, one in zip(seconds["uncompressed"], seconds["index"], strict=True))
-    print(f"\nthe index reads {index:.1f} times as many headers as slices are prepared (2 asked)")
+    for name, prepared, index in (("DICOM", "uncompressed", "index"), ("NIfTI", ".nii.gz", "index of .nii.gz, a slice")):
+        times = statistics.median(one / other for one, other in zip(seconds[prepared], seconds[index], strict=True))
+        print(f"\nthe index reads {times:.1f} times as many slices of {name} as are prepared (2 asked)")
     if "JPEG 2000" in works:
         files = [as_dicom(one, number, SYNTAXES["JPEG 2000"]) for number, one in enumerate(words)]
         ratios = [_by_threads(files, preprocess, 1) / _by_threads(files, preprocess, 2) for _ in range(max(rounds // 2, 1))]

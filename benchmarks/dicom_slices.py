@@ -44,17 +44,17 @@ def as_jpeg(grey: np.ndarray) -> bytes:
     return data.tobytes()
 
 
-def as_dicom(words: np.ndarray, number: int, syntax: str = ExplicitVRLittleEndian) -> bytes:
-    """One slice as a file, with a header of the usual length. Raises ImportError where no encoder is installed."""
+def as_dicom(words: np.ndarray, number: int, syntax: str = ExplicitVRLittleEndian, **tags: object) -> bytes:
+    """One slice as a file, with a header of the usual length and `tags` by keyword. Raises ImportError where no encoder is installed."""
     frame = words.tobytes() if syntax == ExplicitVRLittleEndian else _compressed(words, syntax)
-    return dicom([frame], syntax, **_geometry(words, number), **_instance(number))
+    return dicom([frame], syntax, **_geometry(words, number), **_instance(number), **tags)
 
 
-def as_enhanced(slices: Sequence[np.ndarray]) -> bytes:
-    """All slices in one file."""
-    geometry = _geometry(slices[0], 0)
+def as_enhanced(slices: Sequence[np.ndarray], **tags: object) -> bytes:
+    """All slices in one file, with `tags` by keyword."""
+    shared = _geometry(slices[0], 0) | _instance(0) | tags
     return dicom(
-        [words.tobytes() for words in slices], ExplicitVRLittleEndian, **geometry, **_instance(0), NumberOfFrames=len(slices),
+        [words.tobytes() for words in slices], ExplicitVRLittleEndian, **shared, NumberOfFrames=len(slices),
         PerFrameFunctionalGroupsSequence=groups(len(slices)),
     )  # fmt: skip
 

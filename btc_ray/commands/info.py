@@ -11,6 +11,7 @@ from btc_ray.model.int8.form import agreement_in_words
 from btc_ray.model.reference import in_words
 from btc_ray.scoring.state import read_state
 from btc_ray.storage import Place
+from btc_ray.studies.told import told
 
 
 class InfoError(UserError):
@@ -90,6 +91,8 @@ def _run_lines(facts: Mapping[str, Any]) -> dict[str, str]:
         "preprocess_id": fingerprint["preprocess_id"],
         "images": f"{facts['manifest']['rows']:,}" if facts["manifest"] else "not listed yet",
     }
+    if series := told(facts.get("studies") or {}):
+        lines["series"] = " ".join(series)
     if known := facts.get("known"):
         lines["known"] = f"{known['files']:,} files, scored by {len(known['runs']):,} earlier runs, by {known['by']}"
     if counts:

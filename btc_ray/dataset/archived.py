@@ -28,7 +28,7 @@ from btc_ray.studies.labels import NAMES, Label, Labels, Matched, Slice, unlabel
 from btc_ray.studies.masks import LEAST_AREA, lesion_areas
 from btc_ray.studies.nifti import bids_names
 from btc_ray.studies.overview import Studies, overview
-from btc_ray.studies.rows import Rows
+from btc_ray.studies.rows import NOT_SELECTED, Rows
 from btc_ray.studies.selection import wanted
 from btc_ray.studies.shown import MAY_BE_BURNED_IN
 from btc_ray.studies.tables import keys_of
@@ -157,7 +157,8 @@ def _slices(studies: Studies, root: str) -> Iterator[tuple[tuple[str, int], _Ima
             slice_index=frame["slice_index"],
             identifiers=_identifiers(row, keys[series], pseudonyms),
         )
-        reason = f"series not selected: {grouped.selected[series].reason}"
+        chosen = grouped.selected[series]
+        reason = "shows nothing but air" if chosen.selected else f"{NOT_SELECTED}{chosen.reason}"
         yield (row["uri"], row["frame"]), _Image(slice=one, reason=reason, series=series, at=at)
 
 

@@ -17,6 +17,7 @@ from btc_ray import storage
 from btc_ray.progress import Progress, say
 from btc_ray.storage import Place
 from btc_ray.storage.tables import to_bytes
+from btc_ray.studies.index import INDEX, compact, joined
 from btc_ray.studies.indexing import index_files
 from btc_ray.studies.keys import write_private
 
@@ -51,17 +52,20 @@ def index_candidates(
                 table = pa.concat_tables(workers.map(partial(index_files, options=dict(options or {})), calls))
                 if part is not None:
                     write_private(part, to_bytes(table.replace_schema_metadata({"files": mark})))
-            tables.append(table.replace_schema_metadata(None))
+            tables.append(compact(table))
             progress.advance(len(files))
-    return pa.concat_tables(tables).combine_chunks()
+    return joined(tables)
 
 
 def _made_before(part: Place, mark: str) -> pa.Table | None:
+    """The kept part, None where there is none, or one of other files or of a version with other columns."""
     try:
         table = part.read_table()
     except (OSError, pa.ArrowInvalid):
         return None
-    return table if (table.schema.metadata or {}).get(b"files") == mark.encode() else None
+    if (table.schema.metadata or {}).get(b"files") != mark.encode() or table.schema.names != INDEX.names:
+        return None
+    return table.cast(INDEX)  # lists of a fixed length come back as lists
 
 
 def _batched(rows: Iterable[Any], size: int) -> Iterator[list[Any]]:

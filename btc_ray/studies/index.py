@@ -65,6 +65,7 @@ INDEX = pa.schema(
         pa.field("volumes", pa.int32()),  # NIfTI: of the file
         pa.field("problem_status", pa.string()),
         pa.field("label_like", pa.bool_()),  # NIfTI: few whole values, an intent or a type that is no picture
+        pa.field("empty", pa.bool_()),  # NIfTI: the slice shows nothing
     ]
 )
 """Lengths are mm, times ms; what a file does not say is null."""
@@ -73,3 +74,30 @@ INDEX = pa.schema(
 def index_table(rows: list[dict[str, Any]]) -> pa.Table:
     """Rows as `header` makes them → a table of INDEX; what a row does not name is null."""
     return pa.Table.from_pylist(rows, schema=INDEX)
+
+
+_REPEATED = frozenset(
+    {
+        "patient_id", "issuer", "birth_date", "sex", "study_date", "study_uid", "series_uid", "sop_class", "modality", "image_type",
+        "text", "suffix", "photometric", "manufacturer", "body_part", "burned_in", "transfer_syntax", "scanning_sequence", "acquisition",
+        "component",
+    }
+)  # fmt: skip
+"""Columns whose texts are the same in all rows of a series."""
+
+
+def compact(table: pa.Table) -> pa.Table:
+    """A table of INDEX with each repeated text once, as a dictionary: 20 texts of a row are 20 numbers."""
+    columns = [table[name].dictionary_encode() if name in _REPEATED else table[name] for name in table.column_names]
+    return pa.table(columns, names=table.column_names)
+
+
+def joined(tables: list[pa.Table]) -> pa.Table:
+    """`compact` tables (at least one) as one of one piece, column by column; each is let go of by then: `tables` have none afterwards."""
+    columns, names = [], tables[0].column_names
+    for name in names:
+        chunks = [chunk for table in tables for chunk in table[name].chunks]
+        tables[:] = [table.drop_columns([name]) for table in tables]
+        columns.append(pa.chunked_array(chunks, None if chunks else INDEX.field(name).type).unify_dictionaries().combine_chunks())
+        del chunks
+    return pa.table(columns, names=names)

@@ -1,4 +1,4 @@
-"""A NIfTI file's header, and its name where it is a BIDS one → index rows, one a slice."""
+"""A NIfTI file, and its name where it is a BIDS one → index rows, one a slice; its voxels say which slices show nothing."""
 
 import io
 import re
@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from btc_ray.images.errors import Unreadable, Unsupported
+from btc_ray.images.formats.nifti import NiftiImage, open_nifti, slice_axis
 from btc_ray.studies.header import name_words, unpacked
 
 MOST_SLICES = 8192
@@ -65,18 +67,9 @@ def _named(uri: str) -> dict[str, Any]:
     }
 
 
-def slice_axis(shape: tuple[int, ...], zooms: tuple[float, ...], to_axis: tuple[int, ...]) -> int:
-    """Which array axis slices are taken along: the coarsest where it is more than 1.2 times the finest, else the one that lies most
-    along the body. `to_axis[i]` is the body axis (0 left, 1 back, 2 up) of array axis i."""
-    if max(zooms) > 1.2 * min(zooms):
-        return int(np.argmax(zooms))
-    return to_axis.index(2) if 2 in to_axis else 2
-
-
 def _rows(data: bytes, head: bytes, row: dict[str, Any]) -> list[dict[str, Any]]:
     from nibabel.nifti1 import Nifti1Header
     from nibabel.nifti2 import Nifti2Header
-    from nibabel.orientations import io_orientation
 
     two = head[4:8] in _MAGIC[2:]
     kind = Nifti2Header if two else Nifti1Header
@@ -90,8 +83,9 @@ def _rows(data: bytes, head: bytes, row: dict[str, Any]) -> list[dict[str, Any]]
     known = int(header["sform_code"]) > 0 or int(header["qform_code"]) > 0
     affine = np.asarray(header.get_best_affine(), float)
     usable = known and np.isfinite(affine).all() and abs(np.linalg.det(affine[:3, :3])) > 1e-6
-    to_axis = tuple(int(axis) if np.isfinite(axis) else -1 for axis in io_orientation(affine)[:, 0]) if usable else (0, 1, 2)
-    axis = slice_axis(shape, zooms, to_axis) if min(shape) > 1 else int(np.argmin(shape))
+    lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+    image = _opened(data)
+    axis = slice_axis(shape, zooms, lps[:3, :3] if usable else np.eye(3)) if image is None else image.axis
     down, across = [other for other in range(3) if other != axis][::-1]
     count = shape[axis]
     if count > MOST_SLICES or max(shape) > 32_766:
@@ -106,32 +100,44 @@ def _rows(data: bytes, head: bytes, row: dict[str, Any]) -> list[dict[str, Any]]
         "thickness": zooms[axis],
         "volumes": volumes,
         "photometric": "RGB" if dtype.names else "MONOCHROME2",
-        "label_like": _label_like(header, dtype, data),
+        "label_like": _label_like(header, dtype, data if image is None else image.voxels.reshape(-1, order="F")),
     }
+    empty = [None] * count if image is None else image.empty().tolist()
     if not usable:
-        return [row | {"frame": number} for number in range(count)]
-    lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+        return [row | {"frame": number, "empty": empty[number]} for number in range(count)]
     directions = lps[:3, :3] / np.linalg.norm(lps[:3, :3], axis=0)
     row["orientation"] = [*directions[:, across].tolist(), *directions[:, down].tolist()]
-    return [row | {"frame": number, "position": (lps[:3, 3] + number * lps[:3, axis]).tolist()} for number in range(count)]
+    return [
+        row | {"frame": number, "empty": empty[number], "position": (lps[:3, 3] + number * lps[:3, axis]).tolist()}
+        for number in range(count)
+    ]
 
 
-def _label_like(header: Any, dtype: np.dtype[Any], data: bytes) -> bool:
-    """Whether the header says that it is no picture, or a sample of the voxels holds few values, all whole."""
+def _opened(data: bytes) -> NiftiImage | None:
+    """The volume, None where it gives no picture, which scoring says the reason of."""
+    try:
+        return open_nifti(data)
+    except (Unreadable, Unsupported):
+        return None
+
+
+def _label_like(header: Any, dtype: np.dtype[Any], content: bytes | np.ndarray) -> bool:
+    """Whether the header says that it is no picture, or a sample of the voxels holds few values, all whole. `content`: the voxels, or the
+    file where it cannot be opened."""
     intent = int(header["intent_code"])
     if 2 <= intent <= 24 or 1001 <= intent <= 1011 or dtype.kind == "b" or b"SPM{" in bytes(header["descrip"]):
         return True
     if dtype.names or dtype.kind not in "iuf":
         return False
-    whole = unpacked(data)
-    start = max(int(header.get_data_offset()), 0)
-    voxels = (
-        np.frombuffer(whole, dtype, count=max((len(whole) - start) // dtype.itemsize, 0), offset=start)
-        if len(whole) > start
-        else None
-    )
-    if voxels is None or len(voxels) < 1000:
+    voxels = content if isinstance(content, np.ndarray) else _stored(content, max(int(header.get_data_offset()), 0), dtype)
+    if len(voxels) < 1000:
         return False
     sample = voxels[:: max(len(voxels) // _SAMPLE, 1)]
     values = np.unique(sample[np.isfinite(sample)] if dtype.kind == "f" else sample)
     return 2 <= len(values) <= _FEW and bool((values == np.round(values.astype(float))).all())
+
+
+def _stored(data: bytes, start: int, dtype: np.dtype[Any]) -> np.ndarray:
+    """The voxels that a damaged file has."""
+    whole = unpacked(data)
+    return np.frombuffer(whole[start:], dtype, count=max(len(whole) - start, 0) // dtype.itemsize)

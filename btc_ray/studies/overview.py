@@ -45,6 +45,7 @@ class Studies:
             "unselected": self.grouped.unselected,
             "exams": exams,
             "exams_without_series": without,
+            "empty_slices": self.grouped.empty,
             "files_without_series": sum(name.startswith("file\0") and one.dicom for name, one in self.grouped.facts.items()),
         }
 
@@ -70,7 +71,7 @@ def overview(
         return Studies(index=index, pseudonyms=pseudonyms, private=private)
     assert index is not None
     usable = pc.and_(pc.is_in(index["kind"], pa.array(STUDIES)), pc.is_null(index["problem"]))
-    grouped = group(index if pc.all(usable).as_py() else index.filter(usable), wanted)  # the index may be most of the memory
+    grouped = group(index, wanted, usable=np.asarray(usable))  # no copy of it: the index is most of the memory
     return Studies(index=index, grouped=grouped, pseudonyms=pseudonyms, private=private)
 
 

@@ -20,6 +20,7 @@ from btc_ray.studies.tables import keys_of
 
 _PLACED = ("slice_index", "position_mm", "plane", "oblique_deg")
 NOT_SELECTED = "series not selected: "  # and why
+ALL_EMPTY = "a volume of which no slice shows more than air"
 
 
 class Rows:
@@ -35,6 +36,7 @@ class Rows:
         self._index, self._grouped, self._pseudonyms = studies.index, studies.grouped, studies.pseudonyms
         self._private, self._reader = studies.private, reader
         self.duplicates = self.conflicts = self.lost = 0
+        self._keys: dict[str, dict[str, str]] = {}  # of a series
         self._first: dict[tuple[int, int], tuple[int, Entry]] = {}  # of files that others repeat
         if self._index is None:
             return
@@ -107,8 +109,15 @@ class Rows:
         if not known[0]["selected"]:
             yield Skipped(uri=entry.uri, reason=f"{NOT_SELECTED}{self._grouped.selected[known[0]['series']].reason}")
             return
-        keys = keys_of(known[0]["series"], self._grouped, self._pseudonyms)
+        if all(at["empty"] for at in known):
+            yield Skipped(uri=entry.uri, reason=ALL_EMPTY)
+        series = known[0]["series"]
+        if series not in self._keys:
+            self._keys[series] = keys_of(series, self._grouped, self._pseudonyms)
+        keys = self._keys[series]
         for row, at in zip(rows, known, strict=True):
+            if at["empty"]:
+                continue
             several = row["frames"] > 1
             uri = names.frame_uri(entry.uri, row["kind"], row["frame"]) if several else entry.uri
             image = self._pseudonyms.key("image", row["sop_uid"] or entry.uri)

@@ -23,6 +23,10 @@ def told(studies: Mapping[str, Any]) -> list[str]:
             f"Warning: {_count(nameless, 'files', 'file')} {_have(nameless)} no SeriesInstanceUID; each is a series of its own, named by "
             "its path."
         )
+    if empty := studies.get("empty_slices"):
+        found.append(
+            f"{_count(empty, 'slices', 'slice')} of NIfTI volumes {_show(empty)} nothing but air and {_have(empty)} no row."
+        )
     if repeated := studies.get("duplicates"):
         found.append(f"{_count(repeated, 'slices', 'slice')} {_have(repeated)} been met before; each instance counts once.")
     if conflicts := studies.get("same_uid_other_pixels"):
@@ -39,3 +43,7 @@ def _count(number: int, several: str, one: str | None = None) -> str:
 
 def _have(number: int) -> str:
     return "has" if number == 1 else "have"
+
+
+def _show(number: int) -> str:
+    return "shows" if number == 1 else "show"

@@ -78,7 +78,7 @@ def test_every_transfer_syntax_that_is_taken_is_looked_at() -> None:
     checks = {check.name.rpartition("(")[2].rstrip(")"): check for check in decoders.transfer_syntaxes()}
     assert checks.keys() == frame_pool.SYNTAXES.keys()
     tried = {syntax for syntax, check in checks.items() if check.detail == "a sample was decoded"}
-    assert len(tried) == 8
+    assert tried == frame_pool.SYNTAXES.keys() - {"1.2.840.10008.1.2.4.51"}
     assert checks["1.2.840.10008.1.2.4.51"].state == "missing", "pydicom has no decoder for 12 bits"
 
 
@@ -126,7 +126,7 @@ def test_a_cluster_that_does_not_answer_is_broken() -> None:
     assert "127.0.0.1:1" in check.detail
 
 
-@pytest.mark.parametrize("syntax", [syntax for syntax in frame_pool.SYNTAXES if not syntax.endswith(("201", "202", "203"))])
+@pytest.mark.parametrize("syntax", frame_pool.SYNTAXES)
 def test_a_sample_has_the_kind_of_frame_it_says(syntax: str) -> None:
     pytest.importorskip("gdcm")
     sample = samples.sample_frame(syntax)

@@ -14,8 +14,8 @@ from btc_ray.cli import main
 from btc_ray.model.bundle import bundle_id, read_bundle
 from btc_ray.storage import Place
 from tests.commands.bundles import deciding_bundle
+from tests.leaks import leaks
 from tests.scoring.runs import rows, score, state
-from tests.scoring.test_dicom_run import leaks
 from tests.studies.made import enhanced
 
 PATIENTS, SLICES, SIDE = 64, 5, 64

@@ -206,6 +206,17 @@ def test_the_crop_of_a_labelled_frame_is_that_of_scoring(tmp_path: Path) -> None
         assert pixels == expected.tobytes()
 
 
+def test_labelled_slices_of_air_are_counted_and_not_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    volume = np.where(np.isin(np.arange(9), (2, 3, 4, 7)), head((20, 22, 9)), 0).astype(np.int16)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "x_t1.nii").write_bytes(nifti(volume, np.diag([1.0, 1.0, 5.0, 1.0])))
+    used = {flag: read(tmp_path / "in", "path,label\nx_t1.nii,glioma\n", slices=flag) for flag in ("all", "middle")}
+    assert {flag: table["slice_index"].to_pylist() for flag, table in used.items()} == {"all": [2, 3, 4, 7], "middle": [3, 4]}
+    said = capsys.readouterr().err
+    assert "left out: 5 labelled slices × shows nothing but air" in said
+    assert "5 slices of NIfTI volumes show nothing but air and have no row." in said
+
+
 def test_frames_of_one_file_are_no_copies_of_each_other(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "x_t1.nii").write_bytes(nifti(head((40, 40, 3)), np.diag([1.0, 1.0, 5.0, 1.0])))

@@ -17,12 +17,17 @@ WORKERS_STAY = {"num_workers_soft_limit": 8, "idle_worker_killing_time_threshold
 
 
 @pytest.fixture(scope="package")
-def ray_here() -> Iterator[None]:
+def ray_here(ray_session: Path) -> None:
     """A Ray of two CPUs on this machine, for all of this package's tests; jobs of this process use it instead of starting their own."""
+
+
+@pytest.fixture(scope="package")
+def ray_session() -> Iterator[Path]:
+    """The folder of that Ray's session."""
     import ray
 
     with asks_no_cloud(), waits_for_no_agent():
-        ray.init(
+        context = ray.init(
             address="local",  # not a Ray that others run on this machine
             num_cpus=2,
             object_store_memory=256 << 20,
@@ -31,7 +36,7 @@ def ray_here() -> Iterator[None]:
             logging_level="error",
             _system_config=WORKERS_STAY,
         )
-    yield
+    yield Path(context.address_info["session_dir"])
     release()
     ray.shutdown()
 

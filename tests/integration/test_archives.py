@@ -1,4 +1,4 @@
-"""Every job on an archive of DICOM: cropped, learned from, measured and audited, and nobody's name outside `private`."""
+"""Every job on an archive of DICOM: cropped, learned from, measured, audited and compared, and nobody's name outside `private`."""
 
 import json
 import re
@@ -12,7 +12,7 @@ from btc_ray.cli import main
 from btc_ray.images.prepare import Preprocess, prepare
 from btc_ray.phantoms.phantom import LABELS, make_phantom
 from tests.integration.trainings import HEAD
-from tests.scoring.test_dicom_run import leaks
+from tests.leaks import leaks
 from tests.studies.made import dicom
 
 pytestmark = pytest.mark.ray
@@ -69,7 +69,7 @@ def test_a_model_learns_from_an_archive_and_no_patient_is_on_two_sides(trained: 
     assert split.groupby("group")["split"].nunique().max() == 1
     assert split["uri"].str.fullmatch("dicom:[0-9a-f]{16}").all()
     assert leaks(trained) == []
-    assert [path for path in (archive / "cache").iterdir() if path.name != "private" and leaks(path)] == []
+    assert leaks(archive / "cache") == []
 
 
 def test_its_images_are_those_of_scoring(trained: Path, archive: Path, tmp_path: Path, key: tuple[str, str]) -> None:
@@ -94,15 +94,11 @@ def test_it_is_measured_on_the_slices_that_are_labelled(
     assert measured["not_ok"] == 0
     scores = pq.read_table(tmp_path / "out" / "run" / "scores").to_pandas()
     assert scores["series_key"].notna().all()
-    assert [name for name in leaks(tmp_path / "out") if name not in private_files(tmp_path / "out")] == []
+    assert leaks(tmp_path / "out") == []
     assert (
         "data:image" in (tmp_path / "out" / "evaluation.html").read_text()
         or len(pq.read_table(tmp_path / "out" / "errors.parquet")) == 0
     )
-
-
-def private_files(output: Path) -> list[str]:
-    return [path.name for path in (output / "run" / "private").rglob("*") if path.is_file()]
 
 
 def test_it_is_audited(
@@ -132,3 +128,28 @@ def test_an_archive_is_cropped_as_it_is_scored(
         assert row["pixels"] == expected.tobytes()
     assert sorted(path.name for path in output.iterdir()) == ["crops", "doubtful.png", "private"]
     assert leaks(output) == []
+
+
+def test_recipes_are_compared_on_it(
+    archive: Path, backbone: Path, tmp_path: Path, key: tuple[str, str], ray_here: None, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "grid.yaml").write_text("{optimizer: [sgd, nadam], learning_rate: [0.01], epochs: [2]}")
+    flags = ["--grid", str(tmp_path / "grid.yaml"), "--seeds", "2", "--size", "64", "--weights", str(backbone)]
+    assert job("experiments", archive, tmp_path / "out", *flags, *key) == 0
+    assert said_nothing(capfd, archive)
+    record = json.loads((tmp_path / "out" / "summary.json").read_text())
+    sides = record["counts"]
+    assert sum(sum(sides[side].values()) for side in ("train", "validation", "test")) == len(LABELS) * PATIENTS * SLICES
+    whole_patients = [count % SLICES == 0 for side in ("train", "validation", "test") for count in sides[side].values()]
+    assert all(whole_patients)
+    rows = pq.read_table(tmp_path / "out" / "experiments.parquet").to_pandas()
+    assert rows.groupby("experiment")["seed"].nunique().tolist() == [2, 2]
+    assert "LEAKS" not in json.dumps(record)
+    assert leaks(tmp_path / "out") == []
+    assert leaks(archive / "cache") == []
+
+
+def test_ray_wrote_down_nobody_of_all_these_jobs(trained: Path, ray_session: Path) -> None:
+    """After the others, whose logs these are, under the names of patients."""
+    assert list((ray_session / "logs").glob("worker-*"))
+    assert leaks(ray_session, "(?-i:LEAK[A-Z]{2}[0-9])") == []

@@ -13,6 +13,7 @@ import pytest
 from btc_ray.cli import main
 from btc_ray.studies.indexing import studies_are_read
 from tests.conftest import SHARED
+from tests.leaks import leaks
 from tests.scoring.runs import rows, score, state
 from tests.studies.made import dicom, enhanced
 
@@ -87,19 +88,6 @@ def test_planted_names_of_the_shared_archive_stay_private(model: Path, tmp_path:
     words = "leak|leakmann|zebulon|7734|19310203"
     assert leaks(run, words) == []
     assert not re.search(words, "".join(capfd.readouterr()), re.IGNORECASE)
-
-
-def leaks(run: Path, words: str = "LEAK") -> list[str]:
-    """Files of a run, `private` apart, that hold one of `words` in their bytes, or as Parquet in their values."""
-    found = []
-    for path in sorted(run.rglob("*")):
-        if path.is_file() and path.relative_to(run).parts[0] != "private":
-            text = path.read_bytes().decode("latin-1")
-            if path.suffix == ".parquet":
-                text += str(pq.read_table(path).to_pylist())
-            if re.search(words, text, re.IGNORECASE):
-                found.append(path.name)
-    return found
 
 
 def test_a_zip_gives_the_rows_of_its_folder(model: Path, archive: Path, tmp_path: Path) -> None:

@@ -1,12 +1,15 @@
-"""Words planted wherever an archive can hold one: none stands in what may be shared, is printed, or is in an error with --debug."""
+"""Words planted wherever an archive can hold one: none stands in what may be shared, is printed, is in an error with --debug, or in what
+Ray writes down."""
 
-import html
+import os
 import re
 import shutil
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-import pyarrow.parquet as pq
 import pytest
 from pydicom import dcmread, dcmwrite
 from pydicom.datadict import dictionary_VR
@@ -14,6 +17,7 @@ from pydicom.filebase import DicomBytesIO
 
 from btc_ray.cli import main
 from tests.conftest import Bucket
+from tests.leaks import leaks
 from tests.scoring.runs import score, state
 from tests.scoring.test_dicom_run import slices
 from tests.studies.made import head, nifti
@@ -78,24 +82,6 @@ def write_archive(folder: Path) -> Path:
     return folder
 
 
-def leaks(folder: Path) -> list[str]:
-    """Files, `private` apart, with a planted word in their bytes, in their values as Parquet, or in their text as HTML; and their names."""
-    found = []
-    for path in sorted(folder.rglob("*")):
-        if "private" in path.relative_to(folder).parts:
-            continue
-        text = str(path.relative_to(folder))
-        if path.is_file():
-            text += path.read_bytes().decode("latin-1")
-            if path.suffix == ".parquet":
-                table = pq.read_table(path)
-                text += f"{table.to_pylist()} {table.schema.metadata}"
-            text += html.unescape(text) if path.suffix == ".html" else ""
-        if re.search(WORDS, text):
-            found.append(path.name)
-    return found
-
-
 def said(capfd: pytest.CaptureFixture[str], *but: Path | str) -> str:
     """What was printed, less paths that a person typed."""
     text = "".join(capfd.readouterr())
@@ -116,12 +102,12 @@ def test_no_planted_word_leaves_the_private_folder_by_any_job_on_a_run(
     run, again = tmp_path / "run", tmp_path / "again"
     assert score(model, [archive], run, "--debug", "--max-bad-fraction", "1") == 0
     assert not re.search(WORDS, said(capfd, tmp_path))
-    assert leaks(run) == []
+    assert leaks(run, WORDS) == []
     assert {"ok", "unreadable", "failed"} <= set(state(run)["counts"]["status"])
     for job in (["review", "--run", str(run)], ["group", "--run", str(run)], ["info", str(run)], ["info", str(run), "--json"]):
         assert main([*job, "--debug"]) == 0
         assert not re.search(WORDS, said(capfd, tmp_path)), job
-    assert leaks(run) == []
+    assert leaks(run, WORDS) == []
     assert score(model, [archive], again, "--max-bad-fraction", "1") == 0
     assert main(["info", "--compare", str(run), str(again), "--debug"]) == 0
     assert main(["info", "--runs", str(run), str(again), "--json"]) == 0
@@ -140,7 +126,7 @@ def test_the_shared_part_alone_is_enough_for_info_review_and_compare(
     assert main(["review", "--run", str(run)]) == 0
     assert "No picture" in (run / "exams.html").read_text()
     assert main(["info", "--compare", str(run), str(run)]) == 0
-    assert leaks(run) == []
+    assert leaks(run, WORDS) == []
     assert not re.search(WORDS, said(capfd, tmp_path))
 
 
@@ -161,7 +147,7 @@ def test_errors_name_tags_and_no_values_with_debug_too(
     for name, job in jobs.items():
         assert main(job) in (2, 3), name
         assert not re.search(WORDS, said(capfd, tmp_path, mine, mine.name, "LEAKY")), name
-        assert leaks(tmp_path / "out") == [], name
+        assert leaks(tmp_path / "out", WORDS) == [], name
         shutil.rmtree(tmp_path / "out", ignore_errors=True)
 
 
@@ -174,7 +160,7 @@ def test_pictures_alone_are_private_where_that_is_asked_for(
     (tmp_path / "in" / "LEAK^JOHN" / "919319131.jpg").write_bytes(b"\xff\xd8\xff LEAK")
     assert score(model, [tmp_path / "in"], tmp_path / "run", "--privacy", "on", "--debug") == 0
     assert main(["review", "--run", str(tmp_path / "run")]) == 0
-    assert leaks(tmp_path / "run") == []
+    assert leaks(tmp_path / "run", WORDS) == []
     assert not re.search(WORDS, said(capfd, tmp_path))
 
 
@@ -185,5 +171,23 @@ def test_keys_of_a_bucket_stay_private(model: Path, bucket: Bucket, tmp_path: Pa
     options = [f"{name}={value}" for name, value in bucket.options.items()]
     flags = ["--storage-options", *options, "--debug"]
     assert score(model, [f"{bucket.uri}/in"], tmp_path / "run", *flags) == 0
-    assert leaks(tmp_path / "run") == []
+    assert leaks(tmp_path / "run", WORDS) == []
     assert not re.search(WORDS, said(capfd, tmp_path))
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("job", ["score", "crop"])
+def test_no_planted_word_is_in_what_ray_writes_down(model: Path, archive: Path, tmp_path: Path, job: str) -> None:
+    """Logs of its services and workers, events, and whatever else a session has on the disk, with --debug."""
+    command = [sys.executable, "-m", "btc_ray.cli", job, "--input", str(archive), "--output", str(tmp_path / "run"), "--debug"]
+    command += ["--model", str(model), "--local-rows", "0", "--max-bad-fraction", "1"] if job == "score" else ["--size", "64"]
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    with TemporaryDirectory(prefix="ray") as sessions:  # a short name: Ray's sockets stand below it
+        done = subprocess.run(command, env=environment | {"RAY_TMPDIR": sessions}, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        (session,) = (path for path in Path(sessions).rglob("session_*") if path.is_dir() and not path.is_symlink())
+        written = [path for path in (session / "logs").rglob("*") if path.is_file() and path.stat().st_size]
+        assert any(path.name.startswith("worker-") for path in written)
+        assert leaks(session, f"(?-i:{WORDS})") == []  # its own words may be of leaks of memory
+    assert not re.search(WORDS, (done.stdout + done.stderr).replace(str(tmp_path), ""))
+    assert leaks(tmp_path / "run", WORDS) == []

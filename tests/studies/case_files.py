@@ -23,6 +23,11 @@ VOLUME = head((20, 22, 10))
 NII = nifti(VOLUME, FIVE_MM)
 
 
+def shown_only(*slices: int) -> np.ndarray:
+    """The volume with air in all but these slices."""
+    return np.where(np.isin(np.arange(VOLUME.shape[2]), slices), VOLUME, 0).astype(np.int16)
+
+
 def pixels(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 900, shape or (SIDE, SIDE)).astype(np.uint16)
 

@@ -29,6 +29,7 @@ from tests.studies.case_files import (
     patched,
     pixels,
     report,
+    shown_only,
     slices,
     under,
     without_its_syntax,
@@ -37,18 +38,20 @@ from tests.studies.case_files import (
 from tests.studies.made import SAGITTAL, nifti
 
 OK3 = {"ok": 3}
+DIRT = np.arange(20 * 22).reshape(20, 22, 1) < 8  # pixels of a slice: less than 2 % of it
 
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
     """Files and what is to become of them: rows by status, a word of each error, series that are not scored by reason, files that are no
-    rows by a word of their reason, or why there is nothing."""
+    rows by a word of their reason, some of what run.json counts of series, or why there is nothing."""
 
     files: Callable[[], Mapping[str, bytes]]
     status: Mapping[str, int] = field(default_factory=dict)
     errors: tuple[str, ...] = ()
     reasons: Mapping[str, int] = field(default_factory=dict)
     skipped: tuple[str, ...] = ()
+    counts: Mapping[str, int] = field(default_factory=dict)
     refused: str | None = None
     flags: Mapping[str, Any] = field(default_factory=dict)
 
@@ -215,6 +218,23 @@ CASES = {
     "68 two dimensions, and one slice": Case(
         files=lambda: {"a.nii": nifti(VOLUME[:, :, 0], FIVE_MM), "b.nii": nifti(VOLUME[:, :, :1], FIVE_MM)}, status={"ok": 2}
     ),
+    "NIfTI slices of air": Case(
+        files=lambda: {"a.nii": nifti(shown_only(2, 3, 5), FIVE_MM), "b.nii.gz": gzip.compress(nifti(shown_only(7), FIVE_MM))},
+        status={"ok": 4},
+        counts={"empty_slices": 16, "series_selected": 2},
+    ),
+    "volumes of air alone, and of one grey": Case(
+        files=lambda: {"a.nii": nifti(VOLUME * DIRT, FIVE_MM), "b.nii": nifti(VOLUME * 0, FIVE_MM)},
+        status={"ok": 10},
+        skipped=("no slice shows more than air",),
+        counts={"empty_slices": 10},
+    ),
+    "slices of air of a series that is not scored": Case(
+        files=lambda: {"a_mask.nii": nifti(shown_only(2), FIVE_MM), "b.nii": NII},
+        status={"ok": 10},
+        reasons={"mask or label map": 1},
+        counts={"empty_slices": 0},
+    ),
     "69 cut, empty, and pointers to what is not here": Case(
         files=lambda: {
             "a.nii": NII[:600], "b.nii.gz": b"", "c.nii.gz": b"/annex/objects/MD5E-s123--abc.nii.gz\n",
@@ -263,6 +283,7 @@ def test_every_file_is_a_row_or_a_count_with_its_reason(name: str, tmp_path: Pat
         assert found.reasons == case.reasons
     for word in case.skipped:
         assert any(word in reason for reason in found.skipped), found.skipped
+    assert {name: found.studies[name] for name in case.counts} == case.counts
 
 
 def test_derivatives_that_are_named_are_entered(tmp_path: Path) -> None:
@@ -284,6 +305,16 @@ def test_a_pair_gives_the_pictures_of_the_single_file(tmp_path: Path) -> None:
         found = outcome(tmp_path / str(number), files)
         assert [row["pixels"] for row in found.rows] == [row["pixels"] for row in single.rows]
         assert [row["plane"] for row in found.rows] == ["axial"] * 10
+
+
+def test_slices_that_show_something_keep_their_numbers_and_places(tmp_path: Path) -> None:
+    whole, some = (
+        outcome(tmp_path / name, {"v.nii": data})
+        for name, data in (("whole", NII), ("some", nifti(shown_only(2, 3, 5), FIVE_MM)))
+    )
+    rows = [row for row in whole.rows if row["slice_index"] in (2, 3, 5)]
+    for name in ("frame", "slice_index", "position_mm", "plane", "pixels"):
+        assert [row[name] for row in some.rows] == [row[name] for row in rows]
 
 
 def test_files_without_a_series_are_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -24,6 +24,8 @@ MOST_BYTES = 2**31
 """Of the voxels of a file, unpacked."""
 _COARSER = 1.2  # times the finest spacing
 _EMPTY = 0.02  # share of voxels above air, below which a slice shows nothing
+_AIR = 0.05  # of the range of a volume's voxels: what lies below is air
+_SAMPLE = 200_000  # voxels that this range is taken from
 _SINGLE, _PAIR = (b"n+1\0", b"n+2\0"), (b"ni1\0", b"ni2\0")
 
 
@@ -70,20 +72,38 @@ class NiftiImage:
             oblique_deg=self.turn.oblique_deg if self.turn else None, geometry="affine" if self.turn else "none",
         )  # fmt: skip
 
-    def slices(self) -> tuple[list[int], int]:
-        """The slices that show something, and how many are empty: fewer than 2 % of their voxels lie above the air of the volume."""
-        sample = self.voxels.reshape(-1)[:: max(1, self.voxels.size // 200_000)]
-        sample = sample[np.isfinite(sample)].astype(np.float64) * (1 if self.slope >= 0 else -1)
+    def empty(self) -> np.ndarray:
+        """Which slices show nothing, bool (frames,): fewer than 2 % of their voxels lie above the air of the volume. None of a volume
+        whose voxels are all alike, of which nobody can tell what is air."""
+        none = np.zeros(self.frames, bool)
+        sign = 1 if self.slope >= 0 else -1
+        sample = self.voxels.reshape(-1, order="F")[:: max(1, self.voxels.size // _SAMPLE)]
+        sample = sample[np.isfinite(sample)].astype(np.float64) * sign
         if not sample.size:
-            return list(range(self.frames)), 0
+            return none
         low, high = np.percentile(sample, (0.5, 99.5))
-        air = low + 0.05 * (high - low)
-        if self.slope < 0:
-            shown = [float((self.stored(at) < -air).mean()) >= _EMPTY for at in range(self.frames)]
-        else:
-            shown = [float((self.stored(at) > air).mean()) >= _EMPTY for at in range(self.frames)]
-        kept = [at for at, some in enumerate(shown) if some]
-        return kept, self.frames - len(kept)
+        if low == high:
+            low, high = sample.min(), sample.max()
+        if low == high:
+            return none
+        air = _whole(sign * (low + _AIR * (high - low)), self.voxels.dtype, up=sign < 0)
+        above = np.zeros(self.frames, np.int64)
+        for place in range(self.voxels.shape[2]):  # of an array in Fortran's order: what lies together is looked at together
+            plane = self.voxels[:, :, place]
+            shown = plane > air if sign > 0 else plane < air
+            if self.axis == 2:
+                above[place] = np.count_nonzero(shown)
+            else:
+                above += np.count_nonzero(shown, axis=1 - self.axis)
+        found: np.ndarray = above < _EMPTY * (self.voxels.size // self.frames)
+        return found
+
+
+def _whole(value: float, dtype: np.dtype[Any], *, up: bool) -> float | int:
+    """A threshold for voxels of `dtype`: a whole number for whole numbers, which are compared without being converted."""
+    if dtype.kind == "f":
+        return value
+    return int(np.clip(np.ceil(value) if up else np.floor(value), np.iinfo(dtype).min, np.iinfo(dtype).max))
 
 
 def is_nifti(head: bytes) -> bool:
@@ -162,7 +182,7 @@ def _image(header: Any, affine: np.ndarray, voxels: np.ndarray, slope: float, in
     known = int(header["sform_code"]) > 0 or int(header["qform_code"]) > 0
     columns = np.diag([-1.0, -1.0, 1.0]) @ affine[:3, :3]  # NIfTI counts to the right and to the front, DICOM to left and back
     usable = known and np.isfinite(columns).all() and abs(np.linalg.det(columns)) > 1e-6
-    axis = _axis(voxels.shape, zooms, columns if usable else np.eye(3))
+    axis = slice_axis(voxels.shape, zooms, columns if usable else np.eye(3))
     across, down = (other for other in range(3) if other != axis)
     turn = None
     if usable:
@@ -181,8 +201,9 @@ def _image(header: Any, affine: np.ndarray, voxels: np.ndarray, slope: float, in
     )
 
 
-def _axis(shape: tuple[int, ...], zooms: tuple[float, ...], columns: np.ndarray) -> int:
-    """The axis that slices are counted along: of one slice, that; of the coarsest spacing; else the one that lies along the body."""
+def slice_axis(shape: tuple[int, ...], zooms: tuple[float, ...], columns: np.ndarray) -> int:
+    """The array axis that slices are counted along: of one slice, that; the coarsest where it is more than 1.2 times the finest; else the
+    one that lies most along the body. `columns` (3, 3): where each array axis leads; the identity where that is not known."""
     if min(shape) == 1:
         return int(np.argmin(shape))
     if max(zooms) > _COARSER * min(zooms):

@@ -1,9 +1,10 @@
 """One small frame in each transfer syntax that has an encoder here, so that `btc-ray doctor` can see the decoders at work.
 
 Python's libraries for DICOM encode RLE, JPEG-LS and JPEG 2000. The two kinds of JPEG that they do not are written here, of ITU-T T.81 no
-more than a frame needs: fixed Huffman codes of 5 bits, one scan. Nothing at hand encodes HTJ2K.
+more than a frame needs: fixed Huffman codes of 5 bits, one scan. Nothing at hand encodes HTJ2K: that frame was made by OpenJPH.
 """
 
+import base64
 from collections.abc import Iterable
 
 import cv2
@@ -12,6 +13,7 @@ import numpy as np
 SIDE = 64
 JPEG_LS = ("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81")
 JPEG_2000 = ("1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91")
+HTJ2K = ("1.2.840.10008.1.2.4.201", "1.2.840.10008.1.2.4.202", "1.2.840.10008.1.2.4.203")
 RLE = "1.2.840.10008.1.2.5"
 _CODE = 5  # bits of the Huffman code of every category, which is the code itself: there are 17 at most
 
@@ -31,6 +33,8 @@ def sample_frame(syntax: str) -> tuple[bytes, np.ndarray, int] | None:
         return _dct_jpeg(1000), flat, 12
     if kind in ("4.57", "4.70"):
         return _lossless_jpeg(ramp), ramp, 12
+    if syntax in HTJ2K:
+        return base64.b64decode(_HTJ2K), ramp, 12
     if syntax in (*JPEG_LS, *JPEG_2000, RLE):
         return compressed(ramp, syntax, bits=12), ramp, 12
     return None
@@ -109,3 +113,16 @@ def _entropy_coded(bits: Iterable[str]) -> bytes:
     text = "".join(bits)
     text += "1" * (-len(text) % 8)
     return int(text, 2).to_bytes(len(text) // 8, "big").replace(b"\xff", b"\xff\x00")
+
+
+# The ramp without loss, by imagecodecs 2026.3.6 (OpenJPH 0.26.3).
+_HTJ2K = """
+/0//UQApQAAAAABAAAAAQAAAAAAAAAAAAAAAQAAAAEAAAAAAAAAAAAABDwEB/1AACAACAAAACv9SAAwAAgABAAUEBEAB/1wAEyCIkJCQkJCQkJCQkJCQiIiI
+/2QAFwABT3BlbkpQSCBWZXIgMC4yNi4zLv+QAAoAAAAAAg0AAf+TwAArAO3/O++r/0PeAoG0AMAAEsAAFTAABUDA7jBTACAASkDlAQa0AAhSCPEAgFQAwAAV
+kAAFpwAAVQAAYlx/COKOT6PCdgAH8YoHwiqOh0s0g5n7wHOBTdYAbh+xgODCCM41AMAAFpwAAXXQAAVwAHDA4ZgoCOLnIDDIi4u/p0J7AM+fn5+zx9LOGsAq
+DWBVA1j1AFbVHVjJtk6YxfNn7/z6cl3OS7OMYHv2MYHsvwC+JkCIHAf8QEAkjxbIAMAAFswAAXrcAAFWAKDAjDk+ZwEd/vn8+nHKcgO09PT09PJ/AIDeDEDf
+DEDfDEBvBqBvBqA3A9A3A9Cb4einQdtmoFYHQZpmIK1mIE0zkFYzkKYZHj169OjRo0ePHj169OjRo0eP/3WHTTLL009NpjAc+ZjAc+ZjAc+ZjAc2egEyMZ5D
+/3fAAMHXAMAALagABfRMAAKkAAAAN7kJ/P6/8LClKQfxSBcpSlKUpSlL4wHkTE5ykpOc5CQnOclJTnKSk5zkJCc5yUlO1tyAcY5znOMc5zjHOc5xjnOc4/T7
+vu/7vu/7vu/7vu/7vu/7vu/7vu/7vv9/lwAhA9+whA9+whA9+whA9+whA9+whA9+whA9+whA9lgAAAABjAe/ZjAe/ZjAe/ZzAZ/ZjAe/ZjAe/ZjAe/ZjAey1
+BOP8/3+pwYJ3AP/Z
+"""

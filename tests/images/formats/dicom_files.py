@@ -30,8 +30,16 @@ def head(rows: int = 120, columns: int = 100, seed: int = 0) -> np.ndarray:
     return (found + 700 * (np.hypot(down + 0.8, across) < 0.12)).astype(np.uint16)
 
 
-def dicom(pixels: np.ndarray, *, syntax: str = ExplicitVRLittleEndian, frames: int | None = None, **changes: Any) -> bytes:
-    """A whole file; `changes` by keyword, None takes an element out."""
+def dicom(
+    pixels: np.ndarray,
+    *,
+    syntax: str = ExplicitVRLittleEndian,
+    frames: int | None = None,
+    frame: bytes | None = None,
+    **changes: Any,
+) -> bytes:
+    """A whole file; `frame`: the pixels as `syntax` has them, where nothing here encodes them; `changes` by keyword, None takes an element
+    out."""
     ds = Dataset()
     ds.SOPClassUID, ds.SOPInstanceUID = MRImageStorage, generate_uid()
     ds.Modality, ds.PhotometricInterpretation, ds.SamplesPerPixel = "MR", "MONOCHROME2", 1
@@ -47,6 +55,8 @@ def dicom(pixels: np.ndarray, *, syntax: str = ExplicitVRLittleEndian, frames: i
     little = syntax != ExplicitVRBigEndian
     if syntax in NATIVE:
         ds.PixelData = (pixels if little else pixels.astype(pixels.dtype.newbyteorder(">"))).tobytes()
+    elif frame is not None:
+        ds.PixelData = encapsulate([frame])
     else:
         ds.PixelData = encapsulate([encoded(one, syntax) for one in (pixels if pixels.ndim == 3 else [pixels])])
     ds["PixelData"].VR = "OW" if syntax in NATIVE else "OB"

@@ -13,7 +13,7 @@ from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
 from btc_ray.images.batch import prepare_batch
 from btc_ray.images.decode import picture_of
 from btc_ray.images.errors import Unreadable, Unsupported
-from btc_ray.images.formats import sniff
+from btc_ray.images.formats import samples, sniff
 from btc_ray.images.formats.dicom import open_dicom
 from btc_ray.images.prepare import Preprocess
 from tests.images.formats.dicom_files import AXIAL, NATIVE, dicom, encoded, head
@@ -41,6 +41,17 @@ def test_fragments_of_one_frame_are_joined(syntax: str) -> None:
     pytest.importorskip(COMPRESSED[syntax])
     pieces = encapsulate([encoded(head(), syntax)], fragments_per_frame=3)
     assert _same(dicom(head(), syntax=syntax, PixelData=pieces))
+
+
+@pytest.mark.parametrize("syntax", samples.HTJ2K)
+def test_htj2k_gives_the_same_picture_and_a_cut_frame_its_reason(syntax: str) -> None:
+    pytest.importorskip("openjpeg")
+    sample = samples.sample_frame(syntax)
+    assert sample is not None
+    frame, words, _ = sample
+    assert np.array_equal(picture_of(dicom(words, syntax=syntax, frame=frame)).grey, picture_of(dicom(words)).grey)
+    with pytest.raises(Unreadable, match="HTJ2K"):
+        picture_of(dicom(words, syntax=syntax, frame=frame[:150]))
 
 
 WAYS = {

@@ -69,10 +69,34 @@ def test_air_outside_that_is_nan_is_black() -> None:
     assert not picture_of(_nifti(volume)).grey[:, :20].any()
 
 
-def test_empty_slices_are_counted_and_not_scored() -> None:
-    volume = VOLUME.copy()
-    volume[..., (0, 5)] = 0
-    assert open_nifti(_nifti(volume)).slices() == ([1, 2, 3, 4], 2)
+def _with_air(dtype: str = "i2", *, axis: int = 2, slope: float = 1.0, air: float = 0.0) -> bytes:
+    """A volume whose first and last slices along `axis` show air alone, and as many pixels as are no more than dirt."""
+    volume = np.moveaxis(VOLUME, 2, axis).astype(np.float64) + air
+    ends = np.moveaxis(volume, axis, 0)
+    ends[[0, 5]] = air
+    ends[0, 0, :9] = volume.max()
+    zooms = np.insert([1.0, 1.0], axis, 3.0)
+    image = nib.Nifti1Image((volume / slope).astype(dtype), np.diag([-zooms[0], -zooms[1], zooms[2], 1.0]))
+    image.header.set_slope_inter(slope, 0.0)
+    return bytes(image.to_bytes())
+
+
+AIR = {
+    "whole numbers": _with_air(), "unsigned": _with_air("u2"), "floats": _with_air("f4"), "big endian": _with_air(">i2"),
+    "numbers that fall as grey rises": _with_air("i2", slope=-1.0), "floats that fall": _with_air("f4", slope=-2.0),
+    "air that is no zero": _with_air(air=-1024.0), "slices first": _with_air(axis=0), "slices second": _with_air(axis=1),
+    "packed": gzip.compress(_with_air()),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("how", AIR)
+def test_a_slice_of_air_is_empty_however_a_volume_is_stored(how: str) -> None:
+    assert open_nifti(AIR[how]).empty().tolist() == [True, False, False, False, False, True]
+
+
+def test_of_voxels_that_are_all_alike_none_are_air() -> None:
+    for value in (0.0, 7.0, np.nan):
+        assert not open_nifti(_nifti(np.full(VOLUME.shape, value, np.float32))).empty().any()
 
 
 def _claims(**fields: object) -> bytes:
