@@ -30,7 +30,7 @@ class Retrain(Training):
 
     workers: int | None = None
     """Training processes. They share every batch, so that the result does not depend on their number. Default: one a GPU; on
-    CPUs 1."""
+    CPUs 1, and none for a head that is learned sooner than a process starts."""
 
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Arithmetic of the network; auto takes bf16 where the hardware has it."""

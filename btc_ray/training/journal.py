@@ -1,7 +1,7 @@
-"""What the workers of a training run tell the person who waits: a line an epoch, TensorBoard files, and MLflow where asked for."""
+"""What a training run tells the person who waits: a line an epoch, TensorBoard files, and MLflow where asked for."""
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -9,41 +9,61 @@ from btc_ray.progress import say
 from btc_ray.training.errors import MLflowMissingError
 from btc_ray.workers.counting import ProgressChannel, progress_channel
 
+Rows = list[dict[str, Any]]
+
 
 @contextmanager
-def reading(
+def writing(
     *, epochs: int, folder: str | None, mlflow: str | None, name: str, parameters: Mapping[str, Any]
-) -> Iterator[ProgressChannel]:
-    """Gives the journal to write to, and says and records what is written until the block ends. Raises MLflowMissingError."""
-    done = threading.Event()
+) -> Iterator[Callable[[Rows], None]]:
+    """Gives what says and records rows of the history at once. Raises MLflowMissingError."""
     sinks: list[_Sink] = [_Lines(epochs)]
     if folder:
         sinks.append(_TensorBoard(folder))
     if mlflow:
         sinks.append(_MLflow(mlflow, name, parameters))
 
-    def follow(journal: ProgressChannel) -> None:
+    def write(rows: Rows) -> None:
+        for sink in sinks:
+            for row in rows:
+                sink.write(row)
+
+    try:
+        yield write
+    finally:
+        for sink in sinks:
+            sink.close()
+
+
+@contextmanager
+def reading(
+    *, epochs: int, folder: str | None, mlflow: str | None, name: str, parameters: Mapping[str, Any]
+) -> Iterator[ProgressChannel]:
+    """Gives the journal for workers to write to; what they write is said and recorded until the block ends. Raises
+    MLflowMissingError."""
+    done = threading.Event()
+
+    def follow(journal: ProgressChannel, write: Callable[[Rows], None]) -> None:
         seen = 0
         while True:
             last = done.wait(1.0)
             rows = journal.since(seen)
             seen += len(rows)
-            for sink in sinks:
-                for row in rows:
-                    sink.write(row)
+            write(rows)
             if last:
                 return
 
-    with progress_channel() as journal:
-        thread = threading.Thread(target=follow, args=(journal,), daemon=True)
+    with (
+        writing(epochs=epochs, folder=folder, mlflow=mlflow, name=name, parameters=parameters) as write,
+        progress_channel() as journal,
+    ):
+        thread = threading.Thread(target=follow, args=(journal, write), daemon=True)
         thread.start()
         try:
             yield journal
         finally:
             done.set()
             thread.join(timeout=30)
-            for sink in sinks:
-                sink.close()
 
 
 class _Sink(Protocol):

@@ -4,7 +4,8 @@ Exact with any number of workers: each takes its share of every global batch, an
 """
 
 import io
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +57,32 @@ def steps_per_epoch(examples: Examples, *, batch_size: int, one_per_group: bool)
     """Batches of an epoch; they are of equal size within one image, so that none is too small for its statistics."""
     shown = len(np.unique(examples.copies)) if one_per_group else len(examples.labels)
     return -(-shown // batch_size)
+
+
+def train_epochs(
+    learner: Learner, examples: Mapping[str, Examples], history: list[dict[str, Any]], *, classes: int, seed: int
+) -> Iterator[list[dict[str, Any]]]:
+    """Train on from where `history` ends, to the recipe's epochs or the end of its patience. After each epoch gives its two rows, for
+    the splits train and validation: `epoch, split, loss, accuracy, learning_rate, seconds`; they stand in `history` by then."""
+    recipe, begun = learner.recipe, time.monotonic()
+    done = max((row["epoch"] for row in history), default=0)
+    for epoch in range(done + 1, recipe.epochs + 1):
+        if patience_is_over([row["loss"] for row in history if row["split"] == "validation"], recipe.patience):
+            return
+        rate = learner.optimizer.param_groups[0]["lr"]
+        results = {
+            "train": train_epoch(learner, examples["train"], classes=classes, seed=seed, epoch=epoch),
+            "validation": evaluate(learner, examples["validation"], classes=classes),
+        }
+        ended = time.monotonic()
+        shared = {"learning_rate": rate, "seconds": ended - begun}  # of the epoch, and of keeping the one before
+        begun = ended
+        rows = [
+            {"epoch": epoch, "split": name, "loss": result.loss, "accuracy": result.accuracy, **shared}
+            for name, result in results.items()
+        ]
+        history += rows
+        yield rows
 
 
 def train_epoch(learner: Learner, train: Examples, *, classes: int, seed: int, epoch: int) -> Result:

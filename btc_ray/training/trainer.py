@@ -6,7 +6,6 @@ A killed run continues at its last epoch when it is started again under the same
 import math
 import os
 import tempfile
-import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,12 +26,13 @@ from btc_ray.settings.recipe import Recipe
 from btc_ray.storage import Place
 from btc_ray.training.journal import reading
 from btc_ray.training.learner import Learner
-from btc_ray.training.loop import Examples, evaluate, pack, patience_is_over, steps_per_epoch, train_epoch, unpack
+from btc_ray.training.loop import Examples, pack, steps_per_epoch, train_epochs, unpack
 from btc_ray.training.process_group import LocalTorchConfig
 from btc_ray.workers.pool import PoolError, wait_for_room
 
 CHECKPOINT = "state.pt"
 TRIES = 3  # workers or nodes that may be lost in one run
+KEPT = 2  # epochs that may become the model, beside the latest
 SPARE = 0.1  # of a CPU for each worker: whole cores for all would leave none for Ray Train's own controller
 
 
@@ -95,7 +95,7 @@ def fit(
                 storage_filesystem=filesystem,
                 failure_config=FailureConfig(max_failures=TRIES),
                 checkpoint_config=CheckpointConfig(
-                    num_to_keep=2, checkpoint_score_attribute="merit", checkpoint_score_order="max"
+                    num_to_keep=KEPT, checkpoint_score_attribute="merit", checkpoint_score_order="max"
                 ),
             ),
         )
@@ -194,25 +194,8 @@ def _train_loop(config: dict[str, Any]) -> None:
         history = state["history"]
         if ray.train.get_context().get_world_rank() == 0:
             config["journal"].append(history)
-    begun = time.monotonic()
-    done = max((row["epoch"] for row in history), default=0)
-    for epoch in range(done + 1, recipe.epochs + 1):
-        if patience_is_over([row["loss"] for row in history if row["split"] == "validation"], recipe.patience):
-            break
-        rate = learner.optimizer.param_groups[0]["lr"]
-        results = {
-            "train": train_epoch(learner, examples["train"], classes=classes, seed=seed, epoch=epoch),
-            "validation": evaluate(learner, examples["validation"], classes=classes),
-        }
-        ended = time.monotonic()
-        shared = {"learning_rate": rate, "seconds": ended - begun}  # of the epoch, and of keeping the one before
-        begun = ended
-        rows = [
-            {"epoch": epoch, "split": name, "loss": result.loss, "accuracy": result.accuracy, **shared}
-            for name, result in results.items()
-        ]
-        history += rows
-        _report(learner, epoch=epoch, history=history, validation=rows[-1])
+    for rows in train_epochs(learner, examples, history, classes=classes, seed=seed):
+        _report(learner, epoch=rows[-1]["epoch"], history=history, validation=rows[-1])
         if ray.train.get_context().get_world_rank() == 0:
             config["journal"].append(rows)
 

@@ -1,5 +1,6 @@
 """Where a result comes from: versions of libraries, and the commit of this code."""
 
+import functools
 import platform
 import subprocess
 from contextlib import suppress
@@ -8,7 +9,12 @@ from pathlib import Path
 
 
 def library_versions() -> dict[str, str]:
-    """Versions of what a result depends on, without importing any of it."""
+    """Versions of what a result depends on, without importing any of it; looked up once a process."""
+    return dict(_versions())
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
     versions = {"python": platform.python_version()}
     for name in ("btc-ray", "torch", "torchvision", "ray", "opencv-python-headless", "pillow", "numpy", "pyarrow"):
         try:
@@ -20,8 +26,9 @@ def library_versions() -> dict[str, str]:
     return versions
 
 
+@functools.cache
 def git_commit() -> str | None:
-    """The commit of the checkout this code runs from, or None where it is installed without one."""
+    """The commit of the checkout this code runs from, as git says once a process, or None where it is installed without one."""
     home = Path(__file__).resolve().parents[3]
     if not (home / ".git").exists():
         return None

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 import jinja2
 import numpy as np
+from jinja2.bccache import Bucket
 
 from btc_ray.images.decode import decode
 from btc_ray.reports.shared.figures import SIDE, Box, jpeg, thumbnail
@@ -23,6 +24,22 @@ ReadImage: TypeAlias = Callable[[Mapping[str, Any]], bytes | np.ndarray]
 PALETTE = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8c8c8c", "#f0e442")
 
 
+class _CompiledTemplates(jinja2.BytecodeCache):
+    """Templates as Python's bytecode, for as long as this process lives: compiling those of a page takes longer than filling them."""
+
+    def __init__(self) -> None:
+        self._codes: dict[tuple[str, str], Any] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        bucket.code = self._codes.get((bucket.key, bucket.checksum))
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        self._codes[bucket.key, bucket.checksum] = bucket.code
+
+
+_COMPILED = _CompiledTemplates()
+
+
 def render(template: str, *, filters: Mapping[str, Callable[..., str]], **values: Any) -> str:
     """A template of this room as HTML text that can be encoded as UTF-8, whatever bytes a file name holds."""
     environment = jinja2.Environment(
@@ -31,6 +48,7 @@ def render(template: str, *, filters: Mapping[str, Callable[..., str]], **values
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        bytecode_cache=_COMPILED,
     )
     environment.filters |= {"number": lambda value: f"{value:,}", **filters}
     text = environment.get_template(template).render(**redact_values(values)).encode("utf-8", "replace").decode("utf-8")

@@ -120,7 +120,7 @@ def test_the_convolutions_of_the_blocks_compute_in_8_bits(model: Path, network: 
     bundle = read_bundle(Place(str(model)))
     engine = OpenVINOEngine(bundle, read_arrays(Place(str(model)), bundle), EIGHT_BITS, int8=network, threads=1)
     engine.probabilities(crops[:2])
-    graph = engine._model.get_runtime_model()
+    graph = engine._compiled._model.get_runtime_model()
     types = [
         node.get_rt_info()["primitiveType"].astype(str)
         for node in graph.get_ops()
