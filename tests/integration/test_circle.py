@@ -17,7 +17,7 @@ from tests.scoring.runs import rows, score
 
 pytestmark = pytest.mark.ray
 
-HEAD = ("--train", "head", "--size", "96", "--epochs", "12")
+HEAD = ("--train", "head", "--size", "96", "--epochs", "60")  # enough for a difference that the gate cannot take for chance
 
 
 def other_scanner(folder: Path, *, per_class: int, seed: int) -> Path:
