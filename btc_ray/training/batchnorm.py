@@ -27,7 +27,7 @@ class _Sum(torch.autograd.Function):
 
 
 class GlobalBatchNorm2d(nn.BatchNorm2d):
-    """A BatchNorm2d whose training statistics are those of all workers' images together."""
+    """A BatchNorm2d whose training statistics are those of all workers' images together, in float32; it gives the type it is given."""
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
         if not (self.training and dist.is_initialized() and dist.get_world_size() > 1):
@@ -35,6 +35,8 @@ class GlobalBatchNorm2d(nn.BatchNorm2d):
         assert self.running_mean is not None
         assert self.running_var is not None
         assert self.num_batches_tracked is not None
+        given = input.dtype
+        input = input.float()  # noqa: A001 - sums in half precision would lose images; the running statistics are float32
         sums = torch.cat([input.sum(dim=(0, 2, 3)), input.new_tensor([input.numel() / input.shape[1]])])
         sums = _Sum.apply(sums)
         count = sums[-1].detach()
@@ -47,7 +49,7 @@ class GlobalBatchNorm2d(nn.BatchNorm2d):
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance * count / (count - 1), self.momentum)
         scale = self.weight * torch.rsqrt(variance + self.eps)
-        return centred * scale.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)
+        return (centred * scale.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)).to(given)
 
 
 def with_global_batchnorm(network: nn.Module) -> nn.Module:

@@ -21,6 +21,7 @@ from btc_ray.model.network import build_network
 from btc_ray.settings.recipe import RECIPES, Recipe
 from btc_ray.storage import Place
 from btc_ray.training.augment import FLIPS
+from btc_ray.training.batchnorm import with_global_batchnorm
 from btc_ray.training.features import _FeatureActor
 from btc_ray.training.head import feature_statistics, fold_standardisation
 from btc_ray.training.learner import Learner, make_optimizer
@@ -261,6 +262,33 @@ def test_the_number_of_workers_changes_nothing_but_rounding(
         assert losses == pytest.approx(losses_alone, rel=1e-3), kind
         for name, value in expected.items():
             np.testing.assert_allclose(weights[name], value, atol=1e-5 if kind == "head" else 2e-3, err_msg=f"{kind} {name}")
+
+
+def _normalise(rank: int, workers: int, port: int, images: torch.Tensor, results: Path) -> None:
+    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=workers)
+    layer = with_global_batchnorm(nn.Sequential(nn.BatchNorm2d(images.shape[1]))).train()
+    found = layer(images[rank::workers])
+    if rank == 0:
+        results.write_bytes(pickle.dumps((found.detach(), layer[0].running_mean, layer[0].running_var)))
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_two_workers_normalise_as_one_does_whatever_their_precision(kind: torch.dtype, tmp_path: Path) -> None:
+    """In bfloat16 a count beyond 256 or the sum of many pixels would be wrong by a percent and more."""
+    images = (torch.randn(6, 3, 40, 41, generator=torch.Generator().manual_seed(0)) * 3 + 1).to(kind)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    multiprocessing.spawn(_normalise, args=(2, port, images, tmp_path / "results"), nprocs=2)  # type: ignore[attr-defined]
+    found, mean, variance = pickle.loads((tmp_path / "results").read_bytes())
+    alone = nn.BatchNorm2d(3).train()
+    expected = alone(images.float())[::2]
+    assert found.dtype == kind
+    torch.testing.assert_close(found.float(), expected, atol=1e-5 if kind == torch.float32 else 2e-2, rtol=1e-2)
+    torch.testing.assert_close(mean, alone.running_mean)
+    torch.testing.assert_close(variance, alone.running_var)
 
 
 def test_small_sources_weigh_more_and_all_weigh_one_on_average() -> None:
