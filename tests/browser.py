@@ -137,6 +137,14 @@ class Browser:
             raise BrowserError(f"{_exception(answer['exceptionDetails'])} in {script[:200]}")
         return answer["result"].get("value")
 
+    def wait_for(self, script: str) -> None:
+        """Wait until an expression is true: what follows an event may happen after the call that caused it. Raises BrowserError."""
+        until = time.monotonic() + TIMEOUT
+        while not self.evaluate(script):
+            if time.monotonic() > until:
+                raise BrowserError(f"{script[:200]} was not true within {TIMEOUT:.0f} s")
+            time.sleep(0.02)
+
     def press(self, key: str, *, shift: bool = False) -> None:
         """Press and release a key: one of _KEYS."""
         code, number, text = _KEYS[key]
@@ -153,7 +161,8 @@ class Browser:
         self._call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
         self.evaluate(act)
         until = time.monotonic() + TIMEOUT
-        while not (folder / name).exists():  # it has another name until it is whole
+        # It has another name until it is whole; beneath its own an empty file may stand before it.
+        while not (folder / name).exists() or not (folder / name).stat().st_size:
             if time.monotonic() > until:
                 raise BrowserError(
                     f"{name} was not saved within {TIMEOUT:.0f} s; there is {[file.name for file in folder.iterdir()]}"

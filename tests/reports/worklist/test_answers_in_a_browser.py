@@ -116,6 +116,7 @@ def test_an_answer_is_mended_or_taken_back_and_the_reader_returns_to_the_first_t
     reading.press("Backspace")
     assert text(reading, "reached") == "2 of 200 answered"
     reading.press("Escape")
+    reading.wait_for('document.querySelector("#list .noted") !== null')  # the list is drawn when the dialog has closed
     assert reading.evaluate('[...document.querySelectorAll("#list .noted")].map((one) => one.textContent)') == [
         "answered: meningioma", "answered: glioma",
     ]  # fmt: skip
