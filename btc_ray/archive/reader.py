@@ -112,9 +112,9 @@ class ByteReader:
         values = {**(row or {}), **fields}
         uri: str = values["uri"] if values.get("frame") is None else names.file_of(values["uri"])
         try:
-            if values.get("container"):
-                values["container"] = container = unseal(values["container"], self._options)
-                uri = container + uri[len((row or fields)["container"]) :]
+            if container := values.get("container"):
+                values["container"] = unseal(container, self._options)
+                uri = values["container"] + uri[len(container) :]
             else:
                 uri = unseal(uri, self._options)
             if values.get("problem_status"):

@@ -62,8 +62,9 @@ def run_and_summarise(chosen: settings.Score) -> RunState:
 
     if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:  # a submitted job, whose driver stands on a head that is not there to work
         chosen = replace(chosen, address=chosen.address or os.environ.get("RAY_ADDRESS") or None)
-    state = run(chosen, cpus=chosen.cpus or available_cpus(), ray_session=ray_session(chosen))
-    output = Place(chosen.output, with_key(chosen.input, chosen.storage()))
+    options = with_key(chosen.input, chosen.storage())
+    state = run(chosen, cpus=chosen.cpus or available_cpus(), ray_session=ray_session(chosen), options=options)
+    output = Place(chosen.output, options)
     page = output / "summary.html"
     if not page.exists():
         _summarise(output, state, page)

@@ -40,14 +40,22 @@ if TYPE_CHECKING:
 RaySession = Callable[[], AbstractContextManager[None]]
 
 
-def score(settings: Score, *, cpus: int, ray_session: RaySession, entries: Iterable[Entry] | None = None) -> RunState:
+def score(
+    settings: Score,
+    *,
+    cpus: int,
+    ray_session: RaySession,
+    entries: Iterable[Entry] | None = None,
+    options: storage.Options = None,
+) -> RunState:
     """Run or continue a scoring job; returns what `run.json` says at the end.
 
     `ray_session` joins Ray while it is entered; `cpus` are the threads of the in-process path. `entries`: what `settings.input` stands
-    for, where its slices were chosen before; None: it is listed. Raises RefusedError where the run
+    for, where its slices were chosen before; None: it is listed. `options`: of the stores, as `with_key` gives them for these inputs; None:
+    they are made here. Raises RefusedError where the run
     folder belongs to something else, BundleError and ArchiveError for unusable arguments, IncompleteError where rows were lost.
     """
-    model = Place(settings.model, with_key(settings.input, settings.storage()))
+    model = Place(settings.model, with_key(settings.input, settings.storage()) if options is None else options)
     bundle = read_trusted_bundle(model, settings.require_signature)
     folder = RunFolder(model.at(settings.output))
     with folder.locked(lease_s=settings.lease):

@@ -13,7 +13,7 @@ from btc_ray.errors import UserError
 from btc_ray.storage.redact import public_uri
 
 KEY = "btc_ray.key"  # among the options of a place; no file system sees it. 32 bytes in hex
-_SEALED = re.compile(r"\?btc-ray-sealed=([\w-]+={0,2})")
+_SEALED = re.compile(r"^(?!file:)[A-Za-z][\w+.-]*://.*?\?btc-ray-sealed=([\w-]+={0,2})")  # a file here may be called so
 
 
 class SealedError(UserError):
@@ -29,10 +29,8 @@ class SealedError(UserError):
 def seal(uri: str, options: Mapping[str, str] | None) -> str:
     """The address without its credentials, which follow it unreadably; as it is where it has none, or `options` have no KEY."""
     key = (options or {}).get(KEY)
-    if key is None or _SEALED.search(uri):
-        return uri
     shown = public_uri(uri)
-    if shown == uri:
+    if key is None or shown == uri or _is_sealed(uri, options):
         return uri
     from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
@@ -40,9 +38,17 @@ def seal(uri: str, options: Mapping[str, str] | None) -> str:
     return f"{shown}?btc-ray-sealed={urlsafe_b64encode(sealed).decode()}"
 
 
+def _is_sealed(uri: str, options: Mapping[str, str] | None) -> bool:
+    """Whether this key sealed it, and not whoever wrote the list."""
+    try:
+        return unseal(uri, options) != uri
+    except SealedError:
+        return False
+
+
 def unseal(uri: str, options: Mapping[str, str] | None) -> str:
     """The address as it was given, with whatever follows the sealed one (a member, a frame). Raises SealedError without its key."""
-    found = _SEALED.search(uri)
+    found = _SEALED.match(uri)
     if found is None:
         return uri
     from cryptography.exceptions import InvalidTag
@@ -50,6 +56,6 @@ def unseal(uri: str, options: Mapping[str, str] | None) -> str:
 
     try:
         opened = AESSIV(bytes.fromhex((options or {})[KEY])).decrypt(urlsafe_b64decode(found[1]), None)
-    except (KeyError, InvalidTag) as error:
+    except (KeyError, ValueError, InvalidTag) as error:
         raise SealedError from error
     return opened.decode("utf-8", "surrogateescape") + uri[found.end() :]

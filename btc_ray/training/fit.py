@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from ray.train import ScalingConfig
 from scipy.special import softmax
 from torch import Tensor
 
@@ -31,7 +30,7 @@ from btc_ray.training.here import fit_here, is_short
 from btc_ray.training.kept_features import frozen_features
 from btc_ray.training.loop import Examples
 from btc_ray.training.prepare import Prepared
-from btc_ray.training.trainer import Fitted, choose_scaling
+from btc_ray.training.trainer import Fitted, Task, choose_scaling
 from btc_ray.training.trainer import fit as fit_on_ray
 
 
@@ -88,7 +87,19 @@ def fit(settings: Retrain, prepared: Prepared, images: LabelledImages, *, part: 
             network.fc.load_state_dict(fit_head(found, images.labels[first]))
             state = dict(network.state_dict())
     say(f"Training on {len(train):,} images, {recipe.epochs} epochs …")
-    fitted = _fitted(settings, images, inputs, state, name=name, scaling=scaling, folder=cache / "train", part=part)
+    task = Task(
+        recipe=recipe,
+        examples={split: examples(images, inputs, split) for split in ("train", "validation")},
+        state=state,
+        classes=len(images.classes),
+        seed=settings.seed,
+        name=name,
+        precision=settings.precision,
+        tensorboard=_tensorboard(settings, part),
+        mlflow=settings.mlflow,
+    )
+    short = is_short(task, workers=settings.workers, scaling=scaling)
+    fitted = fit_here(task) if short else fit_on_ray(task, folder=cache / "train", scaling=scaling)
     learned = images.of_one_class(shown_once(images, train))
     wanted = np.union1d(learned, np.flatnonzero(np.isin(images.split, ("validation", "test"))))
     seen = np.zeros((len(images.labels), POOLED), np.float32)
@@ -107,33 +118,6 @@ def fit(settings: Retrain, prepared: Prepared, images: LabelledImages, *, part: 
         features=seen,
         champion=None if prepared.champion is None else _champion_probabilities(settings, prepared, images),
     )
-
-
-def _fitted(
-    settings: Retrain,
-    images: LabelledImages,
-    inputs: np.ndarray,
-    state: Mapping[str, Tensor],
-    *,
-    name: str,
-    scaling: ScalingConfig,
-    folder: Place,
-    part: str,
-) -> Fitted:
-    """The training itself: on Ray Train, or in this process where it is over before a worker would have begun it."""
-    recipe = settings.recipe()
-    sides = {split: examples(images, inputs, split) for split in ("train", "validation")}
-    named: dict[str, Any] = {
-        "classes": len(images.classes),
-        "seed": settings.seed,
-        "name": name,
-        "precision": settings.precision,
-        "tensorboard": _tensorboard(settings, part),
-        "mlflow": settings.mlflow,
-    }
-    if is_short(recipe, sides, workers=settings.workers, scaling=scaling):
-        return fit_here(recipe, sides, state, **named)
-    return fit_on_ray(recipe, sides, state, folder=folder, scaling=scaling, **named)
 
 
 def check_converged(network: Network) -> None:

@@ -7,7 +7,7 @@ import math
 import os
 import tempfile
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from btc_ray.model.engines.folding import FEATURES
 from btc_ray.model.engines.torch_engine import choose_precision
 from btc_ray.model.network import build_network
+from btc_ray.settings.job import Precision
 from btc_ray.settings.recipe import Recipe
 from btc_ray.storage import Place
 from btc_ray.training.journal import reading
@@ -45,25 +46,53 @@ class Fitted:
     history: list[dict[str, Any]]
 
 
-def fit(
-    recipe: Recipe,
-    examples: Mapping[str, Examples],
-    state: Mapping[str, Tensor],
-    *,
-    classes: int,
-    seed: int,
-    name: str,
-    folder: Place,
-    scaling: ScalingConfig,
-    precision: str = "auto",
-    tensorboard: str | None = None,
-    mlflow: str | None = None,
-) -> Fitted:
-    """Train on `examples` train, choose on validation. Needs a Ray that is joined.
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What is to be learned: on `examples` train, with an epoch chosen on validation.
+
+    Attributes:
+        state: of the head where the recipe trains the head, of the whole ResNet18 otherwise.
+        classes: how many.
+        name: the same for, and only for, runs of the same data, weights and settings: Ray Train takes up what it finds under it.
+        tensorboard: a folder for its files; mlflow: a tracking URI. None: neither.
+    """
+
+    recipe: Recipe
+    examples: Mapping[str, Examples]
+    state: Mapping[str, Tensor]
+    classes: int
+    seed: int
+    name: str
+    precision: Precision = "auto"
+    tensorboard: str | None = None
+    mlflow: str | None = None
+
+    def learner(self, device: torch.device) -> Learner:
+        """Network, optimizer and schedule at their beginning."""
+        head = self.recipe.train == "head"
+        network: nn.Module = nn.Linear(FEATURES, self.classes) if head else build_network(self.classes)
+        network.load_state_dict(dict(self.state))
+        bf16 = choose_precision(self.precision, device.type) == "bf16"
+        recipe = self.recipe
+        steps = steps_per_epoch(self.examples["train"], batch_size=recipe.batch_size, one_per_group=recipe.one_per_group)
+        return Learner(network, recipe, steps=steps, device=device, bf16=bf16)
+
+    def journal(self) -> dict[str, Any]:
+        """What the journal of this training takes."""
+        parameters = vars(self.recipe)
+        return {
+            "epochs": self.recipe.epochs,
+            "folder": self.tensorboard,
+            "mlflow": self.mlflow,
+            "name": self.name,
+            "parameters": parameters,
+        }
+
+
+def fit(task: Task, *, folder: Place, scaling: ScalingConfig) -> Fitted:
+    """Train on Ray Train. Needs a Ray that is joined.
 
     Args:
-        state: of the head where the recipe trains the head, of the whole ResNet18 otherwise.
-        name: the same for, and only for, runs of the same data, weights and settings: Ray Train takes up what it finds under it.
         folder: where Ray Train keeps checkpoints; all nodes must see it.
         scaling: as `choose_scaling` gives it.
     """
@@ -74,23 +103,19 @@ def fit(
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
     if not _has_dashboard():  # the driver's own Ray, on a machine that nobody takes away: no process that watches for it
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
-    with reading(epochs=recipe.epochs, folder=tensorboard, mlflow=mlflow, name=name, parameters=vars(recipe)) as journal:
+    with reading(**task.journal()) as journal:
         trainer = _Trainer(
             _train_loop,
             train_loop_config={
-                "recipe": recipe,
-                "examples": {which: ray.put(examples[which]) for which in ("train", "validation")},
-                "state": dict(state),
-                "classes": classes,
-                "seed": seed,
-                "precision": precision,
+                "task": replace(task, examples={}),
+                "examples": {which: ray.put(task.examples[which]) for which in ("train", "validation")},
                 "threads": math.ceil(scaling.resources_per_worker["CPU"]),
                 "journal": journal,
             },
             torch_config=LocalTorchConfig(),
             scaling_config=scaling,
             run_config=RunConfig(
-                name=name,
+                name=task.name,
                 storage_path=path,
                 storage_filesystem=filesystem,
                 failure_config=FailureConfig(max_failures=TRIES),
@@ -106,7 +131,7 @@ def fit(
     history = latest["history"]
     kept = {int(metrics["epoch"]): checkpoint for checkpoint, metrics in result.best_checkpoints or ()}
     kept[latest["epoch"]] = result.checkpoint
-    chosen = choose_epoch(history, kept, independent=len(np.unique(examples["validation"].copies)))
+    chosen = choose_epoch(history, kept, independent=len(np.unique(task.examples["validation"].copies)))
     found = _read_checkpoint(kept[chosen])
     return Fitted(state=found["model"], epoch=found["epoch"], history=history)
 
@@ -173,20 +198,14 @@ def choose_scaling(workers: int | None) -> ScalingConfig:
 
 def _train_loop(config: dict[str, Any]) -> None:
     """What each Ray Train worker runs."""
-    recipe: Recipe = config["recipe"]
-    classes, seed = config["classes"], config["seed"]
-    examples: dict[str, Examples] = {name: ray.get(reference) for name, reference in config["examples"].items()}
+    task: Task = replace(config["task"], examples={name: ray.get(reference) for name, reference in config["examples"].items()})
     device = get_device()
     if device.type == "cpu":
         torch.set_num_threads(config["threads"])
     else:  # the same seed gives the same weights on a GPU too
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
-    network: nn.Module = nn.Linear(FEATURES, classes) if recipe.train == "head" else build_network(classes)
-    network.load_state_dict(config["state"])
-    bf16 = choose_precision(config["precision"], device.type) == "bf16"
-    steps = steps_per_epoch(examples["train"], batch_size=recipe.batch_size, one_per_group=recipe.one_per_group)
-    learner = Learner(network, recipe, steps=steps, device=device, bf16=bf16)
+    learner = task.learner(device)
     history: list[dict[str, Any]] = []
     if (checkpoint := ray.train.get_checkpoint()) is not None:
         state = _read_checkpoint(checkpoint)
@@ -194,7 +213,7 @@ def _train_loop(config: dict[str, Any]) -> None:
         history = state["history"]
         if ray.train.get_context().get_world_rank() == 0:
             config["journal"].append(history)
-    for rows in train_epochs(learner, examples, history, classes=classes, seed=seed):
+    for rows in train_epochs(learner, task.examples, history, classes=task.classes, seed=task.seed):
         _report(learner, epoch=rows[-1]["epoch"], history=history, validation=rows[-1])
         if ray.train.get_context().get_world_rank() == 0:
             config["journal"].append(rows)

@@ -18,6 +18,7 @@ import pytest
 
 from btc_ray.scoring import finish
 from tests.scoring.runs import rows, score, start, state
+from tests.scoring.test_run import everything, signed_site
 
 pytestmark = pytest.mark.ray
 
@@ -229,3 +230,12 @@ def test_a_gpu_that_fails_costs_its_worker_and_no_row(
         assert code == 0
     score(model, [phantoms / "Testing"], tmp_path / "one")
     _same(tmp_path / "run", tmp_path / "one")
+
+
+def test_signed_web_addresses_are_read_by_workers_and_stand_in_no_file(model: Path, tmp_path: Path, ray_here: None) -> None:
+    with signed_site(tmp_path / "site") as site:
+        (tmp_path / "list.txt").write_text(f"{site}/b.jpg?sig=PLANTED1\n{site}/a.zip?sig=PLANTED2\n")
+        assert score(model, [tmp_path / "list.txt"], tmp_path / "run", "--local-rows", "0") == 0
+    assert state(tmp_path / "run")["sessions"][0]["path"] == "ray"
+    assert rows(tmp_path / "run")["status"].tolist() == ["ok", "ok"]
+    assert "PLANTED" not in everything(tmp_path / "run")

@@ -8,12 +8,12 @@ import torch
 from ray.train import ScalingConfig
 from torch import nn
 
-from btc_ray.settings.recipe import RECIPES
+from btc_ray.settings.recipe import RECIPES, Recipe
 from btc_ray.training import here
 from btc_ray.training.experiments import train_head
 from btc_ray.training.here import FEW_SHOWN, fit_here, is_short
 from btc_ray.training.loop import Examples
-from btc_ray.training.trainer import KEPT, choose_epoch
+from btc_ray.training.trainer import KEPT, Task, choose_epoch
 
 CLASSES, IMAGES, VIEWS, FEATURES = 3, 48, 4, 512
 RECIPE = RECIPES["head"].changed(epochs=6, batch_size=8, learning_rate=0.01)
@@ -39,8 +39,12 @@ def head() -> dict[str, torch.Tensor]:
     return dict(nn.Linear(FEATURES, CLASSES).state_dict())
 
 
+def task(sides: dict[str, Examples], recipe: Recipe = RECIPE) -> Task:
+    return Task(recipe=recipe, examples=sides, state=head(), classes=CLASSES, seed=3, name="name", precision="fp32")
+
+
 def test_it_learns_what_a_run_of_a_grid_learns_and_keeps_an_epoch_that_may_be_chosen(sides: dict[str, Examples]) -> None:
-    fitted = fit_here(RECIPE, sides, head(), classes=CLASSES, seed=3, name="name", precision="fp32")
+    fitted = fit_here(task(sides))
     run = train_head(RECIPE, sides, head(), classes=CLASSES, seed=3)
     names = ("epoch", "split", "loss", "accuracy", "learning_rate")
     assert [{name: row[name] for name in names} for row in fitted.history] == run
@@ -51,7 +55,7 @@ def test_it_learns_what_a_run_of_a_grid_learns_and_keeps_an_epoch_that_may_be_ch
 
 def test_the_weights_are_those_of_the_epoch_that_was_chosen(sides: dict[str, Examples], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(here, "choose_epoch", lambda history, kept, *, independent: min(kept))
-    fitted = fit_here(RECIPE, sides, head(), classes=CLASSES, seed=3, name="name", precision="fp32")
+    fitted = fit_here(task(sides))
     assert fitted.epoch < RECIPE.epochs
     network = nn.Linear(FEATURES, CLASSES)
     network.load_state_dict(fitted.state)
@@ -65,8 +69,8 @@ def test_the_weights_are_those_of_the_epoch_that_was_chosen(sides: dict[str, Exa
 def test_only_a_short_training_of_a_head_on_a_cpu_for_which_nobody_asked_for_workers_is_made_here(
     sides: dict[str, Examples],
 ) -> None:
-    assert is_short(RECIPE, sides, workers=None, scaling=ON_CPU)
-    assert not is_short(RECIPE, sides, workers=1, scaling=ON_CPU)
-    assert not is_short(RECIPE, sides, workers=None, scaling=ON_GPU)
-    assert not is_short(RECIPES["all"], sides, workers=None, scaling=ON_CPU)
-    assert not is_short(RECIPE.changed(epochs=FEW_SHOWN // 32 + 1), sides, workers=None, scaling=ON_CPU)
+    assert is_short(task(sides), workers=None, scaling=ON_CPU)
+    assert not is_short(task(sides), workers=1, scaling=ON_CPU)
+    assert not is_short(task(sides), workers=None, scaling=ON_GPU)
+    assert not is_short(task(sides, RECIPES["all"]), workers=None, scaling=ON_CPU)
+    assert not is_short(task(sides, RECIPE.changed(epochs=FEW_SHOWN // 32 + 1)), workers=None, scaling=ON_CPU)

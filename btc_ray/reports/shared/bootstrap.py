@@ -136,9 +136,7 @@ def grouped_share(right: np.ndarray, groups: np.ndarray, *, seed: int = 0, missi
     if not len(right):
         return figure(None, reason=missing)
     grouped = Grouped.of(groups)
-    sums = np.column_stack([right, np.ones(len(right))]).astype(float)
-    found = resample_sums(sums, grouped, lambda total: total[:, :1] / total[:, 1:], resamples=RESAMPLES, seed=seed)[:, 0]
-    return share_of_groups(int(right.sum()), len(right), found, grouped.count, missing=missing)
+    return share_of_groups(int(right.sum()), len(right), _resampled_mean(right, grouped, seed), grouped.count, missing=missing)
 
 
 def grouped_mean(values: np.ndarray, groups: np.ndarray, *, seed: int = 0, missing: str = "no images") -> Figure:
@@ -146,9 +144,13 @@ def grouped_mean(values: np.ndarray, groups: np.ndarray, *, seed: int = 0, missi
     if not len(values):
         return figure(None, reason=missing)
     grouped = Grouped.of(groups)
+    return percentile_interval(float(values.mean()), _resampled_mean(values, grouped, seed), grouped.count)
+
+
+def _resampled_mean(values: np.ndarray, groups: Grouped, seed: int) -> np.ndarray:
+    """float64 (RESAMPLES,)."""
     sums = np.column_stack([values, np.ones(len(values))]).astype(float)
-    found = resample_sums(sums, grouped, lambda total: total[:, :1] / total[:, 1:], resamples=RESAMPLES, seed=seed)[:, 0]
-    return percentile_interval(float(values.mean()), found, grouped.count)
+    return resample_sums(sums, groups, lambda total: total[:, :1] / total[:, 1:], resamples=RESAMPLES, seed=seed)[:, 0]
 
 
 def share_of_groups(successes: int, trials: int, resampled: np.ndarray, groups: int, *, missing: str = "no images") -> Figure:
